@@ -1,0 +1,1 @@
+"""The Unix socket: connections, methods, who may what."""

@@ -1,0 +1,1 @@
+"""Values and decisions: stdlib only; no I/O, no clock."""

@@ -1,0 +1,208 @@
+"""A frozen dataclass per event, and event <-> journal record. Pure.
+
+Events are facts in the past tense. Their names are promises: we add, we do not rename. An event means "look again":
+handling one twice does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, ClassVar, Final
+
+from supervisor.core.plugin import PluginId, PluginKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened to a plugin."""
+
+    TYPE: ClassVar[str]
+    plugin_id: PluginId
+    plugin_key: PluginKey
+
+    @property
+    def type(self) -> str:
+        return self.TYPE
+
+    def data(self) -> dict[str, Any]:
+        """What the event says beside its plugin: plain values."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"plugin_id", "plugin_key"}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginInstalled(Event):
+    TYPE = "plugin.installed"
+    version: str
+    capabilities: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusChanged(Event):
+    """`previous` is None for a plugin that was not there before."""
+
+    TYPE = "plugin.status_changed"
+    previous: str | None
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginLoaded(Event):
+    TYPE = "plugin.loaded"
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginEnabled(Event):
+    TYPE = "plugin.enabled"
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginDisabled(Event):
+    TYPE = "plugin.disabled"
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginUnloaded(Event):
+    TYPE = "plugin.unloaded"
+    remove_data: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginFailed(Event):
+    TYPE = "plugin.error"
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradePending(Event):
+    TYPE = "plugin.upgrade_pending"
+    added: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStarted(Event):
+    """The worker has shaken hands. `restarts` counts the starts after crashes since the daemon began."""
+
+    TYPE = "plugin.worker_started"
+    pid: int
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStopped(Event):
+    """A worker that had started ended because it was asked to. `stage` is what ended it: drain, term or kill."""
+
+    TYPE = "plugin.worker_stopped"
+    pid: int
+    stage: str
+    exit_code: int | None
+    signal: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerCrashed(Event):
+    """`restart_in_s` is None when there will be no further attempt."""
+
+    TYPE = "plugin.worker_crashed"
+    cause: str
+    pid: int | None
+    exit_code: int | None
+    signal: int | None
+    stderr_tail: str
+    crashes: int
+    restart_in_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginEmitted(Event):
+    """An event of the plugin's own making; its type on the wire is `emitted.<name>`."""
+
+    TYPE = "emitted"
+    name: str
+    payload: Any
+
+    @property
+    def type(self) -> str:
+        return f"{self.TYPE}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent(Event):
+    """What all events of a run carry. Instants are UTC milliseconds."""
+
+    job: str
+    run_id: str
+    trigger: str
+    attempt: int
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(RunEvent):
+    TYPE = "job.run_started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished(RunEvent):
+    """A run reached a terminal state; its type on the wire is `job.run_<state>`, such as `job.run_succeeded`."""
+
+    TYPE = "job.run"
+    state: str
+    error: str | None
+    duration_ms: int | None
+
+    @property
+    def type(self) -> str:
+        return f"{self.TYPE}_{self.state}"
+
+
+EVENT_TYPES: Final = frozenset(
+    {
+        cls.TYPE
+        for cls in (
+            PluginInstalled,
+            StatusChanged,
+            PluginLoaded,
+            PluginEnabled,
+            PluginDisabled,
+            PluginUnloaded,
+            PluginFailed,
+            UpgradePending,
+            WorkerStarted,
+            WorkerStopped,
+            WorkerCrashed,
+            RunStarted,
+        )
+    }
+    | {
+        f"job.run_{state}"
+        for state in ("succeeded", "failed", "cancelled", "timed_out", "interrupted", "skipped", "missed")
+    },
+)
+"""Every fixed event name; plugins add `emitted.<name>`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """An event as the journal has it. `seq` only grows; subscribers resume after it."""
+
+    seq: int
+    at: datetime
+    type: str
+    plugin_id: str
+    plugin_key: str
+    data: Mapping[str, Any]
+
+    def to_wire(self) -> dict[str, Any]:
+        return {
+            "seq": self.seq,
+            "at_ms": int(self.at.timestamp() * 1000),
+            "type": self.type,
+            "plugin_id": self.plugin_id,
+            "plugin": self.plugin_key,
+            "data": dict(self.data),
+        }

@@ -1,0 +1,86 @@
+"""Plugin, its key and its capabilities. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, NewType
+
+from supervisor.core.lifecycle import Status
+
+if TYPE_CHECKING:
+    from supervisor.core.manifest import Manifest
+
+PluginKey = NewType("PluginKey", str)
+PluginId = NewType("PluginId", str)
+"""A UUID in its 36-character form; it stays the same over disable, upgrade, uninstall and reinstall."""
+
+Capability = NewType("Capability", str)
+
+PLAIN_CAPABILITIES: Final = frozenset(
+    {
+        "jobs.schedule",
+        "methods.register",
+        "events.emit",
+        "events.subscribe",
+        "state.read",
+        "state.write",
+        "config.read",
+        "secrets.read",
+        "metrics.write",
+        "plugins.read",
+        "plugins.call",
+        "network.outbound",
+        "network.listen",
+    },
+)
+PATH_CAPABILITIES: Final = frozenset({"filesystem.read", "filesystem.write"})
+"""Followed by `:` and an absolute path."""
+
+_KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+def key_problem(text: object) -> str | None:
+    """Why `text` is no plugin key, or None if it is one."""
+    if not isinstance(text, str):
+        return "must be a string"
+    if not _KEY.fullmatch(text):
+        return "must be 1 to 100 of a-z, 0-9, '.', '_', '-' and start with a letter or digit"
+    if ".." in text:
+        return "must not contain '..'"
+    return None
+
+
+def capability_problem(text: object) -> str | None:
+    """Why `text` is no capability, or None if it is one."""
+    if not isinstance(text, str):
+        return "must be a string"
+    if text in PLAIN_CAPABILITIES:
+        return None
+    name, colon, path = text.partition(":")
+    if name in PATH_CAPABILITIES:
+        return None if colon and path.startswith("/") else f"{name} needs an absolute path: '{name}:/some/where'"
+    known = sorted(PLAIN_CAPABILITIES | {f"{name}:<path>" for name in PATH_CAPABILITIES})
+    return f"is no capability; known are {', '.join(known)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugin:
+    """An installed package, as the registry has it. `last_error` and `disable_reason` are None when not in question."""
+
+    id: PluginId
+    key: PluginKey
+    version: str
+    status: Status
+    manifest: Manifest
+    approved: frozenset[Capability]
+    install_order: int
+    package_dir: str
+    """Name of the package's directory below the packages directory of the daemon."""
+    last_error: str | None
+    disable_reason: str | None
+    installed_at: datetime
+    updated_at: datetime
+    recoverable: bool = False
+    """Status error because its worker gave up: worth another try at boot and from time to time."""

@@ -1,0 +1,1 @@
+"""Cron jobs follow the status of their plugin."""

@@ -1,0 +1,1 @@
+"""SQLite: the only peewee imports of the project."""

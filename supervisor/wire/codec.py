@@ -1,0 +1,98 @@
+"""Frame <-> message: shapes, value profile and depth are checked here. Pure.
+
+The value profile is what every msgpack-RPC client can read: string keys, integers in int64, no ext types, text as str,
+bytes as bin, a bounded depth.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgpack
+
+from supervisor.core.errors import LocalProtocolError, RemoteProtocolError
+from supervisor.wire.message import Failure, Message, Notification, Request, Response
+
+REQUEST: Final = 0
+RESPONSE: Final = 1
+NOTIFICATION: Final = 2
+MAX_ID: Final = 2**32 - 1
+_INT64 = range(-(2**63), 2**63)
+_ENVELOPE_DEPTH: Final = 2
+"""The message array and its params array."""
+
+
+def decode(frame: bytes, *, max_depth: int) -> Message:
+    """The message in a whole frame.
+
+    Raises:
+        RemoteProtocolError: no message of the three shapes, or a value outside the profile.
+    """
+    try:
+        value = msgpack.unpackb(frame, max_ext_len=0)
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        raise RemoteProtocolError(f"a frame cannot be decoded: {error!r}") from error
+    if problem := profile_problem(value, max_depth + _ENVELOPE_DEPTH):
+        raise RemoteProtocolError(problem)
+    match value:
+        case [0, int(id_), str(method), list(params)] if _is_id(id_):
+            return Request(id_, method, params)
+        case [1, int(id_), error, result] if _is_id(id_):
+            return Response(id_, None if error is None else Failure.from_wire(error), result)
+        case [2, str(method), list(params)]:
+            return Notification(method, params)
+    raise RemoteProtocolError(
+        "a frame is no message: expected [0, id, method, params], [1, id, error, result] or [2, method, params]",
+    )
+
+
+def encode(message: Message, *, max_bytes: int, plain_errors: bool = False) -> bytes:
+    """The frame of a message; `plain_errors` puts an error as a string.
+
+    Raises:
+        LocalProtocolError: a value outside the profile, or a frame longer than `max_bytes`.
+    """
+    match message:
+        case Request(id_, method, params):
+            value: list[Any] = [REQUEST, id_, method, params]
+        case Response(id_, None, result):
+            value = [RESPONSE, id_, None, result]
+        case Response(id_, Failure() as failure, _):
+            value = [RESPONSE, id_, failure.to_text() if plain_errors else failure.to_map(), None]
+        case Notification(method, params):
+            value = [NOTIFICATION, method, params]
+    try:
+        frame: bytes = msgpack.packb(value)
+    except (ValueError, TypeError, OverflowError, UnicodeEncodeError) as error:
+        raise LocalProtocolError(f"a value cannot be sent: {error}") from error
+    if len(frame) > max_bytes:
+        raise LocalProtocolError(
+            f"a message of {len(frame)} bytes is longer than the limit of {max_bytes}",
+            max_frame_bytes=max_bytes,
+        )
+    return frame
+
+
+def profile_problem(value: Any, max_depth: int) -> str | None:
+    """Why `value` is outside the value profile, or None. Walks once, without recursion."""
+    level = [value]
+    for _ in range(max_depth + 1):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                if not all(isinstance(key, str) for key in item):
+                    return "map keys must be strings"
+                inner.extend(item.values())
+            elif isinstance(item, list | tuple):
+                inner.extend(item)
+            elif isinstance(item, int) and item not in _INT64:
+                return "integers must fit in 64 bits with sign"
+        if not inner:
+            return None
+        level = inner
+    # Scalars may stand at the last level; another array or map may not.
+    return f"a value is nested deeper than {max_depth - _ENVELOPE_DEPTH} levels"
+
+
+def _is_id(value: int) -> bool:
+    return not isinstance(value, bool) and 0 <= value <= MAX_ID

@@ -1,0 +1,364 @@
+"""The socket's methods as typed requests: a frozen dataclass each, in the order of their positional params. Pure.
+
+This table is what the daemon serves, what `rpc.describe` tells, and what the clients are checked against.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, ClassVar, Final, TypeVar, dataclass_transform
+
+from supervisor.wire import results
+
+PROTOCOL_VERSION: Final = 1
+EVENT_NOTIFICATION: Final = "rpc.event"
+"""[{subscription, event}] or, at its end, [{subscription, end: true, reason, last_seq}]."""
+PROTOCOL_ERROR_NOTIFICATION: Final = "rpc.error"
+"""[error]: the last word before the connection is closed over broken bytes."""
+
+
+class Role(IntEnum):
+    """Each includes the ones below."""
+
+    OBSERVER = 1
+    OPERATOR = 2
+    ADMIN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlRequest:
+    METHOD: ClassVar[str]
+    RESULT: ClassVar[Any] = results.Done
+    ROLE: ClassVar[Role] = Role.OBSERVER
+    DEADLINE_S: ClassVar[float | None] = 30.0
+    """Default when the caller names none; None: as long as it takes."""
+    CHANGES: ClassVar[bool] = False
+    """Changes a plugin, a job or the daemon: goes on to its end though the caller has gone."""
+
+
+REQUESTS: dict[str, type[ControlRequest]] = {}
+"""Method name -> request type: every method there is."""
+
+
+_R = TypeVar("_R", bound=ControlRequest)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def _method(
+    name: str,
+    result: Any = results.Done,
+    *,
+    role: Role = Role.OBSERVER,
+    deadline_s: float | None = 30.0,
+) -> Callable[[type[_R]], type[_R]]:
+    """Turn a class body into the typed request of method `name`."""
+
+    def declare(cls: type[_R]) -> type[_R]:
+        request = dataclass(frozen=True, slots=True, kw_only=True)(cls)
+        request.METHOD, request.RESULT, request.ROLE, request.DEADLINE_S = name, result, role, deadline_s
+        request.CHANGES = role > Role.OBSERVER
+        REQUESTS[name] = request
+        return request
+
+    return declare
+
+
+def summary(request: type[ControlRequest]) -> str:
+    """The first paragraph of the request's docstring."""
+    return inspect.cleandoc(request.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+
+
+@_method("rpc.hello", results.HelloInfo)
+class Hello(ControlRequest):
+    """Say who you are; from then on errors are maps. Optional, and best the first call."""
+
+    client: str = ""
+    version: str = ""
+    protocol: list[int] = field(default_factory=lambda: [PROTOCOL_VERSION])
+    capabilities: list[str] = field(default_factory=list)
+
+
+@_method("rpc.describe", results.Description)
+class Describe(ControlRequest):
+    """Every method with its params and result as JSON Schema, its role and its deadline."""
+
+
+@_method("daemon.ping", results.Pong)
+class DaemonPing(ControlRequest):
+    """Answer at once."""
+
+
+@_method("daemon.info", results.DaemonInfo)
+class DaemonInfo(ControlRequest):
+    """What does not change while the daemon runs: version, pid, paths."""
+
+
+@_method("daemon.status", results.DaemonStatus)
+class DaemonStatus(ControlRequest):
+    """Counts of plugins, workers, connections and runs."""
+
+
+@_method("daemon.settings", dict[str, Any])
+class DaemonSettings(ControlRequest):
+    """The settings in force."""
+
+
+@_method("daemon.stop", role=Role.ADMIN)
+class DaemonStop(ControlRequest):
+    """Drain and stop the daemon; answers before it does."""
+
+
+@_method("daemon.backup", role=Role.ADMIN, deadline_s=None)
+class DaemonBackup(ControlRequest):
+    """Write a consistent copy of the database to a new file; `path` is absolute."""
+
+    path: str
+
+
+@_method("plugins.list", list[results.PluginInfo])
+class PluginsList(ControlRequest):
+    """All plugins in install order; uninstalled ones only when asked for."""
+
+    status: str | None = None
+    include_uninstalled: bool = False
+
+
+@_method("plugins.get", results.PluginDetails)
+class PluginsGet(ControlRequest):
+    """All about one plugin, named by key or id."""
+
+    plugin: str
+
+
+@_method("plugins.install", results.PluginInfo, role=Role.ADMIN, deadline_s=None)
+class PluginsInstall(ControlRequest):
+    """Copy a plugin from a directory (absolute path), check it and store it; it is not loaded yet."""
+
+    source: str
+
+
+@_method("plugins.load", results.PluginInfo, role=Role.OPERATOR, deadline_s=None)
+class PluginsLoad(ControlRequest):
+    """Make an installed, disabled or failed plugin ready; answers when its worker has shaken hands."""
+
+    plugin: str
+
+
+@_method("plugins.enable", results.PluginInfo, role=Role.OPERATOR, deadline_s=None)
+class PluginsEnable(ControlRequest):
+    """Make a disabled, failed or upgrade-pending plugin ready again."""
+
+    plugin: str
+
+
+@_method("plugins.disable", results.PluginInfo, role=Role.OPERATOR, deadline_s=None)
+class PluginsDisable(ControlRequest):
+    """Drain and stop the worker and keep it stopped; answers when it is gone."""
+
+    plugin: str
+    reason: str | None = None
+
+
+@_method("plugins.unload", role=Role.ADMIN, deadline_s=None)
+class PluginsUnload(ControlRequest):
+    """Uninstall: stop the worker and remove the files; `remove_data` deletes config, state and history too."""
+
+    plugin: str
+    remove_data: bool = False
+
+
+@_method("plugins.mark_error", results.PluginInfo, role=Role.OPERATOR, deadline_s=None)
+class PluginsMarkError(ControlRequest):
+    """Put a plugin into status error, with the reason, and stop its worker."""
+
+    plugin: str
+    error: str
+
+
+@_method("plugins.mark_upgrade_pending", results.PluginInfo, role=Role.OPERATOR, deadline_s=None)
+class PluginsMarkUpgradePending(ControlRequest):
+    """Stop the worker of a ready plugin until its upgrade is decided."""
+
+    plugin: str
+
+
+@_method("plugins.start", results.PluginInfo, role=Role.OPERATOR, deadline_s=None)
+class PluginsStart(ControlRequest):
+    """Start the worker of a ready plugin that was stopped; the status stays."""
+
+    plugin: str
+
+
+@_method("plugins.stop", results.PluginInfo, role=Role.OPERATOR, deadline_s=None)
+class PluginsStop(ControlRequest):
+    """Stop the worker of a ready plugin until start, restart or the next boot; the status stays."""
+
+    plugin: str
+
+
+@_method("plugins.restart", results.PluginInfo, role=Role.OPERATOR, deadline_s=None)
+class PluginsRestart(ControlRequest):
+    """Stop the worker of a ready plugin, if it runs, and start it; answers when the new one has shaken hands."""
+
+    plugin: str
+
+
+@_method("plugins.wait", results.PluginInfo, deadline_s=None)
+class PluginsWait(ControlRequest):
+    """Answer as soon as the plugin has the status and the phase asked for; DEADLINE_EXCEEDED after `timeout_s`."""
+
+    plugin: str
+    status: str | None = None
+    phase: str | None = None
+    timeout_s: float = 30.0
+
+
+@_method("plugins.health", results.HealthInfo)
+class PluginsHealth(ControlRequest):
+    """Ask the worker now how it is."""
+
+    plugin: str
+
+
+@_method("plugins.can_transition", results.TransitionAnswer)
+class PluginsCanTransition(ControlRequest):
+    """Whether the plugin's status may change to `to`."""
+
+    plugin: str
+    to: str
+
+
+@_method("plugins.call", results.CallResult, role=Role.OPERATOR, deadline_s=None)
+class PluginsCall(ControlRequest):
+    """Call a method of the plugin; `timeout_s` None takes the method's own deadline, else 30 s."""
+
+    plugin: str
+    method: str
+    params: Any = None
+    timeout_s: float | None = None
+
+
+@_method("plugins.state_list", results.StatePage, role=Role.OPERATOR)
+class PluginsStateList(ControlRequest):
+    """The plugin's stored keys and values, in key order, a page at a time."""
+
+    plugin: str
+    prefix: str = ""
+    after: str | None = None
+    limit: int = 100
+
+
+@_method("jobs.list", list[results.JobInfo])
+class JobsList(ControlRequest):
+    """Jobs of one plugin or of all, with next and last."""
+
+    plugin: str | None = None
+    include_inactive: bool = False
+
+
+@_method("jobs.get", results.JobInfo)
+class JobsGet(ControlRequest):
+    """One job, named `<plugin>/<key>` or by its id, as in every method that takes a job."""
+
+    job: str
+
+
+@_method("jobs.next", results.NextTimes)
+class JobsNext(ControlRequest):
+    """The next `count` times of a job, paused or not."""
+
+    job: str
+    count: int = 5
+
+
+@_method("jobs.run", results.RunInfo, role=Role.OPERATOR, deadline_s=None)
+class JobsRun(ControlRequest):
+    """Run a job now; with `wait`, answer when it has ended."""
+
+    job: str
+    wait: bool = False
+
+
+@_method("jobs.pause", results.JobInfo, role=Role.OPERATOR)
+class JobsPause(ControlRequest):
+    """Take a job off the schedule until it is resumed; what was due meanwhile is not made up for."""
+
+    job: str
+
+
+@_method("jobs.resume", results.JobInfo, role=Role.OPERATOR)
+class JobsResume(ControlRequest):
+    """Put a paused job back on the schedule."""
+
+    job: str
+
+
+@_method("jobs.runs", list[results.RunInfo])
+class JobsRuns(ControlRequest):
+    """History, newest first, of one job, one plugin or all; `before_ms` pages on from a run's created_ms."""
+
+    job: str | None = None
+    plugin: str | None = None
+    state: str | None = None
+    before_ms: int | None = None
+    limit: int = 50
+
+
+@_method("jobs.cancel", results.RunInfo, role=Role.OPERATOR)
+class JobsCancel(ControlRequest):
+    """Cancel a queued or running run: the worker is told, the row says cancelled."""
+
+    run: str
+
+
+@_method("events.list", results.EventPage)
+class EventsList(ControlRequest):
+    """Events after `after_seq`, oldest first; with `after_seq` None the newest ones."""
+
+    after_seq: int | None = None
+    types: list[str] = field(default_factory=list)
+    plugins: list[str] = field(default_factory=list)
+    limit: int = 100
+
+
+@_method("events.subscribe", results.SubscriptionInfo)
+class EventsSubscribe(ControlRequest):
+    """Get events as `rpc.event` notifications: types are globs, plugins keys or ids; empty means all.
+
+    With `after_seq` the journal is replayed first, without gap or repetition. With `credit` at most so many are sent
+    until `events.credit` allows more.
+    """
+
+    types: list[str] = field(default_factory=list)
+    plugins: list[str] = field(default_factory=list)
+    after_seq: int | None = None
+    credit: int | None = None
+
+
+@_method("events.unsubscribe")
+class EventsUnsubscribe(ControlRequest):
+    """End a subscription of this connection."""
+
+    subscription: int
+
+
+@_method("events.credit")
+class EventsCredit(ControlRequest):
+    """Allow `n` more events to be sent."""
+
+    subscription: int
+    n: int
+
+
+@_method("logs.read", list[results.LogLine])
+class LogsRead(ControlRequest):
+    """The last `tail` lines of a plugin's log, oldest first, filtered by time, level (and above) and run."""
+
+    plugin: str
+    tail: int = 100
+    since_ms: int | None = None
+    level: str | None = None
+    run: str | None = None

@@ -1,0 +1,30 @@
+"""Sizes, depth and numbers in flight: what one end of a connection accepts. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What we take from the peer (`in`) and what we send it (`out`)."""
+
+    max_frame_in_bytes: int
+    max_frame_out_bytes: int
+    max_depth: int = 16
+    """Levels of arrays and maps inside a value; a scalar has depth 0."""
+    max_requests_in: int = 64
+    """Requests of the peer that may be unanswered at once; one more is refused with RESOURCE_EXHAUSTED."""
+    max_requests_out: int = 64
+    partial_frame_s: float = 10.0
+    """How long a frame may stay unfinished."""
+
+
+SERVER: Final = Limits(max_frame_in_bytes=1 * MIB, max_frame_out_bytes=4 * MIB, max_requests_out=16)
+CLIENT: Final = Limits(max_frame_in_bytes=4 * MIB, max_frame_out_bytes=1 * MIB, max_requests_in=16)
+WORKER: Final = Limits(max_frame_in_bytes=4 * MIB, max_frame_out_bytes=4 * MIB)
+"""Both ends of a worker's connection: state values may be 1 MiB and come in a map."""

@@ -1,0 +1,215 @@
+"""What the socket's methods return, as types; `rpc.describe` makes JSON Schemas of them. Pure.
+
+Instants are integers: UTC milliseconds since the Unix epoch. Durations are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class PluginInfo(TypedDict):
+    """A plugin with what is observed of its worker."""
+
+    id: str
+    key: str
+    version: str
+    display_name: str
+    status: str
+    phase: str
+    pid: int | None
+    restarts: int
+    """Starts after crashes since the daemon began."""
+    crashes: int
+    """In a row; stable running ends the row."""
+    uptime_s: float | None
+    next_restart_in_s: float | None
+    calls_in_flight: int
+    last_error: str | None
+    disable_reason: str | None
+    held: bool
+    """Stopped by an operator while ready: stays so until start, restart or the next boot."""
+    summary: str
+    """One sentence for people: what is going on and what comes next."""
+    install_order: int
+    installed_at_ms: int
+    updated_at_ms: int
+
+
+class PluginDetails(PluginInfo):
+    """All about one plugin."""
+
+    description: str
+    author: str
+    categories: list[str]
+    capabilities: list[str]
+    jobs: list[str]
+    methods: list[dict[str, Any]]
+    command: list[str]
+    package_dir: str
+    data_dir: str
+    log_file: str
+
+
+class JobInfo(TypedDict):
+    """`job` is the name to use in commands: `<plugin>/<key>`."""
+
+    id: str
+    job: str
+    plugin: str
+    key: str
+    display_name: str
+    schedule: str | None
+    timezone: str
+    paused: bool
+    active: bool
+    scheduled: bool
+    next_due_ms: int | None
+    last_due_ms: int | None
+    last_state: str | None
+    running: int
+
+
+class NextTimes(TypedDict):
+    job: str
+    timezone: str
+    times: list[str]
+    """ISO 8601 with the offset of the job's time zone."""
+
+
+class RunInfo(TypedDict):
+    id: str
+    job: str
+    plugin: str
+    trigger: str
+    state: str
+    attempt: int
+    due_ms: int
+    created_ms: int
+    started_ms: int | None
+    finished_ms: int | None
+    duration_ms: int | None
+    error: str | None
+    result: Any
+
+
+class EventInfo(TypedDict):
+    seq: int
+    at_ms: int
+    type: str
+    plugin_id: str
+    plugin: str
+    data: dict[str, Any]
+
+
+class LogLine(TypedDict):
+    time_ms: int
+    stream: str
+    """stdout, stderr, or log for records of the SDK."""
+    level: str
+    message: str
+    run_id: str | None
+    truncated: bool
+    fields: dict[str, Any]
+
+
+class EventPage(TypedDict):
+    events: list[EventInfo]
+    last_seq: int
+    """The newest in the journal: where to subscribe from to hear only what is new."""
+
+
+class SubscriptionInfo(TypedDict):
+    subscription: int
+    last_seq: int
+
+
+class StateEntry(TypedDict):
+    key: str
+    value: Any
+
+
+class StatePage(TypedDict):
+    entries: list[StateEntry]
+    next: str | None
+    """`after` of the next page; None at the end."""
+
+
+class CallResult(TypedDict):
+    result: Any
+
+
+class HealthInfo(TypedDict):
+    healthy: bool
+    phase: str
+    message: str
+    answer_ms: float | None
+
+
+class TransitionAnswer(TypedDict):
+    allowed: bool
+    status: str
+    to: str
+
+
+class DaemonInfo(TypedDict):
+    name: str
+    version: str
+    pid: int
+    uid: int
+    protocol: int
+    python: str
+    state_dir: str
+    socket: str
+    started_at_ms: int
+
+
+class DaemonStatus(TypedDict):
+    uptime_s: float
+    plugins: dict[str, int]
+    """How many of each status."""
+    workers: dict[str, int]
+    """How many in each phase."""
+    connections: int
+    runs_in_flight: int
+    last_seq: int
+    stopping: bool
+    warnings: list[str]
+
+
+class HelloInfo(TypedDict):
+    server: str
+    version: str
+    protocol: int
+    session: str
+    role: str
+    uid: int
+    capabilities: list[str]
+    limits: dict[str, int]
+
+
+class MethodDescription(TypedDict):
+    summary: str
+    params: dict[str, Any]
+    result: dict[str, Any]
+    role: str
+    deadline_ms: int | None
+    survives_disconnect: bool
+
+
+class Description(TypedDict):
+    protocol: int
+    methods: dict[str, MethodDescription]
+    events: list[str]
+    errors: dict[str, int]
+
+
+class Pong(TypedDict):
+    pong: bool
+    now_ms: int
+
+
+class Done(TypedDict):
+    """The answer where there is nothing more to say."""
+
+    ok: bool

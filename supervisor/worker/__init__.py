@@ -1,0 +1,1 @@
+"""One child process per ready plugin."""
