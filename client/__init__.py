@@ -1,1 +1,29 @@
-"""What runs in other people's processes."""
+"""Talk to plugind: `Client` blocks, `AsyncClient` runs on trio; both raise the classes of `client.errors`.
+
+The names are loaded when they are used, so a blocking program never imports trio.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
+if TYPE_CHECKING:
+    from client.async_client import AsyncClient, AsyncEventStream
+    from client.sync_client import Client, EventStream
+
+__all__ = ["AsyncClient", "AsyncEventStream", "Client", "EventStream"]
+
+
+def __getattr__(name: str) -> object:
+    if name in {"Client", "EventStream"}:
+        from client import sync_client
+
+        return getattr(sync_client, name)
+    if name in {"AsyncClient", "AsyncEventStream"}:
+        from client import async_client
+
+        return getattr(async_client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

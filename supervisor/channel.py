@@ -77,7 +77,10 @@ class Channel:
         self._outbox = _Outbox()
         self._waiting: dict[int, _Waiter] = {}
         self._serving: dict[int, trio.CancelScope] = {}
+        self._reading = trio.CancelScope()
+        self._answered = trio.Event()
         self._closed: SupervisorError | None = None
+        self._broken: SupervisorError | None = None
         self._nursery: trio.Nursery | None = None
 
     def statistics(self) -> PeerStatistics:
@@ -94,24 +97,25 @@ class Channel:
             RemoteProtocolError: the peer broke the protocol; it has been told, in one `rpc.error`.
             Unavailable: the connection broke, or the peer took nothing for `write_timeout_s`.
         """
-        try:
-            async with trio.open_nursery(strict_exception_groups=False) as nursery:
-                self._nursery = nursery
-                nursery.start_soon(self._write)
-                task_status.started()
-                await self._read(nursery)
-                nursery.cancel_scope.cancel(reason="the peer closed the connection")
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise Unavailable(f"the connection broke: {error!r}") from error
-        except RemoteProtocolError as error:
-            await self._say_last_words(error)
-            raise
-        finally:
-            self._nursery = None
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._until_broken, self._write)
+            task_status.started()
+            await self._until_broken(lambda: self._read_and_finish(nursery))
+        self._nursery = None
+        if isinstance(self._broken, RemoteProtocolError):
+            await self._say_last_words(self._broken)
+        if self._broken is not None:
+            raise self._broken
+
+    def drain(self) -> None:
+        """Read no more; `run` returns when what is being served is answered and sent."""
+        self._reading.cancel(reason="draining")
 
     def close(self, error: SupervisorError) -> None:
         """Fail the calls in flight, and all later ones, with `error`."""
         self._closed = error
+        self._outbox.close()
         waiting, self._waiting = self._waiting, {}
         for waiter in waiting.values():
             waiter.resolve(error)
@@ -133,9 +137,15 @@ class Channel:
         raise DeadlineExceeded(f"{method} was not answered within {timeout_s:g} s", method=method, timeout_s=timeout_s)
 
     async def notify(self, method: str, params: Params) -> None:
-        """Tell the peer; waits while it is slow to read."""
+        """Tell the peer; waits while it is slow to read.
+
+        Raises:
+            SupervisorError: the reason why the connection was closed.
+        """
         frame = self._peer.notify(method, params)
         await self._outbox.wait_room()
+        if self._closed is not None:
+            raise self._closed
         self._outbox.put(frame)
 
     async def _call(self, method: str, params: Params) -> Any:
@@ -155,12 +165,32 @@ class Channel:
             raise waiter.outcome
         return waiter.outcome
 
+    async def _until_broken(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Reading and writing end together; what ended them first is kept for `run` to raise."""
+        try:
+            await work()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._broken = self._broken or Unavailable(f"the connection broke: {error!r}")
+        except (RemoteProtocolError, Unavailable) as error:
+            self._broken = self._broken or error
+        if self._nursery:
+            self._nursery.cancel_scope.cancel(reason="the connection ended")
+
+    async def _read_and_finish(self, nursery: trio.Nursery) -> None:
+        with self._reading:
+            await self._read(nursery)
+            return
+        while self._serving:
+            await self._answered.wait()
+        await self._outbox.wait_flushed()
+
     async def _read(self, nursery: trio.Nursery) -> None:
         unfinished_since = None
         while True:
             deadline = float("inf")
             if self._peer.partial:
-                unfinished_since = unfinished_since or trio.current_time()
+                if unfinished_since is None:
+                    unfinished_since = trio.current_time()
                 deadline = unfinished_since + self._peer.limits.partial_frame_s
             with trio.move_on_at(deadline) as patience:
                 data = await self._stream.receive_some(_READ_BYTES)
@@ -204,19 +234,23 @@ class Channel:
         if isinstance(answer, Immediate):
             await self._answer(request, answer.result)
         else:
-            nursery.start_soon(self._serve, request, answer)
+            # Known before its task runs: the cancel may stand right behind the request.
+            scope = self._serving[request.id] = trio.CancelScope()
+            nursery.start_soon(self._serve, request, answer, scope)
 
-    async def _serve(self, request: Request, work: Coroutine[Any, Any, Any]) -> None:
+    async def _serve(self, request: Request, work: Coroutine[Any, Any, Any], scope: trio.CancelScope) -> None:
         answer: Any = Failure.from_error(CallCancelled(f"{request.method} was cancelled"))
-        with trio.CancelScope() as scope:
-            self._serving[request.id] = scope
+        with scope:
             try:
                 answer = await work
             except Exception as error:  # noqa: BLE001  the top of a request: failure becomes a response
                 answer = self._failure(request, error)
-            finally:
-                del self._serving[request.id]
-        await self._answer(request, answer)
+        try:
+            await self._answer(request, answer)
+        finally:
+            del self._serving[request.id]
+            answered, self._answered = self._answered, trio.Event()
+            answered.set()
 
     async def _answer(self, request: Request, answer: Any) -> None:
         await self._outbox.wait_room()
@@ -243,9 +277,10 @@ class Channel:
                     await self._stream.send_all(data[start : start + _WRITE_BYTES])
                 if patience.cancelled_caught:
                     raise Unavailable(f"the peer took nothing for {self._write_timeout_s:g} s")
+            self._outbox.note_written()
 
     async def _say_last_words(self, error: RemoteProtocolError) -> None:
-        # The writer is gone, perhaps in the middle of a frame; what it had not sent goes first.
+        # Best effort: the writer may have been cut in the middle of a frame.
         with trio.move_on_after(_LAST_WORDS_S, shield=True):
             try:
                 rest = self._outbox.take_nowait()
@@ -275,6 +310,14 @@ class _Outbox:
         self._size = 0
         self._filled = trio.Event()
         self._emptied = trio.Event()
+        self._writing = False
+        self._flushed = trio.Event()
+        self._closed = False
+
+    def close(self) -> None:
+        """Nobody writes any more: who waits for room waits no longer."""
+        self._closed = True
+        self._emptied.set()
 
     def put(self, frame: bytes) -> None:
         self._frames.append(frame)
@@ -283,7 +326,7 @@ class _Outbox:
 
     async def wait_room(self) -> None:
         """No checkpoint when there is room."""
-        while self._size >= _OUTBOX_BYTES:
+        while self._size >= _OUTBOX_BYTES and not self._closed:
             await self._emptied.wait()
 
     async def take(self) -> bytes:
@@ -291,7 +334,18 @@ class _Outbox:
         while not self._frames:
             self._filled = trio.Event()
             await self._filled.wait()
+        self._writing = True
         return self.take_nowait()
+
+    def note_written(self) -> None:
+        """What was taken is with the kernel."""
+        self._writing = False
+        flushed, self._flushed = self._flushed, trio.Event()
+        flushed.set()
+
+    async def wait_flushed(self) -> None:
+        while self._frames or self._writing:
+            await self._flushed.wait()
 
     def take_nowait(self) -> bytes:
         data = self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)

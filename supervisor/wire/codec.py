@@ -18,8 +18,6 @@ RESPONSE: Final = 1
 NOTIFICATION: Final = 2
 MAX_ID: Final = 2**32 - 1
 _INT64 = range(-(2**63), 2**63)
-_ENVELOPE_DEPTH: Final = 2
-"""The message array and its params array."""
 
 
 def decode(frame: bytes, *, max_depth: int) -> Message:
@@ -29,24 +27,31 @@ def decode(frame: bytes, *, max_depth: int) -> Message:
         RemoteProtocolError: no message of the three shapes, or a value outside the profile.
     """
     try:
-        value = msgpack.unpackb(frame, max_ext_len=0)
+        value = msgpack.unpackb(frame, max_ext_len=0, ext_hook=_refuse_ext)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise RemoteProtocolError(f"a frame cannot be decoded: {error!r}") from error
-    if problem := profile_problem(value, max_depth + _ENVELOPE_DEPTH):
+    message = _to_message(value)
+    if problem := profile_problem(_values(value), max_depth):
         raise RemoteProtocolError(problem)
-    match value:
-        case [0, int(id_), str(method), list(params)] if _is_id(id_):
-            return Request(id_, method, params)
-        case [1, int(id_), error, result] if _is_id(id_):
-            return Response(id_, None if error is None else Failure.from_wire(error), result)
-        case [2, str(method), list(params)]:
-            return Notification(method, params)
+    return message
+
+
+def _to_message(value: Any) -> Message:
+    # False == 0 and 1.0 == 1, so the kind is checked by its type too.
+    if isinstance(value, list) and value and type(value[0]) is int:
+        match value:
+            case [0, int(id_), str(method), list(params)] if _is_id(id_):
+                return Request(id_, method, params)
+            case [1, int(id_), error, result] if _is_id(id_):
+                return Response(id_, None if error is None else Failure.from_wire(error), result)
+            case [2, str(method), list(params)]:
+                return Notification(method, params)
     raise RemoteProtocolError(
         "a frame is no message: expected [0, id, method, params], [1, id, error, result] or [2, method, params]",
     )
 
 
-def encode(message: Message, *, max_bytes: int, plain_errors: bool = False) -> bytes:
+def encode(message: Message, *, max_bytes: int, max_depth: int = 16, plain_errors: bool = False) -> bytes:
     """The frame of a message; `plain_errors` puts an error as a string.
 
     Raises:
@@ -70,29 +75,44 @@ def encode(message: Message, *, max_bytes: int, plain_errors: bool = False) -> b
             f"a message of {len(frame)} bytes is longer than the limit of {max_bytes}",
             max_frame_bytes=max_bytes,
         )
+    # After packing, which has bounded the size: a value that holds itself, or one part many times, is no trap here.
+    if problem := profile_problem(_values(value), max_depth):
+        raise LocalProtocolError(f"a value cannot be sent: {problem}")
     return frame
 
 
-def profile_problem(value: Any, max_depth: int) -> str | None:
-    """Why `value` is outside the value profile, or None. Walks once, without recursion."""
-    level = [value]
-    for _ in range(max_depth + 1):
+def _values(envelope: list[Any]) -> list[Any]:
+    """What a message carries: each of its params, or error and result."""
+    if envelope[0] == RESPONSE:
+        return envelope[2:]
+    params: list[Any] = envelope[-1]
+    return params
+
+
+def profile_problem(values: list[Any], max_depth: int) -> str | None:
+    """Why one of `values` is outside the value profile, or None. Walks once, without recursion."""
+    level = values
+    for depth in range(max_depth + 1):
         inner: list[Any] = []
         for item in level:
-            if isinstance(item, dict):
+            if isinstance(item, dict | list | tuple):
+                if depth == max_depth:
+                    return f"a value is nested deeper than {max_depth} levels"
+                if not isinstance(item, dict):
+                    inner.extend(item)
+                    continue
                 if not all(isinstance(key, str) for key in item):
                     return "map keys must be strings"
                 inner.extend(item.values())
-            elif isinstance(item, list | tuple):
-                inner.extend(item)
             elif isinstance(item, int) and item not in _INT64:
                 return "integers must fit in 64 bits with sign"
-        if not inner:
-            return None
         level = inner
-    # Scalars may stand at the last level; another array or map may not.
-    return f"a value is nested deeper than {max_depth - _ENVELOPE_DEPTH} levels"
+    return None
 
 
 def _is_id(value: int) -> bool:
     return not isinstance(value, bool) and 0 <= value <= MAX_ID
+
+
+def _refuse_ext(code: int, _data: bytes) -> Any:
+    raise ValueError(f"ext type {code} is outside the value profile")

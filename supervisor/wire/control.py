@@ -53,13 +53,14 @@ def _method(
     *,
     role: Role = Role.OBSERVER,
     deadline_s: float | None = 30.0,
+    changes: bool | None = None,
 ) -> Callable[[type[_R]], type[_R]]:
-    """Turn a class body into the typed request of method `name`."""
+    """Turn a class body into the typed request of method `name`; who needs a role beyond looking mostly changes."""
 
     def declare(cls: type[_R]) -> type[_R]:
         request = dataclass(frozen=True, slots=True, kw_only=True)(cls)
         request.METHOD, request.RESULT, request.ROLE, request.DEADLINE_S = name, result, role, deadline_s
-        request.CHANGES = role > Role.OBSERVER
+        request.CHANGES = role > Role.OBSERVER if changes is None else changes
         REQUESTS[name] = request
         return request
 
@@ -231,7 +232,7 @@ class PluginsCanTransition(ControlRequest):
     to: str
 
 
-@_method("plugins.call", results.CallResult, role=Role.OPERATOR, deadline_s=None)
+@_method("plugins.call", results.CallResult, role=Role.OPERATOR, deadline_s=None, changes=False)
 class PluginsCall(ControlRequest):
     """Call a method of the plugin; `timeout_s` None takes the method's own deadline, else 30 s."""
 
@@ -241,7 +242,7 @@ class PluginsCall(ControlRequest):
     timeout_s: float | None = None
 
 
-@_method("plugins.state_list", results.StatePage, role=Role.OPERATOR)
+@_method("plugins.state_list", results.StatePage, role=Role.OPERATOR, changes=False)
 class PluginsStateList(ControlRequest):
     """The plugin's stored keys and values, in key order, a page at a time."""
 

@@ -29,7 +29,7 @@ class FrameReader:
         """Whether a frame has begun and not ended."""
         return bool(self._data)
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | bytearray) -> Iterator[bytes]:
         """Yield the frames that are whole now, without their copies staying behind.
 
         Raises:

@@ -26,5 +26,12 @@ class Limits:
 
 SERVER: Final = Limits(max_frame_in_bytes=1 * MIB, max_frame_out_bytes=4 * MIB, max_requests_out=16)
 CLIENT: Final = Limits(max_frame_in_bytes=4 * MIB, max_frame_out_bytes=1 * MIB, max_requests_in=16)
-WORKER: Final = Limits(max_frame_in_bytes=4 * MIB, max_frame_out_bytes=4 * MIB)
-"""Both ends of a worker's connection: state values may be 1 MiB and come in a map."""
+CALLS_PER_WORKER: Final = 64
+WORKER: Final = Limits(
+    max_frame_in_bytes=4 * MIB,
+    max_frame_out_bytes=4 * MIB,
+    max_requests_in=CALLS_PER_WORKER + 8,
+    max_requests_out=CALLS_PER_WORKER + 8,
+)
+"""Both ends of a worker's connection. State values may be 1 MiB and come in a map; beside the calls there is room for
+the daemon's own requests, such as health, so that a busy worker is not taken for a deaf one."""

@@ -55,7 +55,7 @@ class Peer:
         self.limits = limits
         self.plain_errors = plain_errors
         self._frames = FrameReader(limits.max_frame_in_bytes)
-        self._received: deque[bytes] = deque()
+        self._received: deque[bytes | bytearray] = deque()
         self._next_id = 0
         self._asked: set[int] = set()
         self._given_up: set[int] = set()
@@ -75,7 +75,7 @@ class Peer:
             unanswered_cancels=len(self._given_up),
         )
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes | bytearray) -> None:
         """Take bytes from the transport; `events()` decodes them."""
         self._received.append(data)
 
@@ -178,4 +178,9 @@ class Peer:
             raise LocalProtocolError(f"request {id_} is not open: it was answered already, or never asked")
 
     def _encode(self, message: Message) -> bytes:
-        return codec.encode(message, max_bytes=self.limits.max_frame_out_bytes, plain_errors=self.plain_errors)
+        return codec.encode(
+            message,
+            max_bytes=self.limits.max_frame_out_bytes,
+            max_depth=self.limits.max_depth,
+            plain_errors=self.plain_errors,
+        )

@@ -1,0 +1,105 @@
+"""One connection to the daemon on trio: a Channel that tells lost from closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from client import protocol
+from client.errors import ConnectionLost, SupervisorError, Unavailable
+from client.link import dial
+from supervisor.channel import Channel, ignore_notifications
+from supervisor.wire.limits import CLIENT
+from supervisor.wire.message import Failure, Notification, Request
+
+_BUSY_RETRY_S = 0.01
+OnNotification = Callable[[Notification], None]
+
+
+async def open_link(
+    nursery: trio.Nursery,
+    path: str,
+    name: str,
+    on_notification: OnNotification = ignore_notifications,
+    on_end: Callable[[], None] = lambda: None,
+) -> AsyncLink:
+    """Connect, run the channel in `nursery`, and say hello.
+
+    Raises:
+        SupervisorError: cannot connect, or the daemon refused.
+    """
+    while True:
+        try:
+            sock = dial(path)
+            break
+        except BlockingIOError:
+            await trio.sleep(_BUSY_RETRY_S)
+    link = AsyncLink(trio.SocketStream(trio.socket.from_stdlib_socket(sock)), path, on_notification, on_end)
+    await nursery.start(link.run)
+    try:
+        link.hello = await link.call("rpc.hello", [protocol.hello(name)], timeout_s=protocol.DEFAULT_TIMEOUT_S)
+    except BaseException:
+        link.drop()
+        raise
+    return link
+
+
+class AsyncLink:
+    """`run` it in a nursery; it never raises, but ends the calls in flight with the reason. `drop` ends it."""
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        path: str,
+        on_notification: OnNotification,
+        on_end: Callable[[], None],
+    ) -> None:
+        self._channel = Channel(stream, CLIENT, on_notification=self._note, on_unexpected=_not_logged)
+        self._path = path
+        self._on_notification = on_notification
+        self._on_end = on_end
+        self._last_words: SupervisorError | None = None
+        self._scope = trio.CancelScope()
+        self.ended = False
+        self.hello: Any = None
+        """The daemon's answer to hello."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        error: SupervisorError = ConnectionLost(f"the connection to plugind at {self._path} was lost")
+        try:
+            with self._scope:
+                await self._channel.run(task_status=task_status)
+        except Unavailable:
+            pass  # it broke: said below, and the same to a caller as an orderly end
+        except SupervisorError as broken:
+            error = broken
+        finally:
+            self.ended = True
+            self._channel.close(self._last_words or error)
+            self._on_end()
+            await self._channel.aclose()
+
+    def drop(self) -> None:
+        self.ended = True
+        self._scope.cancel()
+
+    async def call(self, method: str, params: list[Any], *, timeout_s: float | None) -> Any:
+        """Ask and wait for the answer.
+
+        Raises:
+            SupervisorError: what the daemon answered, or why no answer came.
+        """
+        return await self._channel.call(method, params, timeout_s=timeout_s)
+
+    def _note(self, notification: Notification) -> None:
+        if notification.method == "rpc.error" and notification.params:
+            self._last_words = Failure.from_wire(notification.params[0]).to_error()
+        else:
+            self._on_notification(notification)
+
+
+def _not_logged(request: Request, error: Exception) -> str:
+    """Needed by the channel; this end serves nothing, so nothing unexpected can happen while it does."""
+    return f"none ({request.method}: {error!r})"

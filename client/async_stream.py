@@ -1,0 +1,133 @@
+"""AsyncEventStream: events on a trio connection of their own, resumed after it was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+import trio
+
+from client.async_link import AsyncLink, OnNotification
+from client.cursor import Cursor
+from client.errors import SupervisorError, Unavailable
+from client.sync_stream import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from supervisor.wire.message import Notification
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from supervisor.wire.results import EventInfo
+
+OpenLink = Callable[[OnNotification, Callable[[], None]], Awaitable[AsyncLink]]
+
+
+class AsyncEventStream:
+    """Iterate over it, in one task; made by `AsyncClient.events_stream`."""
+
+    def __init__(
+        self,
+        open_link: OpenLink,
+        *,
+        after_seq: int | None,
+        types: Sequence[str],
+        plugins: Sequence[str],
+        reconnect_for_s: float | None,
+    ) -> None:
+        self._open_link = open_link
+        self._cursor = Cursor(after_seq, types, plugins)
+        self._reconnect_for_s = reconnect_for_s
+        self._link: AsyncLink | None = None
+        self._early: list[Notification] | None = None
+        """What came before the answer to subscribe; None once that is here."""
+        self._news = trio.Event()
+        self._pause_s = FIRST_PAUSE_S
+        self._lost_at: float | None = None
+
+    @property
+    def last_seq(self) -> int | None:
+        """Of the event that was handed out last: the `after_seq` of a later stream that goes on from here."""
+        return self._cursor.last_seq
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> EventInfo:
+        return await self.receive()
+
+    async def receive(self) -> EventInfo:
+        """The next event; may be cancelled without loss.
+
+        Raises:
+            Unavailable: the connection could not be made again within `reconnect_for_s` seconds.
+        """
+        while (event := self._cursor.pop()) is None:
+            await self._advance()
+        self._pause_s, self._lost_at = FIRST_PAUSE_S, None
+        return event
+
+    async def subscribe(self) -> AsyncLink:
+        """Connect and subscribe from where the stream stands."""
+        self._early = []
+        link = await self._open_link(self._take, self._wake)
+        try:
+            info = await link.call("events.subscribe", [self._cursor.subscribe_params()], timeout_s=None)
+        except BaseException:
+            link.drop()
+            raise
+        self._cursor.subscribed(info)
+        early, self._early = self._early, None
+        for notification in early:
+            self._cursor.take(notification.method, notification.params)
+        self._link = link
+        return link
+
+    async def _advance(self) -> None:
+        try:
+            link = self._link or await self.subscribe()
+            if credit := self._cursor.credit_due():
+                await self._allow(link, credit)
+            elif not self._cursor.ready and not self._cursor.ended:
+                await self._wait_news(link)
+        except Unavailable as error:
+            await self._drop_and_pause(error)
+            return
+        if self._cursor.ended:
+            await self._drop_and_pause(Unavailable("plugind ended the event stream"))
+
+    async def _allow(self, link: AsyncLink, credit: dict[str, object]) -> None:
+        try:
+            await link.call("events.credit", [credit], timeout_s=None)
+        except (trio.Cancelled, SupervisorError):
+            self._drop()  # whether it was counted is unknown; a new subscription counts anew
+            raise
+
+    async def _wait_news(self, link: AsyncLink) -> None:
+        self._news = trio.Event()
+        if not link.ended:
+            await self._news.wait()
+        if link.ended and not self._cursor.ready:
+            raise Unavailable("the connection to plugind was lost")
+
+    def _take(self, notification: Notification) -> None:
+        if self._early is not None:
+            self._early.append(notification)
+        else:
+            self._cursor.take(notification.method, notification.params)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+
+    def _drop(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.drop()
+
+    async def _drop_and_pause(self, error: Unavailable) -> None:
+        self._drop()
+        now = trio.current_time()
+        self._lost_at = self._lost_at or now
+        if self._reconnect_for_s is not None and now - self._lost_at >= self._reconnect_for_s:
+            raise error
+        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, LONGEST_PAUSE_S)
+        await trio.sleep(pause_s)

@@ -1,0 +1,86 @@
+"""A command of pluginctl as a value, and the parser that is built for the one in use."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+from client.cli.output import Context
+
+Options = argparse.Namespace
+Run = Callable[[Context, Options], "int | None"]
+"""Carry it out; the exit code, None being 0."""
+
+
+class UsageError(Exception):
+    """Wrong words on the command line. `usage` says the right ones."""
+
+    def __init__(self, message: str, usage: str = "") -> None:
+        super().__init__(message)
+        self.usage = usage
+
+
+class Argument:
+    """One `add_argument` call, kept until its command is the one in use."""
+
+    __slots__ = ("flags", "options")
+
+    def __init__(self, *flags: str, **options: object) -> None:
+        self.flags = flags
+        self.options = options
+
+
+class Command:
+    __slots__ = ("arguments", "example", "run", "summary")
+
+    def __init__(self, run: Run, summary: str, example: str, *arguments: Argument) -> None:
+        self.run = run
+        self.summary = summary
+        self.example = example
+        self.arguments = arguments
+
+
+Commands = Mapping[str, Command]
+PLUGIN = Argument("plugin", metavar="KEY", help="the plugin's key or id")
+JOB = Argument("job", metavar="JOB", help="the job, as <plugin>/<key> or by id")
+YES = Argument("-y", "--yes", action="store_true", help="ask nothing")
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises instead of exiting, so that programs get their errors in one form."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, self.format_usage())
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    # Without a width, argparse imports shutil to find one out, each time a parser is built.
+    try:
+        columns = int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size().columns
+    except (OSError, ValueError):
+        columns = 80
+    return argparse.HelpFormatter(prog, width=max(columns, 40) - 2)
+
+
+def parse(name: str, command: Command, words: list[str]) -> Options:
+    """The options in what follows the command's name; `--socket` and `--json` may stand among them.
+
+    Raises:
+        UsageError: they are wrong.
+    """
+    parser = Parser(
+        prog=f"pluginctl {name}",
+        description=command.summary,
+        epilog=f"example: pluginctl {command.example}",
+        allow_abbrev=False,
+        formatter_class=_formatter,
+    )
+    for argument in command.arguments:
+        parser.add_argument(*argument.flags, **argument.options)  # type: ignore[arg-type]
+    # Left out when not given, so that they do not hide what stood before the verb.
+    hidden = argparse.SUPPRESS
+    parser.add_argument("--json", action="store_true", default=hidden, help="print JSON, for programs")
+    parser.add_argument("--socket", metavar="PATH", default=hidden, help="the daemon's socket")
+    return parser.parse_args(words)

@@ -1,0 +1,151 @@
+"""pluginctl develop: write and check a plugin, without a daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from client.cli.command import Argument, Command, Commands, Options
+from client.cli.output import Context
+from client.cli.render import escaped
+from client.errors import AlreadyExists, FailedPrecondition, InvalidParams
+
+if TYPE_CHECKING:
+    from supervisor.core.manifest import JobSpec
+
+_MANIFEST = """\
+[plugin]
+key = "{key}"
+version = "0.1.0"
+api_version = 1
+display_name = "{name}"
+description = "Counts, says so, and tells a forecast: a plugin to start from."
+author = "{author}"
+categories = ["automation"]
+capabilities = ["jobs.schedule", "methods.register", "events.emit", "state.read", "state.write"]
+
+[worker]
+command = ["python", "main.py"]
+
+[[jobs]]
+key = "refresh"
+display_name = "Refresh"
+schedule = "*/5 * * * *"
+
+[[methods]]
+name = "forecast"
+description = "The sky over a city."
+params_schema = {{ type = "object", properties = {{ city = {{ type = "string" }} }}, required = ["city"] }}
+"""
+_MAIN = '''\
+"""{key}: a plugin for plugind."""
+
+from supervisor.sdk import Plugin, run
+
+plugin = Plugin()
+
+
+@plugin.job("refresh")
+def refresh(ctx):
+    """Runs on the schedule in plugin.toml, and with `pluginctl run {key}/refresh --wait`."""
+    count = ctx.state.get("count", 0) + 1
+    ctx.state.set("count", count)
+    ctx.log.info("refreshed", count=count)
+    ctx.emit("refreshed", {{"count": count}})
+    return {{"count": count}}
+
+
+@plugin.method("forecast")
+def forecast(ctx, city: str):
+    """Answers `pluginctl call {key} forecast '{{"city": "Rome"}}'`."""
+    return {{"city": city, "sky": "clear"}}
+
+
+if __name__ == "__main__":
+    run(plugin)
+'''
+
+
+def write_plugin(key: str, directory: Path, author: str) -> list[Path]:
+    """Write a plugin that works at once; a directory that is there must be empty.
+
+    Raises:
+        InvalidParams: `key` is no plugin key.
+        AlreadyExists: the directory has something in it.
+        FailedPrecondition: it cannot be written.
+    """
+    from supervisor.core.plugin import key_problem
+
+    if why := key_problem(key):
+        raise InvalidParams(f"{key!r} is no plugin key: it {why}; for example acme.weather", key=key)
+    name = key.replace(".", " ").replace("_", " ").replace("-", " ").strip().title() or key
+    texts = {"plugin.toml": _MANIFEST.format(key=key, name=name, author=author), "main.py": _MAIN.format(key=key)}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise AlreadyExists(f"{directory} is not empty: name another directory", path=str(directory))
+        for file, text in texts.items():
+            with (directory / file).open("x", encoding="utf-8") as out:
+                out.write(text)
+    except OSError as error:
+        raise FailedPrecondition(f"cannot write {directory}: {error.strerror}", path=str(directory)) from None
+    return [directory / file for file in texts]
+
+
+def _new(context: Context, options: Options) -> None:
+    directory = Path(options.dir or options.name).absolute()
+    files = write_plugin(options.name, directory, "you")
+    where = escaped(directory)
+    text = (
+        f"wrote {', '.join(escaped(file.name) for file in files)} in {where}\n"
+        f"next: pluginctl check {where}\n"
+        f"      pluginctl install {where}\n"
+        f"      pluginctl run {options.name}/refresh --wait"
+    )
+    context.show({"key": options.name, "directory": str(directory), "files": [str(file) for file in files]}, text)
+
+
+def _check(context: Context, options: Options) -> None:
+    from supervisor.lifecycle.packages import check_directory
+
+    manifest = check_directory(Path(options.dir).absolute(), _schedule_problem)
+    facts = {
+        "key": str(manifest.key),
+        "version": manifest.version,
+        "capabilities": [str(capability) for capability in manifest.capabilities],
+        "jobs": [job.key for job in manifest.jobs],
+        "methods": [method.name for method in manifest.methods],
+    }
+    counts = f"{len(manifest.jobs)} jobs, {len(manifest.methods)} methods"
+    context.show(facts, escaped(f"{manifest.key} {manifest.version} is well: {counts}"))
+
+
+def _schedule_problem(job: JobSpec, key: str) -> tuple[str, str] | None:
+    """The job's field at fault and what is wrong with it, or None."""
+    from supervisor.core.plugin import PluginKey
+    from supervisor.jobs.cron_fields import ScheduleError
+    from supervisor.jobs.plan import schedule_of
+
+    try:
+        schedule_of(job, PluginKey(key), "UTC")
+    except ScheduleError as error:
+        timing = "schedule" if job.schedule is not None else "every"
+        return "timezone" if error.field == "zone" else timing, str(error)
+    return None
+
+
+COMMANDS: Commands = {
+    "new": Command(
+        _new,
+        "Write a plugin that works at once.",
+        "new acme.weather ./weather",
+        Argument("name", metavar="NAME", help="the plugin's key, such as acme.weather"),
+        Argument("dir", metavar="DIR", nargs="?", help="where (./NAME)"),
+    ),
+    "check": Command(
+        _check,
+        "Check a plugin's directory and say every problem at once.",
+        "check ./weather",
+        Argument("dir", metavar="DIR", nargs="?", default=".", help="the plugin's directory (.)"),
+    ),
+}

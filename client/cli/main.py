@@ -1,0 +1,221 @@
+"""pluginctl: which command the words mean, and how its failure is told. Only the noun in use is imported."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from client.cli.output import Context, Declined
+from supervisor.core.errors import SupervisorError
+
+if TYPE_CHECKING:
+    from client.cli.command import Command, Commands
+
+NOUNS = {
+    "plugins": "install, load, enable, disable, stop … plugins, and ask about them",
+    "jobs": "list, run, pause, resume jobs, and their history",
+    "events": "what happened",
+    "logs": "what plugins printed and logged",
+    "daemon": "the daemon itself",
+    "develop": "write and check a plugin, without a daemon",
+}
+SHORT = {
+    "status": "plugins status",
+    "list": "plugins list",
+    "install": "plugins install",
+    "load": "plugins load",
+    "enable": "plugins enable",
+    "disable": "plugins disable",
+    "start": "plugins start",
+    "stop": "plugins stop",
+    "restart": "plugins restart",
+    "unload": "plugins unload",
+    "uninstall": "plugins unload",
+    "wait": "plugins wait",
+    "health": "plugins health",
+    "call": "plugins call",
+    "run": "jobs run",
+    "ping": "daemon ping",
+    "describe": "daemon describe",
+    "backup": "daemon backup",
+    "new": "develop new",
+    "check": "develop check",
+}
+FIRST_WORDS = {"runs": {"list": "jobs runs", "cancel": "jobs cancel"}, "state": {"list": "plugins state-list"}}
+BARE = {"events": "follow", "logs": "follow"}
+"""Nouns that mean this verb when no verb follows."""
+REFUSED = frozenset(
+    {
+        "INVALID_TRANSITION",
+        "FAILED_PRECONDITION",
+        "ALREADY_EXISTS",
+        "CONFLICT",
+        "PERMISSION_DENIED",
+        "UNAUTHENTICATED",
+        "APPROVAL_REQUIRED",
+        "INVALID_PARAMS",
+        "INVALID_REQUEST",
+        "METHOD_NOT_FOUND",
+        "RESOURCE_EXHAUSTED",
+    },
+)
+FAILED, USAGE, REFUSED_CODE, NOT_FOUND, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 4, 5, 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit code tells apart failed 1, usage 2, refused 3, not found 4 and unavailable 5."""
+    for stream in (sys.stdout, sys.stderr):
+        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+            reconfigure(errors="backslashreplace")
+    context = Context(json=False, socket=None)
+    try:
+        code = _main(context, list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has what it wanted. Python flushes once more at exit: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    finally:
+        context.close()
+    return code
+
+
+def exit_code(error: SupervisorError) -> int:
+    """The exit code that an error stands for."""
+    if error.code in REFUSED:
+        return REFUSED_CODE
+    return {"NOT_FOUND": NOT_FOUND, "UNAVAILABLE": UNAVAILABLE}.get(error.code, FAILED)
+
+
+def _main(context: Context, words: list[str]) -> int:
+    from client.cli.command import UsageError, parse
+
+    try:
+        _take_options(context, words)
+        if not words or words[0] in {"-h", "--help", "help"}:
+            return _help(context, words)
+        if words[0] in {"-V", "--version"}:
+            return _version(context)
+        name, command = _find(context, words)
+        if command is None:
+            return 0
+        options = parse(name, command, words)
+        context.json = getattr(options, "json", context.json)
+        context.socket = getattr(options, "socket", context.socket)
+        return command.run(context, options) or 0
+    except UsageError as error:
+        return _tell_usage(context, str(error), error.usage, words)
+    except Declined as no:
+        context.note(f"pluginctl: {no}")
+        return FAILED
+    except SupervisorError as error:
+        from client.cli.failure import tell
+
+        tell(context, error)
+        return exit_code(error)
+    except SystemExit as stop:  # argparse, after --help
+        return stop.code if isinstance(stop.code, int) else 0
+
+
+def _take_options(context: Context, words: list[str]) -> None:
+    """Take what may stand before the noun and before the verb."""
+    from client.cli.command import UsageError
+
+    while words and words[0].startswith("--"):
+        option, equals, value = words[0].partition("=")
+        if option == "--json" and not equals:
+            context.json = True
+        elif option == "--socket":
+            if not equals and len(words) < 2:
+                raise UsageError("--socket needs a path")
+            context.socket = value if equals else words.pop(1)
+        else:
+            return
+        del words[0]
+
+
+def _find(context: Context, words: list[str]) -> tuple[str, Command | None]:
+    """The command that the first words name, which are taken; None when its help was shown."""
+    first = words.pop(0)
+    _take_options(context, words)
+    if target := SHORT.get(first):
+        noun, verb = target.split()
+        return first, _commands(noun)[verb]
+    if first in FIRST_WORDS:
+        return _find_verb(context, first, words, FIRST_WORDS[first])
+    if first in NOUNS:
+        return _find_verb(context, first, words, {verb: f"{first} {verb}" for verb in _commands(first)})
+    from client.cli.command import UsageError
+
+    raise UsageError(f"there is no command {first!r}{_nearest(first, [*NOUNS, *SHORT, *FIRST_WORDS])}")
+
+
+def _find_verb(context: Context, first: str, words: list[str], verbs: dict[str, str]) -> tuple[str, Command | None]:
+    verb = words[0].replace("_", "-") if words else ""
+    if verb in verbs:
+        del words[0]
+        _take_options(context, words)
+        noun, real = verbs[verb].split()
+        return f"{first} {verb}", _commands(noun)[real]
+    if first in BARE:
+        return first, _commands(first)[BARE[first]]
+    if not words or words[0] in {"-h", "--help", "help"}:
+        _noun_help(context, first, verbs)
+        return first, None
+    from client.cli.command import UsageError
+
+    raise UsageError(f"{first} has no verb {words[0]!r}{_nearest(verb, list(verbs))}")
+
+
+def _commands(noun: str) -> Commands:
+    commands: Commands = import_module(f"client.cli.{noun}").COMMANDS
+    return commands
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
+
+
+def _help(context: Context, words: list[str]) -> int:
+    if len(words) > 1:
+        return _main(context, [*words[1:], "--help"])
+    from client.cli.overview import overview
+
+    context.say(overview(NOUNS, SHORT, FIRST_WORDS))
+    return 0 if words else USAGE
+
+
+def _noun_help(context: Context, first: str, verbs: dict[str, str]) -> None:
+    from client.cli.overview import noun_help
+
+    found = {}
+    for verb, target in verbs.items():
+        noun, real = target.split()
+        found[verb] = _commands(noun)[real]
+    context.say(noun_help(first, NOUNS.get(first, ""), found))
+
+
+def _version(context: Context) -> int:
+    from client.version import VERSION
+
+    context.show({"version": VERSION}, f"pluginctl {VERSION}")
+    return 0
+
+
+def _tell_usage(context: Context, message: str, usage: str, words: list[str]) -> int:
+    from client.cli.failure import tell_usage
+
+    context.json = context.json or "--json" in words
+    tell_usage(context, message, usage)
+    return USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

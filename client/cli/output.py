@@ -1,0 +1,88 @@
+"""What a command is given: options, the client, and where its words go."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from client.sync_client import Client
+
+
+class Declined(Exception):
+    """The operator said no; nothing was done."""
+
+
+class Context:
+    """One run of pluginctl. The client is made at its first use, so `new` and `check` need no daemon."""
+
+    def __init__(self, *, json: bool, socket: str | None) -> None:
+        self.json = json
+        self.socket = socket
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        if self._client is None:
+            from client.sync_client import Client
+
+            self._client = Client(self.socket, name="pluginctl")
+        return self._client
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    @property
+    def colour(self) -> bool:
+        """Only on a terminal, and when nobody asked for none."""
+        return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    @property
+    def width(self) -> int | None:
+        """Columns of the terminal; None when the output goes elsewhere and nothing is to be cut."""
+        return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+
+    def say(self, text: str) -> None:
+        """To people; `text` is escaped already where it came from elsewhere."""
+        if text:
+            sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+
+    def show(self, value: Any, text: str) -> None:
+        """The result: `value` to programs, `text` to people."""
+        if self.json:
+            from client.cli.plain import to_json
+
+            self.say(to_json(value, indent=2))
+        else:
+            self.say(text)
+
+    def stream(self, value: Any, text: str) -> None:
+        """One of many results, at once: a line of JSON to programs."""
+        if self.json:
+            from client.cli.plain import to_json
+
+            text = to_json(value)
+        self.say(text)
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Beside the result."""
+        sys.stdout.flush()
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask when there is a terminal to ask on.
+
+        Raises:
+            Declined: the answer was not yes.
+        """
+        if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return
+        sys.stdout.flush()
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            raise Declined("nothing was done")

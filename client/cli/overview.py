@@ -1,0 +1,48 @@
+"""The help above single commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from client.cli.command import Commands
+
+_DAILY: Mapping[str, str] = {
+    "status [KEY]": "the daemon and all plugins, or one plugin",
+    "list": "all plugins",
+    "install SOURCE": "install a plugin from a directory, and load it",
+    "load|enable KEY": "make a plugin ready and start its worker",
+    "disable KEY": "stop a plugin and keep it stopped",
+    "start|stop|restart KEY": "the worker only; the plugin's status stays",
+    "uninstall KEY": "remove a plugin; its data stays unless --remove-data",
+    "logs [-f] KEY": "what a plugin printed and logged",
+    "events [-f]": "what happened",
+    "jobs list|next|pause|resume": "jobs; `runs list|cancel` for their history",
+    "run JOB [--wait]": "run a job now",
+    "call KEY METHOD [PARAMS]": "call a method of a plugin",
+    "state list KEY": "what a plugin stored",
+    "wait KEY --phase running": "until a plugin is so",
+    "health KEY": "ask a worker how it is",
+    "ping, describe, backup FILE": "the daemon",
+    "new NAME, check DIR": "write a plugin",
+}
+
+
+def overview(nouns: Mapping[str, str], short: Mapping[str, str], first_words: Mapping[str, Mapping[str, str]]) -> str:
+    daily = "\n".join(f"  {words:<29}{what}" for words, what in _DAILY.items())
+    every = "\n".join(f"  {noun:<29}{what}" for noun, what in nouns.items())
+    forms = ", ".join([*short, *(f"{first} {verb}" for first, verbs in first_words.items() for verb in verbs)])
+    return (
+        "usage: pluginctl [--socket PATH] [--json] COMMAND …\n\n"
+        f"commands:\n{daily}\n\n"
+        f"all methods, as `pluginctl NOUN VERB`; `pluginctl NOUN --help` lists the verbs:\n{every}\n\n"
+        f"short forms: {forms}\n\n"
+        "exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not found, 5 plugind unavailable\n\n"
+        "example: pluginctl install ./weather\n"
+    )
+
+
+def noun_help(noun: str, summary: str, commands: Commands) -> str:
+    rows = "\n".join(f"  {verb:<22}{command.summary}" for verb, command in commands.items())
+    example = next(iter(commands.values())).example
+    head = f"{summary}\n\n" if summary else ""
+    return f"usage: pluginctl {noun} VERB …\n\n{head}verbs:\n{rows}\n\nexample: pluginctl {example}\n"

@@ -1,0 +1,227 @@
+"""pluginctl plugins: commands on plugins, and questions about them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from client.cli.command import PLUGIN, YES, Argument, Command, Commands, Options, UsageError
+from client.cli.install import INSTALL
+from client.cli.output import Context
+from client.cli.plain import to_json
+from client.cli.render import cell, duration, escaped, fields, table
+from client.cli.status import STATUS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from client.sync_client import Client
+    from supervisor.wire.results import PluginInfo
+
+_HEADS = ("KEY", "VERSION", "STATUS", "PHASE", "PID", "RESTARTS", "UPTIME", "WHAT")
+
+
+def plugin_table(context: Context, plugins: list[PluginInfo]) -> str:
+    """A line a plugin; the last column says what is wrong, or what comes next."""
+    if not plugins:
+        return "no plugins; `pluginctl install SOURCE` installs one, `pluginctl new NAME` writes one"
+    rows = [
+        (
+            p["key"],
+            p["version"],
+            p["status"],
+            p["phase"],
+            p["pid"],
+            p["restarts"],
+            duration(p["uptime_s"]),
+            _one_line(p["last_error"] or p["disable_reason"] or (p["summary"] if p["phase"] != "running" else "")),
+        )
+        for p in plugins
+    ]
+    return table(_HEADS, rows, width=context.width, colour=context.colour)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _list(context: Context, options: Options) -> None:
+    plugins = context.client.plugins.list(options.status, options.all)
+    context.show(plugins, plugin_table(context, plugins))
+
+
+def _get(context: Context, options: Options) -> None:
+    details = context.client.plugins.get(options.plugin)
+    pairs: dict[str, object] = {
+        name: value if isinstance(value, str | int | float | None) else to_json(value)
+        for name, value in details.items()
+    }
+    context.show(details, fields(pairs, colour=context.colour))
+
+
+def _command(act: Callable[[Client, Options], PluginInfo], done: str) -> Callable[[Context, Options], None]:
+    """A command that answers with the plugin as it is afterwards."""
+
+    def run(context: Context, options: Options) -> None:
+        info = act(context.client, options)
+        context.show(info, f"{escaped(info['key'])}: {done}. {escaped(info['summary'])}")
+
+    return run
+
+
+def _unload(context: Context, options: Options) -> None:
+    if options.remove_data:
+        question = f"Remove {options.plugin} with its configuration, state and history, for good?"
+        context.confirm(escaped(question), yes=options.yes)
+    done = context.client.plugins.unload(options.plugin, options.remove_data)
+    kept = "its data is gone too" if options.remove_data else "its configuration, state and history are kept"
+    context.show(done, f"{escaped(options.plugin)}: uninstalled; {kept}")
+
+
+def _wait(context: Context, options: Options) -> None:
+    phase = options.phase or (None if options.status else "running")
+    info = context.client.wait_for(options.plugin, status=options.status, phase=phase, timeout_s=options.timeout)
+    context.show(info, f"{escaped(info['key'])}: {cell(info['status'])}, {cell(info['phase'])}")
+
+
+def _health(context: Context, options: Options) -> int:
+    health = context.client.plugins.health(options.plugin)
+    answered = f" after {health['answer_ms']:.1f} ms" if health["answer_ms"] is not None else ""
+    state = "healthy" if health["healthy"] else "not healthy"
+    message = f": {escaped(health['message'])}" if health["message"] else ""
+    context.show(health, f"{escaped(options.plugin)} is {state} ({cell(health['phase'])}){answered}{message}")
+    return 0 if health["healthy"] else 1
+
+
+def _can_transition(context: Context, options: Options) -> int:
+    answer = context.client.plugins.can_transition(options.plugin, options.to)
+    verdict = "may" if answer["allowed"] else "may not"
+    text = f"{options.plugin} is {answer['status']} and {verdict} become {answer['to']}"
+    context.show(answer, escaped(text))
+    return 0 if answer["allowed"] else 1
+
+
+def _call(context: Context, options: Options) -> None:
+    try:
+        params: Any = None if options.params is None else json.loads(options.params)
+    except ValueError as error:
+        raise UsageError(f'PARAMS must be JSON, such as \'{{"city": "Rome"}}\': {error}') from None
+    answer = context.client.plugins.call(options.plugin, options.method, params, options.timeout)
+    context.show(answer["result"], to_json(answer["result"], indent=2))
+
+
+def _state_list(context: Context, options: Options) -> None:
+    page = context.client.plugins.state_list(options.plugin, options.prefix, options.after, options.limit)
+    rows = [(entry["key"], to_json(entry["value"])) for entry in page["entries"]]
+    text = table(("KEY", "VALUE"), rows, width=context.width, colour=False) if rows else "nothing is stored"
+    context.show(page, text)
+    if page["next"] is not None and not context.json:
+        context.note(f"there is more: --after {escaped(page['next'])}")
+
+
+_TIMEOUT = Argument("--timeout", type=float, metavar="S", default=None, help="give up after S seconds")
+COMMANDS: Commands = {
+    "list": Command(
+        _list,
+        "All plugins, in install order.",
+        "list --json",
+        Argument("--status", help="only those of this status"),
+        Argument("-a", "--all", action="store_true", help="uninstalled ones too"),
+    ),
+    "status": STATUS,
+    "get": Command(_get, "Everything about one plugin.", "plugins get acme.weather", PLUGIN),
+    "install": INSTALL,
+    "load": Command(
+        _command(lambda c, o: c.plugins.load(o.plugin), "loaded"),
+        "Make an installed, disabled or failed plugin ready and start its worker.",
+        "load acme.weather",
+        PLUGIN,
+    ),
+    "enable": Command(
+        _command(lambda c, o: c.plugins.enable(o.plugin), "enabled"),
+        "Make a disabled or failed plugin ready again.",
+        "enable acme.weather",
+        PLUGIN,
+    ),
+    "disable": Command(
+        _command(lambda c, o: c.plugins.disable(o.plugin, o.reason), "disabled"),
+        "Drain and stop the worker and keep it stopped.",
+        'disable acme.weather --reason "until Monday"',
+        PLUGIN,
+        Argument("--reason", help="why, for whoever asks later"),
+    ),
+    "unload": Command(
+        _unload,
+        "Uninstall a plugin: stop its worker and remove its files.",
+        "uninstall acme.weather",
+        PLUGIN,
+        Argument("--remove-data", action="store_true", help="remove configuration, state and history too"),
+        YES,
+    ),
+    "mark-error": Command(
+        _command(lambda c, o: c.plugins.mark_error(o.plugin, o.error), "marked as failed"),
+        "Put a plugin into status error and stop its worker.",
+        'plugins mark-error acme.weather "bad data since noon"',
+        PLUGIN,
+        Argument("error", metavar="ERROR", help="what is wrong"),
+    ),
+    "mark-upgrade-pending": Command(
+        _command(lambda c, o: c.plugins.mark_upgrade_pending(o.plugin), "upgrade pending"),
+        "Stop the worker of a ready plugin until its upgrade is decided.",
+        "plugins mark-upgrade-pending acme.weather",
+        PLUGIN,
+    ),
+    "start": Command(
+        _command(lambda c, o: c.plugins.start(o.plugin), "worker started"),
+        "Start the worker of a ready plugin that was stopped.",
+        "start acme.weather",
+        PLUGIN,
+    ),
+    "stop": Command(
+        _command(lambda c, o: c.plugins.stop(o.plugin), "worker stopped"),
+        "Stop the worker of a ready plugin until start, restart or the next boot.",
+        "stop acme.weather",
+        PLUGIN,
+    ),
+    "restart": Command(
+        _command(lambda c, o: c.plugins.restart(o.plugin), "worker restarted"),
+        "Stop the worker of a ready plugin and start it again.",
+        "restart acme.weather",
+        PLUGIN,
+    ),
+    "wait": Command(
+        _wait,
+        "Wait until a plugin has a status or a phase; without either, until it runs.",
+        "wait acme.weather --phase running --timeout 30",
+        PLUGIN,
+        Argument("--status", help="installed, ready, disabled, error, upgrade_pending or uninstalled"),
+        Argument("--phase", help="stopped, starting, running, stopping or backoff"),
+        Argument("--timeout", type=float, metavar="S", default=30.0, help="give up after S seconds (30)"),
+    ),
+    "health": Command(_health, "Ask a worker now how it is.", "health acme.weather", PLUGIN),
+    "can-transition": Command(
+        _can_transition,
+        "Whether a plugin's status may change to another; exit code 1 when it may not.",
+        "plugins can-transition acme.weather disabled",
+        PLUGIN,
+        Argument("to", metavar="STATUS"),
+    ),
+    "call": Command(
+        _call,
+        "Call a method of a plugin and print its result as JSON.",
+        """call acme.weather forecast '{"city": "Rome"}'""",
+        PLUGIN,
+        Argument("method", metavar="METHOD"),
+        Argument("params", metavar="PARAMS", nargs="?", help="JSON: a map of named params, or an array"),
+        _TIMEOUT,
+    ),
+    "state-list": Command(
+        _state_list,
+        "What a plugin stored, in key order.",
+        "state list acme.weather --prefix cache/",
+        PLUGIN,
+        Argument("--prefix", default="", help="only keys that begin so"),
+        Argument("--after", metavar="KEY", help="go on after this key"),
+        Argument("-n", "--limit", type=int, default=100, help="at most so many (100)"),
+    ),
+}

@@ -1,0 +1,136 @@
+"""Tables, times and foreign text for people. Pure."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+
+_PLAIN = re.compile(r"[ -~]*")
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
+_COLOURS: Mapping[str, str] = {
+    "ready": "32",
+    "running": "32",
+    "succeeded": "32",
+    "starting": "33",
+    "stopping": "33",
+    "backoff": "33",
+    "queued": "33",
+    "upgrade_pending": "33",
+    "error": "31",
+    "failed": "31",
+    "timed_out": "31",
+    "interrupted": "31",
+    "disabled": "2",
+    "stopped": "2",
+    "uninstalled": "2",
+}
+
+
+def escaped(text: object, *, lines: bool = False) -> str:
+    """Text from elsewhere without what drives a terminal; `lines` keeps line ends and tabs."""
+    plain = str(text)
+    if _PLAIN.fullmatch(plain):
+        return plain
+    return "".join(c if c.isprintable() or (lines and c in "\n\t") else _escape(c) for c in plain)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii") if ord(char) < 0xD800 else f"\\U{ord(char):08x}"
+
+
+def cell(value: object) -> str:
+    """A value in a table: `-` for none."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return escaped(value)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, width: int | None, colour: bool) -> str:
+    """Aligned columns; the last one is cut at `width` columns of the terminal."""
+    cells = [list(heads), *([cell(value) for value in row] for row in rows)]
+    widths = [max(_columns(row[i]) for row in cells) for i in range(len(heads))]
+    lines = []
+    for row in cells:
+        padded = [text + " " * (widths[i] - _columns(text)) for i, text in enumerate(row)]
+        padded[-1] = row[-1]
+        if width is not None:
+            room = width - sum(widths[:-1]) - 2 * (len(heads) - 1)
+            if 1 < room < len(padded[-1]):
+                padded[-1] = padded[-1][: room - 1] + "…"
+        lines.append("  ".join(paint(text, colour=colour) for text in padded).rstrip())
+    return "\n".join(lines)
+
+
+def fields(pairs: Mapping[str, object], *, colour: bool = False) -> str:
+    """`name: value` lines with the names right-aligned, as systemctl does."""
+    longest = max(map(len, pairs), default=0)
+    return "\n".join(f"{name:>{longest}}: {paint(cell(value), colour=colour)}" for name, value in pairs.items())
+
+
+def paint(text: str, *, colour: bool) -> str:
+    """A known state in its colour."""
+    code = _COLOURS.get(text.strip()) if colour else None
+    return f"\x1b[{code}m{text}\x1b[0m" if code else text
+
+
+def duration(seconds: float | None) -> str:
+    """As in `45s`, `3m`, `2h 5m`, `4d 3h`."""
+    if seconds is None:
+        return "-"
+    left = int(seconds)
+    if left < 60:
+        return f"{seconds:.1f}s" if 0 < seconds < 10 else f"{left}s"
+    parts: list[tuple[int, str]] = []
+    for size, unit in _UNITS:
+        if left >= size or (parts and len(parts) < 2):
+            parts.append((left // size, unit))
+            left %= size
+    return " ".join(f"{count}{unit}" for count, unit in parts[:2] if count)
+
+
+def when(instant_ms: int | None, now_ms: int) -> str:
+    """As in `3m ago` or `in 2h`."""
+    if instant_ms is None:
+        return "-"
+    seconds = (instant_ms - now_ms) / 1000
+    if abs(seconds) < 1:
+        return "now"
+    text = duration(int(abs(seconds)))
+    return f"in {text}" if seconds > 0 else f"{text} ago"
+
+
+def clock(instant_ms: int) -> str:
+    """Local date and time, to the second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant_ms / 1000))
+
+
+def parse_instant(text: str, now_ms: int) -> int:
+    """`10m`, `2h30m`, `1d` before now, or an ISO 8601 date and time (local unless it has an offset).
+
+    Raises:
+        ValueError: it is neither.
+    """
+    match = _DURATION.fullmatch(text)
+    if text and match:
+        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        return now_ms - (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000
+    from datetime import datetime
+
+    return int(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _columns(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) != 0 for c in text)

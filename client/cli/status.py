@@ -1,0 +1,102 @@
+"""pluginctl status: the daemon and all plugins, or one plugin as a person wants to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from client.cli.command import Argument, Command, Options
+from client.cli.output import Context
+from client.cli.render import cell, clock, duration, escaped, fields, now_ms, when
+
+if TYPE_CHECKING:
+    from supervisor.wire.results import DaemonInfo, DaemonStatus, LogLine, PluginDetails
+
+_LOG_LINES = 10
+
+
+def log_line(line: LogLine) -> str:
+    """Time, level, message and fields of one line."""
+    level = line["level"] if line["stream"] == "log" else line["stream"]
+    extra = "".join(f" {escaped(name)}={escaped(value)}" for name, value in line["fields"].items())
+    cut = " [cut]" if line["truncated"] else ""
+    return f"{clock(line['time_ms'])} {escaped(level):<7} {escaped(line['message'])}{extra}{cut}"
+
+
+def _status(context: Context, options: Options) -> None:
+    if options.plugin is None:
+        _status_of_all(context)
+        return
+    client = context.client
+    details = client.plugins.get(options.plugin)
+    lines = client.logs.read(options.plugin, tail=options.lines) if options.lines > 0 else []
+    text = _details(context, details)
+    if lines:
+        text += "\n\n" + "\n".join(map(log_line, lines))
+    context.show({**details, "log": lines}, text)
+
+
+def _status_of_all(context: Context) -> None:
+    from client.cli.plugins import plugin_table
+
+    client = context.client
+    info, status, plugins = client.daemon.info(), client.daemon.status(), client.plugins.list()
+    text = f"{_daemon(info, status)}\n\n{plugin_table(context, plugins)}"
+    context.show({"daemon": {**info, **status}, "plugins": plugins}, text)
+
+
+def _daemon(info: DaemonInfo, status: DaemonStatus) -> str:
+    state = "stopping" if status["stopping"] else f"up {duration(status['uptime_s'])}"
+    head = f"plugind {escaped(info['version'])}, pid {info['pid']}, {state}"
+    pairs: dict[str, object] = {
+        "socket": info["socket"],
+        "state": info["state_dir"],
+        "plugins": _counts(status["plugins"]),
+        "workers": _counts(status["workers"]),
+        "runs": f"{status['runs_in_flight']} in flight",
+    }
+    warnings = "".join(f"\nwarning: {escaped(warning)}" for warning in status["warnings"])
+    return f"{head}\n{fields(pairs)}{warnings}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+
+
+def _details(context: Context, p: PluginDetails) -> str:
+    now = now_ms()
+    pairs: dict[str, object] = {
+        "plugin": f"{p['key']} {p['version']}",
+        "id": p["id"],
+        "status": p["status"],
+        "phase": p["phase"],
+        "pid": p["pid"],
+        "uptime": duration(p["uptime_s"]),
+        "restarts": p["restarts"],
+        "next start": None if p["next_restart_in_s"] is None else f"in {duration(p['next_restart_in_s'])}",
+        "calls": f"{p['calls_in_flight']} in flight" if p["calls_in_flight"] else None,
+        "reason": p["disable_reason"],
+        "may": ", ".join(p["capabilities"]),
+        "jobs": ", ".join(p["jobs"]),
+        "methods": ", ".join(str(method.get("name")) for method in p["methods"]),
+        "installed": when(p["installed_at_ms"], now),
+        "changed": when(p["updated_at_ms"], now),
+        "package": p["package_dir"],
+        "data": p["data_dir"],
+        "log": p["log_file"],
+    }
+    told = {name: value for name, value in pairs.items() if value not in {None, "", "-"}}
+    text = f"{cell(p['display_name'])}: {escaped(p['summary'])}\n{fields(told, colour=context.colour)}"
+    if p["last_error"]:
+        error = escaped(p["last_error"], lines=True).strip().replace("\n", "\n  ")
+        text += f"\n\nlast error:\n  {error}"
+    return text
+
+
+STATUS = Command(
+    _status,
+    "The daemon and all plugins; with KEY, one plugin in a sentence, its details and its last log lines.",
+    "status acme.weather",
+    Argument("plugin", metavar="KEY", nargs="?", help="the plugin's key or id"),
+    Argument("-n", "--lines", type=int, default=_LOG_LINES, help=f"log lines to show ({_LOG_LINES})"),
+)

@@ -1,0 +1,86 @@
+"""What both clients know about the methods: which may be repeated, how long to wait, how to say hello. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from client.version import VERSION
+
+DEADLINE_KEY = "$deadline_ms"
+DEFAULT_TIMEOUT_S = 30.0
+MARGIN_S = 5.0
+"""Where the daemon itself keeps to a time limit, its answer may come this much later."""
+
+READS = frozenset(
+    {
+        "rpc.hello",
+        "rpc.describe",
+        "daemon.ping",
+        "daemon.info",
+        "daemon.status",
+        "daemon.settings",
+        "plugins.list",
+        "plugins.get",
+        "plugins.wait",
+        "plugins.health",
+        "plugins.can_transition",
+        "plugins.state_list",
+        "jobs.list",
+        "jobs.get",
+        "jobs.next",
+        "jobs.runs",
+        "events.list",
+        "logs.read",
+    },
+)
+"""What may be asked a second time when the connection was lost; all other methods never are."""
+
+UNBOUNDED = frozenset(
+    {
+        "daemon.backup",
+        "plugins.install",
+        "plugins.load",
+        "plugins.enable",
+        "plugins.disable",
+        "plugins.unload",
+        "plugins.mark_error",
+        "plugins.mark_upgrade_pending",
+        "plugins.start",
+        "plugins.stop",
+        "plugins.restart",
+        "plugins.wait",
+        "plugins.call",
+        "jobs.run",
+    },
+)
+"""What takes as long as it takes."""
+
+
+def time_limits_s(
+    method: str,
+    params: Mapping[str, Any],
+    default_s: float | None,
+    strict_s: float | None,
+) -> tuple[float | None, float | None]:
+    """How long to wait for the answer, and how long to tell the daemon that we will; None: as long as it takes.
+
+    `strict_s` holds for every method, `default_s` for those that answer at once.
+    """
+    if strict_s is not None:
+        return strict_s, strict_s
+    if method not in UNBOUNDED:
+        return default_s, default_s
+    own = params.get("timeout_s")
+    # The daemon keeps to this one itself, and its own answer says more than ours would: so we leave it time.
+    return (own + MARGIN_S if isinstance(own, int | float) else None), None
+
+
+def to_params(params: Mapping[str, Any], told_s: float | None) -> list[Any]:
+    """Named params as they travel, with the deadline for the daemon to stop working when nobody waits any more."""
+    return [dict(params) if told_s is None else {**params, DEADLINE_KEY: told_s * 1000}]
+
+
+def hello(name: str) -> dict[str, Any]:
+    """The params of `rpc.hello`."""
+    return {"client": name, "version": VERSION, "protocol": [1]}

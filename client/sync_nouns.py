@@ -1,0 +1,199 @@
+"""The methods of the blocking client, by noun, typed; they answer what supervisor.wire.results says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from supervisor.wire import results
+
+    # `list` is a method in some of these classes.
+    JobInfos = list[results.JobInfo]
+    LogLines = list[results.LogLine]
+    PluginInfos = list[results.PluginInfo]
+    RunInfos = list[results.RunInfo]
+
+_T = TypeVar("_T")
+
+
+class Noun:
+    def __init__(self, call: Callable[[str, dict[str, Any]], Any]) -> None:
+        self._caller = call
+
+    def _call(self, method: str, /, **params: Any) -> _T:  # type: ignore[type-var]
+        # The method that calls this says what comes back.
+        result: _T = self._caller(method, params)
+        return result
+
+
+class Daemon(Noun):
+    """The daemon itself."""
+
+    def ping(self) -> results.Pong:
+        """Answer at once."""
+        return self._call("daemon.ping")
+
+    def info(self) -> results.DaemonInfo:
+        """What does not change while the daemon runs: version, pid, paths."""
+        return self._call("daemon.info")
+
+    def status(self) -> results.DaemonStatus:
+        """Counts of plugins, workers, connections and runs."""
+        return self._call("daemon.status")
+
+    def settings(self) -> dict[str, Any]:
+        """The settings in force."""
+        return self._call("daemon.settings")
+
+    def stop(self) -> results.Done:
+        """Drain and stop the daemon; answers before it does."""
+        return self._call("daemon.stop")
+
+    def backup(self, path: str) -> results.Done:
+        """Write a consistent copy of the database to a new file; `path` is absolute."""
+        return self._call("daemon.backup", path=path)
+
+
+class Plugins(Noun):
+    """Plugins, named by key or id."""
+
+    def list(self, status: str | None = None, include_uninstalled: bool = False) -> PluginInfos:
+        """All plugins in install order; uninstalled ones only when asked for."""
+        return self._call("plugins.list", status=status, include_uninstalled=include_uninstalled)
+
+    def get(self, plugin: str) -> results.PluginDetails:
+        """All about one plugin, named by key or id."""
+        return self._call("plugins.get", plugin=plugin)
+
+    def install(self, source: str) -> results.PluginInfo:
+        """Copy a plugin from a directory (absolute path), check it and store it; it is not loaded yet."""
+        return self._call("plugins.install", source=source)
+
+    def load(self, plugin: str) -> results.PluginInfo:
+        """Make an installed, disabled or failed plugin ready; answers when its worker has shaken hands."""
+        return self._call("plugins.load", plugin=plugin)
+
+    def enable(self, plugin: str) -> results.PluginInfo:
+        """Make a disabled, failed or upgrade-pending plugin ready again."""
+        return self._call("plugins.enable", plugin=plugin)
+
+    def disable(self, plugin: str, reason: str | None = None) -> results.PluginInfo:
+        """Drain and stop the worker and keep it stopped; answers when it is gone."""
+        return self._call("plugins.disable", plugin=plugin, reason=reason)
+
+    def unload(self, plugin: str, remove_data: bool = False) -> results.Done:
+        """Uninstall: stop the worker and remove the files; `remove_data` deletes config, state and history too."""
+        return self._call("plugins.unload", plugin=plugin, remove_data=remove_data)
+
+    def mark_error(self, plugin: str, error: str) -> results.PluginInfo:
+        """Put a plugin into status error, with the reason, and stop its worker."""
+        return self._call("plugins.mark_error", plugin=plugin, error=error)
+
+    def mark_upgrade_pending(self, plugin: str) -> results.PluginInfo:
+        """Stop the worker of a ready plugin until its upgrade is decided."""
+        return self._call("plugins.mark_upgrade_pending", plugin=plugin)
+
+    def start(self, plugin: str) -> results.PluginInfo:
+        """Start the worker of a ready plugin that was stopped; the status stays."""
+        return self._call("plugins.start", plugin=plugin)
+
+    def stop(self, plugin: str) -> results.PluginInfo:
+        """Stop the worker of a ready plugin until start, restart or the next boot; the status stays."""
+        return self._call("plugins.stop", plugin=plugin)
+
+    def restart(self, plugin: str) -> results.PluginInfo:
+        """Stop the worker of a ready plugin, if it runs, and start it; answers when the new one has shaken hands."""
+        return self._call("plugins.restart", plugin=plugin)
+
+    def wait(
+        self, plugin: str, status: str | None = None, phase: str | None = None, timeout_s: float = 30.0
+    ) -> results.PluginInfo:
+        """Answer as soon as the plugin has the status and the phase asked for; DEADLINE_EXCEEDED after `timeout_s`."""
+        return self._call("plugins.wait", plugin=plugin, status=status, phase=phase, timeout_s=timeout_s)
+
+    def health(self, plugin: str) -> results.HealthInfo:
+        """Ask the worker now how it is."""
+        return self._call("plugins.health", plugin=plugin)
+
+    def can_transition(self, plugin: str, to: str) -> results.TransitionAnswer:
+        """Whether the plugin's status may change to `to`."""
+        return self._call("plugins.can_transition", plugin=plugin, to=to)
+
+    def call(self, plugin: str, method: str, params: Any = None, timeout_s: float | None = None) -> results.CallResult:
+        """Call a method of the plugin; `timeout_s` None takes the method's own deadline, else 30 s."""
+        return self._call("plugins.call", plugin=plugin, method=method, params=params, timeout_s=timeout_s)
+
+    def state_list(
+        self, plugin: str, prefix: str = "", after: str | None = None, limit: int = 100
+    ) -> results.StatePage:
+        """The plugin's stored keys and values, in key order, a page at a time."""
+        return self._call("plugins.state_list", plugin=plugin, prefix=prefix, after=after, limit=limit)
+
+
+class Jobs(Noun):
+    """Jobs, named `<plugin>/<key>` or by id, and their runs."""
+
+    def list(self, plugin: str | None = None, include_inactive: bool = False) -> JobInfos:
+        """Jobs of one plugin or of all, with next and last."""
+        return self._call("jobs.list", plugin=plugin, include_inactive=include_inactive)
+
+    def get(self, job: str) -> results.JobInfo:
+        """One job, named `<plugin>/<key>` or by its id, as in every method that takes a job."""
+        return self._call("jobs.get", job=job)
+
+    def next(self, job: str, count: int = 5) -> results.NextTimes:
+        """The next `count` times of a job, paused or not."""
+        return self._call("jobs.next", job=job, count=count)
+
+    def run(self, job: str, wait: bool = False) -> results.RunInfo:
+        """Run a job now; with `wait`, answer when it has ended."""
+        return self._call("jobs.run", job=job, wait=wait)
+
+    def pause(self, job: str) -> results.JobInfo:
+        """Take a job off the schedule until it is resumed; what was due meanwhile is not made up for."""
+        return self._call("jobs.pause", job=job)
+
+    def resume(self, job: str) -> results.JobInfo:
+        """Put a paused job back on the schedule."""
+        return self._call("jobs.resume", job=job)
+
+    def runs(
+        self,
+        job: str | None = None,
+        plugin: str | None = None,
+        state: str | None = None,
+        before_ms: int | None = None,
+        limit: int = 50,
+    ) -> RunInfos:
+        """History, newest first, of one job, one plugin or all; `before_ms` pages on from a run's created_ms."""
+        return self._call("jobs.runs", job=job, plugin=plugin, state=state, before_ms=before_ms, limit=limit)
+
+    def cancel(self, run: str) -> results.RunInfo:
+        """Cancel a queued or running run: the worker is told, the row says cancelled."""
+        return self._call("jobs.cancel", run=run)
+
+
+class Events(Noun):
+    """The journal of events; `events_stream` of the client follows it."""
+
+    def list(
+        self, after_seq: int | None = None, types: Sequence[str] = (), plugins: Sequence[str] = (), limit: int = 100
+    ) -> results.EventPage:
+        """Events after `after_seq`, oldest first; with `after_seq` None the newest ones."""
+        return self._call("events.list", after_seq=after_seq, types=list(types), plugins=list(plugins), limit=limit)
+
+
+class Logs(Noun):
+    """Plugins' logs."""
+
+    def read(
+        self,
+        plugin: str,
+        tail: int = 100,
+        since_ms: int | None = None,
+        level: str | None = None,
+        run: str | None = None,
+    ) -> LogLines:
+        """The last `tail` lines of a plugin's log, oldest first, filtered by time, level (and above) and run."""
+        return self._call("logs.read", plugin=plugin, tail=tail, since_ms=since_ms, level=level, run=run)

@@ -1,0 +1,211 @@
+"""One client: its requests, its subscriptions."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from supervisor.bus import EventBus
+from supervisor.channel import Channel, Immediate
+from supervisor.control.access import Caller, require
+from supervisor.control.detached import Detached
+from supervisor.control.feed import Feed
+from supervisor.control.methods import Answer, first_of
+from supervisor.core.errors import (
+    DeadlineExceeded,
+    InvalidParams,
+    MethodNotFound,
+    NotFound,
+    ResourceExhausted,
+    SupervisorError,
+    Unavailable,
+)
+from supervisor.log import get_logger
+from supervisor.report import report_failure
+from supervisor.store.journal import Journal
+from supervisor.store.plugins import PluginRegistry
+from supervisor.wire import control, results
+from supervisor.wire.limits import SERVER
+from supervisor.wire.message import Request
+from supervisor.wire.typed import deadline_s, to_request
+
+_WRITE_TIMEOUT_S: Final = 10.0
+_FEEDS: Final = 64
+"""Subscriptions that one connection may hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """What all connections share."""
+
+    handlers: Mapping[type[control.ControlRequest], Callable[[Any, Caller], Answer]]
+    detached: Detached
+    bus: EventBus
+    journal: Journal
+    registry: PluginRegistry
+    version: str
+
+
+class Connection:
+    def __init__(self, stream: trio.SocketStream, caller: Caller, service: Service) -> None:
+        self._caller = caller
+        self._service = service
+        self._session = secrets.token_hex(8)
+        self._feeds: dict[int, Feed] = {}
+        self._last_feed = 0
+        self._nursery: trio.Nursery | None = None
+        self._draining = trio.Event()
+        self._channel = Channel(
+            stream,
+            SERVER,
+            on_request=self._on_request,
+            on_unexpected=self._on_unexpected,
+            plain_errors=True,
+            write_timeout_s=_WRITE_TIMEOUT_S,
+        )
+        self._own: Mapping[type[control.ControlRequest], Callable[[Any], Answer]] = {
+            control.Hello: lambda request: Immediate(self._hello(request)),
+            control.EventsSubscribe: self._subscribe,
+            control.EventsUnsubscribe: lambda request: Immediate(self._unsubscribe(request)),
+            control.EventsCredit: lambda request: Immediate(self._credit(request)),
+        }
+
+    async def run(self) -> None:
+        """Serve until the client goes, or breaks the protocol."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                await self._channel.run()
+                nursery.cancel_scope.cancel(reason="the client has gone")
+        except* SupervisorError as errors:
+            why = "; ".join(str(error) for error in errors.exceptions)
+            get_logger().info("connection.broken", uid=self._caller.uid, pid=self._caller.pid, why=why)
+        finally:
+            self._channel.close(Unavailable("the connection is closed"))
+            await self._channel.aclose()
+
+    def _on_request(self, request: Request) -> Answer:
+        kind = control.REQUESTS.get(request.method)
+        if kind is None:
+            raise MethodNotFound(
+                f"there is no method {request.method[:100]!r}; rpc.describe lists them", method=request.method[:100]
+            )
+        require(self._caller, kind)
+        typed = to_request(kind, request.method, request.params)
+        timeout_s = deadline_s(request.params) or kind.DEADLINE_S
+        if kind in self._own:
+            return self._own[kind](typed)
+        answer = self._service.handlers[kind](typed, self._caller)
+        if isinstance(answer, Immediate):
+            return answer
+        work = answer
+        if kind is control.PluginsWait:
+            answer = self._unless_draining(work)
+        elif kind.CHANGES:
+            answer = self._service.detached.run(self._caller, request, lambda: work)
+        return answer if timeout_s is None else _within(timeout_s, request.method, answer)
+
+    def drain(self) -> None:
+        """The daemon is stopping: end subscriptions and waits, answer what is in flight, take nothing new."""
+        for feed in self._feeds.values():
+            feed.scope.cancel(reason="the daemon is stopping")
+        self._draining.set()
+        self._channel.drain()
+
+    async def _unless_draining(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """For what only waits, and may for long."""
+        answer = []
+
+        async def wait() -> None:
+            answer.append(await work)
+
+        await first_of(wait, self._draining.wait)
+        if not answer:
+            raise Unavailable("the daemon is stopping")
+        return answer[0]
+
+    def _on_unexpected(self, request: Request, error: Exception) -> str:
+        return report_failure("request.failed", error, method=request.method, uid=self._caller.uid)
+
+    def _hello(self, request: control.Hello) -> results.HelloInfo:
+        if control.PROTOCOL_VERSION not in request.protocol:
+            raise InvalidParams(
+                f"this daemon speaks protocol {control.PROTOCOL_VERSION}, you offer {request.protocol}",
+                supported=[control.PROTOCOL_VERSION],
+            )
+        self._channel.speak_maps()
+        role = self._caller.role
+        return {
+            "server": "plugind",
+            "version": self._service.version,
+            "protocol": control.PROTOCOL_VERSION,
+            "session": self._session,
+            "role": role.name.lower() if role else "none",
+            "uid": self._caller.uid,
+            "capabilities": ["errors.map", "events.after_seq", "events.credit", "request_ids"],
+            "limits": {
+                "max_frame_in_bytes": SERVER.max_frame_in_bytes,
+                "max_frame_out_bytes": SERVER.max_frame_out_bytes,
+                "max_depth": SERVER.max_depth,
+                "max_requests": SERVER.max_requests_in,
+                "max_subscriptions": _FEEDS,
+            },
+        }
+
+    async def _subscribe(self, request: control.EventsSubscribe) -> results.SubscriptionInfo:
+        if len(self._feeds) >= _FEEDS:
+            raise ResourceExhausted(f"a connection may hold {_FEEDS} subscriptions: end one first", limit=_FEEDS)
+        if request.credit is not None and request.credit < 0:
+            raise InvalidParams(f"credit must not be negative, but it is {request.credit}")
+        self._last_feed += 1
+        number = self._last_feed
+        feed = Feed(
+            number,
+            bus=self._service.bus,
+            journal=self._service.journal,
+            send=lambda item: self._channel.notify(control.EVENT_NOTIFICATION, [item]),
+            types=request.types,
+            plugins=[self._service.registry.get(name).id for name in request.plugins],
+            after_seq=request.after_seq,
+            credit=request.credit,
+        )
+        await feed.check()
+        if self._nursery is None:
+            raise Unavailable("the connection is closed")
+        self._feeds[number] = feed
+        await self._nursery.start(self._run_feed, number, feed)
+        return {"subscription": number, "last_seq": feed.last_seq}
+
+    async def _run_feed(
+        self, number: int, feed: Feed, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        try:
+            await feed.run(task_status=task_status)
+        finally:
+            self._feeds.pop(number, None)
+
+    def _unsubscribe(self, request: control.EventsUnsubscribe) -> results.Done:
+        self._feed(request.subscription).scope.cancel(reason="unsubscribed")
+        return {"ok": True}
+
+    def _credit(self, request: control.EventsCredit) -> results.Done:
+        if request.n < 1:
+            raise InvalidParams(f"n must be at least 1, not {request.n}")
+        self._feed(request.subscription).add_credit(request.n)
+        return {"ok": True}
+
+    def _feed(self, number: int) -> Feed:
+        feed = self._feeds.get(number)
+        if feed is None:
+            raise NotFound(f"this connection has no subscription {number}", subscription=number)
+        return feed
+
+
+async def _within(timeout_s: float, method: str, work: Coroutine[Any, Any, Any]) -> Any:
+    with trio.move_on_after(timeout_s):
+        return await work
+    raise DeadlineExceeded(f"{method} did not end within {timeout_s:g} s; a change goes on", method=method)

@@ -1,0 +1,98 @@
+"""Run a change to its end, whether or not its caller still waits; and never twice for one request id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import trio
+
+from supervisor.control.access import Caller
+from supervisor.core.errors import Conflict, InternalError, InvalidParams, SupervisorError, Unavailable
+from supervisor.log import get_logger
+from supervisor.report import report_failure
+from supervisor.store.requests import RequestLog
+from supervisor.wire.message import Failure, Request, named
+
+REQUEST_ID_KEY = "$request_id"
+"""Reserved name in named params: a change that is asked for again under the same id is not made again."""
+
+_Work = Callable[[], Coroutine[Any, Any, Any]]
+
+
+class Detached:
+    """`nursery` is the daemon's for work in flight: leaving it is the drain."""
+
+    def __init__(self, nursery: trio.Nursery, requests: RequestLog) -> None:
+        self._nursery = nursery
+        self._requests = requests
+
+    async def run(self, caller: Caller, request: Request, work: _Work) -> Any:
+        """Return what `work` returns; a caller that is cancelled stops waiting, nothing else.
+
+        Raises:
+            SupervisorError: what `work` raised, or Unavailable when the daemon ends before it has.
+        """
+        outcome: list[Any] = []
+        done = trio.Event()
+
+        async def to_the_end() -> None:
+            try:
+                outcome.append(await self._once(caller, request, work))
+            except SupervisorError as error:
+                outcome.append(error)
+            except Exception as error:  # noqa: BLE001  one change's failure must not end the others
+                log_id = report_failure("request.failed", error, method=request.method)
+                outcome.append(InternalError(f"{request.method} failed inside; log id {log_id}", log_id=log_id))
+            finally:
+                done.set()
+            _audit(caller, request, outcome[0])
+
+        self._nursery.start_soon(to_the_end, name=request.method)
+        await done.wait()
+        if not outcome:
+            raise Unavailable("the daemon stopped before the command had ended; its next start makes it whole")
+        if isinstance(outcome[0], SupervisorError):
+            raise outcome[0]
+        return outcome[0]
+
+    async def _once(self, caller: Caller, request: Request, work: _Work) -> Any:
+        request_id = (named(request.params) or {}).get(REQUEST_ID_KEY)
+        if request_id is None:
+            return await work()
+        if not isinstance(request_id, str) or not 1 <= len(request_id) <= 200:
+            raise InvalidParams(f"{REQUEST_ID_KEY} must be a string of 1 to 200 characters")
+        former = await self._requests.begin(caller.uid, request_id, request.method)
+        if former is not None and not former.done:
+            raise Conflict(f"request {request_id!r} has begun and not ended: ask again later", request_id=request_id)
+        if former is not None:
+            return _replay(former.value)
+        return await self._first_time(caller.uid, request_id, work)
+
+    async def _first_time(self, uid: int, request_id: str, work: _Work) -> Any:
+        try:
+            result = await work()
+        except SupervisorError as error:
+            await self._requests.finish(uid, request_id, {"error": Failure.from_error(error).to_map()})
+            raise
+        await self._requests.finish(uid, request_id, {"result": result})
+        return result
+
+
+def _replay(value: Any) -> Any:
+    """The answer that was given the first time."""
+    if "error" in value:
+        raise Failure.from_wire(value["error"]).to_error()
+    return value["result"]
+
+
+def _audit(caller: Caller, request: Request, outcome: Any) -> None:
+    target = (named(request.params) or {}).get("plugin") or (request.params[0] if request.params else None)
+    get_logger().info(
+        "request.changed",
+        method=request.method,
+        target=target if isinstance(target, str) else None,
+        uid=caller.uid,
+        pid=caller.pid,
+        result=outcome.code if isinstance(outcome, SupervisorError) else "ok",
+    )

@@ -1,0 +1,120 @@
+"""One subscription: the journal from where the subscriber left off, then live, without gap or repetition."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import trio
+
+from supervisor.bus import EventBus, Gap, Subscription
+from supervisor.core.errors import FailedPrecondition
+from supervisor.core.event import Recorded
+from supervisor.store.journal import Journal
+
+_PAGE: Final = 200
+_BUFFERED: Final = 1024
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+"""Send one notification's param; waits while the subscriber is slow."""
+
+
+class Feed:
+    """`run` it until it returns; then the subscription has ended."""
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        bus: EventBus,
+        journal: Journal,
+        send: Send,
+        types: Sequence[str],
+        plugins: Sequence[str],
+        after_seq: int | None,
+        credit: int | None,
+    ) -> None:
+        self._number = number
+        self._bus = bus
+        self._journal = journal
+        self._send = send
+        self._types = types
+        self._plugins = frozenset(plugins)
+        self._last_seq = bus.last_seq if after_seq is None else after_seq
+        self._replays = after_seq is not None
+        self._credit = credit
+        self._credited = trio.Event()
+        self.scope = trio.CancelScope()
+
+    @property
+    def last_seq(self) -> int:
+        return self._last_seq
+
+    def add_credit(self, n: int) -> None:
+        if self._credit is not None:
+            self._credit += n
+        self._credited.set()
+
+    async def check(self) -> None:
+        """Refuse a place in the journal from which nothing can be promised.
+
+        Raises:
+            FailedPrecondition: it was trimmed away, or lies ahead of the end.
+        """
+        first, last = await self._journal.first_seq(), self._bus.last_seq
+        if self._replays and not max(first - 1, 0) <= self._last_seq <= last:
+            raise FailedPrecondition(
+                f"cannot resume after event {self._last_seq}: the journal holds {first} to {last}; "
+                f"subscribe without after_seq, and look at the state anew",
+                first_seq=first,
+                last_seq=last,
+            )
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Started means: whatever is published from now on will be sent."""
+        with self.scope:
+            if self._replays:
+                task_status.started()
+                await self._replay()
+            with self._bus.subscribe(_BUFFERED) as live:
+                if self._replays:
+                    # What came between the last page and the subscription.
+                    await self._replay()
+                else:
+                    self._last_seq = self._bus.last_seq
+                    task_status.started()
+                await self._follow(live)
+
+    async def _replay(self) -> None:
+        while True:
+            page = await self._journal.list(self._last_seq, self._types, sorted(self._plugins), _PAGE)
+            for event in page:
+                await self._deliver(event)
+            if len(page) < _PAGE:
+                return
+
+    async def _follow(self, live: Subscription) -> None:
+        async for event in live:
+            if isinstance(event, Gap):
+                await self._send(self._end("overflow"))
+                return
+            if event.seq > self._last_seq and self._matches(event):
+                await self._deliver(event)
+
+    def _matches(self, event: Recorded) -> bool:
+        if self._plugins and event.plugin_id not in self._plugins:
+            return False
+        return not self._types or any(fnmatch.fnmatchcase(event.type, glob) for glob in self._types)
+
+    async def _deliver(self, event: Recorded) -> None:
+        while self._credit is not None and self._credit <= 0:
+            self._credited = trio.Event()
+            await self._credited.wait()
+        if self._credit is not None:
+            self._credit -= 1
+        self._last_seq = event.seq
+        await self._send({"subscription": self._number, "event": event.to_wire()})
+
+    def _end(self, reason: str) -> dict[str, Any]:
+        return {"subscription": self._number, "end": True, "reason": reason, "last_seq": self._last_seq}

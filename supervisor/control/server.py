@@ -1,0 +1,101 @@
+"""Listen, accept, shed; a connection each for those that are let in."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections import Counter
+from typing import Final
+
+import trio
+
+from supervisor.control.access import Caller, identify
+from supervisor.control.connection import Connection, Service
+from supervisor.core.errors import ResourceExhausted
+from supervisor.log import get_logger
+from supervisor.report import report_failure
+from supervisor.wire import codec
+from supervisor.wire.control import PROTOCOL_ERROR_NOTIFICATION
+from supervisor.wire.limits import SERVER
+from supervisor.wire.message import Failure, Notification
+
+_TOO_MANY_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+_BREATHER_S: Final = 0.1
+
+
+class ControlServer:
+    """At most so many connections in all and of one uid; root always gets in."""
+
+    def __init__(self, listener: socket.socket, service: Service, *, most: int = 256, most_of_a_uid: int = 32) -> None:
+        self._listener = trio.socket.from_stdlib_socket(listener)
+        self._service = service
+        self._most = most
+        self._most_of_a_uid = most_of_a_uid
+        self._of_uid: Counter[int] = Counter()
+        self._connections: set[Connection] = set()
+
+    @property
+    def connections(self) -> int:
+        return self._of_uid.total()
+
+    async def run(self, work: trio.Nursery, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Accept until cancelled. Connections live in `work`: when no more are taken they answer and end."""
+        task_status.started()
+        try:
+            while True:
+                sock = await self._accept()
+                if sock is not None:
+                    work.start_soon(self._serve, sock)
+        finally:
+            for connection in self._connections:
+                connection.drain()
+
+    async def _accept(self) -> trio.socket.SocketType | None:
+        try:
+            sock, _ = await self._listener.accept()
+        except OSError as error:
+            if error.errno not in _TOO_MANY_FILES:
+                # The client went away between connect and accept.
+                return None
+            get_logger().error("connection.not_accepted", why=os.strerror(error.errno))
+            await trio.sleep(_BREATHER_S)
+            return None
+        return sock
+
+    async def _serve(self, sock: trio.socket.SocketType) -> None:
+        stream = trio.SocketStream(sock)
+        caller = identify(sock, own_uid=os.geteuid())
+        if refusal := self._refusal(caller):
+            await _turn_away(stream, refusal)
+            return
+        self._of_uid[caller.uid] += 1
+        connection = Connection(stream, caller, self._service)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        except Exception as error:  # noqa: BLE001  one client's trouble must not end the others'
+            report_failure("connection.failed", error, uid=caller.uid, pid=caller.pid)
+        finally:
+            self._connections.discard(connection)
+            self._of_uid[caller.uid] -= 1
+
+    def _refusal(self, caller: Caller) -> ResourceExhausted | None:
+        if caller.is_root:
+            return None
+        if self.connections >= self._most:
+            return ResourceExhausted(f"{self._most} connections are open, and no more are taken", limit=self._most)
+        if self._of_uid[caller.uid] >= self._most_of_a_uid:
+            most = self._most_of_a_uid
+            return ResourceExhausted(f"uid {caller.uid} has {most} connections open, and no more are taken", limit=most)
+        return None
+
+
+async def _turn_away(stream: trio.SocketStream, error: ResourceExhausted) -> None:
+    notification = Notification(PROTOCOL_ERROR_NOTIFICATION, [Failure.from_error(error).to_map()])
+    with trio.move_on_after(1):
+        try:
+            await stream.send_all(codec.encode(notification, max_bytes=SERVER.max_frame_out_bytes))
+        except trio.BrokenResourceError:
+            get_logger().debug("connection.gone_before_refusal")
+    await trio.aclose_forcefully(stream)

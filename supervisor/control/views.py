@@ -1,0 +1,121 @@
+"""Plugin and worker -> what the socket tells of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from supervisor.clock import to_ms
+from supervisor.core.lifecycle import Status
+from supervisor.core.plugin import Plugin
+from supervisor.wire.results import PluginDetails, PluginInfo
+from supervisor.worker.phase import Phase
+from supervisor.worker.supervise import WorkerView
+
+
+def plugin_info(plugin: Plugin, worker: WorkerView) -> PluginInfo:
+    return PluginInfo(
+        id=plugin.id,
+        key=plugin.key,
+        version=plugin.version,
+        display_name=plugin.manifest.display_name,
+        status=str(plugin.status),
+        phase=str(worker.phase),
+        pid=worker.pid,
+        restarts=worker.restarts,
+        crashes=worker.crashes,
+        uptime_s=worker.uptime_s,
+        next_restart_in_s=worker.next_restart_in_s,
+        calls_in_flight=worker.calls_in_flight,
+        last_error=plugin.last_error or worker.last_failure,
+        disable_reason=plugin.disable_reason,
+        held=_held(plugin, worker),
+        summary=summary(plugin, worker),
+        install_order=plugin.install_order,
+        installed_at_ms=to_ms(plugin.installed_at),
+        updated_at_ms=to_ms(plugin.updated_at),
+    )
+
+
+def plugin_details(plugin: Plugin, worker: WorkerView, places: Mapping[str, str]) -> PluginDetails:
+    """`places`: package_dir, data_dir and log_file as absolute paths."""
+    manifest = plugin.manifest
+    return PluginDetails(
+        **plugin_info(plugin, worker),
+        description=manifest.description,
+        author=manifest.author,
+        categories=list(manifest.categories),
+        capabilities=sorted(plugin.approved),
+        jobs=[f"{plugin.key}/{job.key}" for job in manifest.jobs],
+        methods=[_method(m.name, m.description, m.params_schema) for m in manifest.methods],
+        command=list(manifest.worker.command),
+        package_dir=places["package_dir"],
+        data_dir=places["data_dir"],
+        log_file=places["log_file"],
+    )
+
+
+def summary(plugin: Plugin, worker: WorkerView) -> str:
+    """One sentence: what is going on, and what comes next."""
+    match plugin.status:
+        case Status.READY:
+            return _ready(plugin, worker)
+        case Status.INSTALLED:
+            return "Installed and not loaded yet: load it to start its worker."
+        case Status.DISABLED:
+            why = f" ({plugin.disable_reason})" if plugin.disable_reason else ""
+            return f"Disabled{why}: enable it to start its worker."
+        case Status.ERROR:
+            again = "it is tried again at the next boot and from time to time" if plugin.recoverable else "it stays so"
+            return f"In error: {_first_line(plugin.last_error)}; {again}; enable it to try now."
+        case Status.UPGRADE_PENDING:
+            return "An upgrade is to be decided; its worker is stopped until then."
+        case Status.UNINSTALLED:
+            return "Uninstalled; its data is kept until it is unloaded with remove_data."
+
+
+def _ready(plugin: Plugin, worker: WorkerView) -> str:
+    match worker.phase:
+        case Phase.RUNNING:
+            again = f", after {worker.restarts} restarts" if worker.restarts else ""
+            return f"Running as pid {worker.pid} for {_duration(worker.uptime_s or 0)}{again}."
+        case Phase.STARTING:
+            return f"Starting: it has up to {plugin.manifest.worker.start_timeout_s:g} s to come up."
+        case Phase.STOPPING:
+            return "Stopping: it is finishing what is in flight."
+        case Phase.BACKOFF:
+            most = plugin.manifest.worker.restart.max_restarts
+            wait = _duration(worker.next_restart_in_s or 0)
+            return (
+                f"Crashed ({_first_line(worker.last_failure)}); crash {worker.crashes} in a row, "
+                f"it is given up after {most + 1}; the next attempt is in {wait}."
+            )
+        case Phase.STOPPED if worker.wanted is None:
+            return "Ready; its worker has not been started yet."
+        case Phase.STOPPED if worker.gave_up:
+            return f"Given up: {_first_line(worker.last_failure)}."
+        case Phase.STOPPED:
+            return "Ready, with its worker stopped by an operator: start it, or it starts with the next boot."
+
+
+def _held(plugin: Plugin, worker: WorkerView) -> bool:
+    return plugin.status is Status.READY and worker.wanted is False and not worker.gave_up
+
+
+def _method(name: str, description: str | None, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": name, "description": description, "params_schema": dict(schema)}
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "no reason is known").split("\n", 1)[0]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, _ = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -1,0 +1,94 @@
+"""What workers may ask of the daemon, answered from the store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from supervisor.core.errors import InvalidParams, SupervisorError
+from supervisor.core.event import Event, PluginEmitted
+from supervisor.core.plugin import Plugin, PluginId
+from supervisor.daemon.procfs import boot_id, start_ticks
+from supervisor.log import get_logger
+from supervisor.store.plugins import PluginRegistry
+from supervisor.store.processes import ProcessBook
+from supervisor.store.state import StateStore
+from supervisor.wire import worker
+
+_EVENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+class StoreHost:
+    """Implements `worker.host.Host`."""
+
+    def __init__(self, registry: PluginRegistry, state: StateStore, processes: ProcessBook) -> None:
+        self._registry = registry
+        self._state = state
+        self._processes = processes
+        self._boot_id = boot_id()
+        self._handlers: Mapping[type[worker.HostRequest], Callable[[Plugin, Any], Coroutine[Any, Any, Any]]] = {
+            worker.ConfigGet: self._config_get,
+            worker.StateGet: self._state_get,
+            worker.StateSet: self._state_set,
+            worker.StateDelete: self._state_delete,
+            worker.StateList: self._state_list,
+            worker.EventsEmit: self._emit,
+        }
+
+    async def config(self, plugin_id: PluginId) -> dict[str, Any]:
+        return await self._registry.config(plugin_id)
+
+    async def serve(self, plugin: Plugin, request: worker.HostRequest) -> Any:
+        return await self._handlers[type(request)](plugin, request)
+
+    async def record(self, event: Event) -> None:
+        try:
+            await self._registry.record(event)
+        except SupervisorError as error:
+            get_logger().error("event.not_recorded", type=event.type, plugin=event.plugin_key, why=error.message)
+
+    async def remember(self, plugin_id: PluginId, pid: int) -> None:
+        started = start_ticks(pid)
+        if started is None:
+            return  # It has been reaped already: there is nothing to find again.
+        try:
+            await self._processes.remember(plugin_id, pid, started, self._boot_id)
+        except SupervisorError as error:
+            # Its environment still tells whose it is.
+            get_logger().error("worker.not_remembered", pid=pid, why=error.message)
+
+    async def forget(self, plugin_id: PluginId, pid: int) -> None:
+        try:
+            await self._processes.forget(plugin_id, pid)
+        except SupervisorError as error:
+            get_logger().error("worker.not_forgotten", pid=pid, why=error.message)
+
+    async def _config_get(self, plugin: Plugin, _: worker.ConfigGet) -> Any:
+        return {"config": await self._registry.config(plugin.id)}
+
+    async def _state_get(self, plugin: Plugin, request: worker.StateGet) -> Any:
+        found, value = await self._state.get(plugin.id, request.key)
+        return {"found": found, "value": value}
+
+    async def _state_set(self, plugin: Plugin, request: worker.StateSet) -> Any:
+        await self._state.set(plugin.id, request.key, request.value)
+        return {}
+
+    async def _state_delete(self, plugin: Plugin, request: worker.StateDelete) -> Any:
+        return {"found": await self._state.delete(plugin.id, request.key)}
+
+    async def _state_list(self, plugin: Plugin, request: worker.StateList) -> Any:
+        entries, after = await self._state.list(
+            plugin.id, prefix=request.prefix, after=request.after, limit=request.limit
+        )
+        return {"entries": [{"key": key, "value": value} for key, value in entries], "next": after}
+
+    async def _emit(self, plugin: Plugin, request: worker.EventsEmit) -> Any:
+        if not _EVENT_NAME.fullmatch(request.name):
+            raise InvalidParams(
+                f"an event's name must be 1 to 100 letters, digits, '.', '_', '-', not {request.name!r}"
+            )
+        event = PluginEmitted(plugin_id=plugin.id, plugin_key=plugin.key, name=request.name, payload=request.payload)
+        [recorded] = await self._registry.record(event)
+        return {"seq": recorded.seq}

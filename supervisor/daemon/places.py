@@ -1,0 +1,63 @@
+"""Where a plugin's things are below the state directory, and their removal."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Container
+from pathlib import Path
+
+import trio
+
+from supervisor.core.plugin import Plugin
+from supervisor.lifecycle.packages import PackageStore
+from supervisor.log import get_logger
+from supervisor.worker.logfile import rotated
+
+
+class PluginPlaces:
+    """Directories and files are named by the plugin's key, which the checks of keys make safe for that."""
+
+    def __init__(self, packages: PackageStore, data: Path, logs: Path, *, log_files: int) -> None:
+        self._packages = packages
+        self._data = data
+        self._logs = logs
+        self._log_files = log_files
+
+    def package_dir(self, plugin: Plugin) -> Path:
+        return self._packages.path(plugin.package_dir)
+
+    def data_dir(self, plugin: Plugin) -> Path:
+        return self._data / plugin.key
+
+    def log_file(self, plugin: Plugin) -> Path:
+        return self._logs / f"{plugin.key}.log"
+
+    async def remove(self, plugin: Plugin) -> None:
+        """Its data directory and its logs. Does not raise: what is left over is logged, and goes at the next boot."""
+        logs = [rotated(self.log_file(plugin), number) for number in range(self._log_files)]
+        await trio.to_thread.run_sync(_remove, self.data_dir(plugin), logs)
+
+    async def collect(self, keys: Container[str]) -> None:
+        """Remove the data directories of plugins that are not there any more: a removal was cut short."""
+        await trio.to_thread.run_sync(self._collect, keys)
+
+    def _collect(self, keys: Container[str]) -> None:
+        for directory in self._data.iterdir():
+            if directory.name not in keys:
+                get_logger().warning("data.collected", directory=str(directory))
+                _remove(directory, [])
+
+
+def _remove(directory: Path, files: list[Path]) -> None:
+    def note(_function: object, path: str, error: BaseException | tuple[object, BaseException, object]) -> None:
+        why = error[1] if isinstance(error, tuple) else error
+        if not isinstance(why, FileNotFoundError):
+            get_logger().error("data.not_removed", path=path, why=str(why))
+
+    # `onerror` until 3.11 is gone: 3.12 calls it deprecated in favour of `onexc`.
+    shutil.rmtree(directory, onerror=note)
+    for file in files:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            get_logger().error("data.not_removed", path=str(file), why=str(error))

@@ -1,0 +1,201 @@
+"""The state directory: checked, locked against a second daemon, with its parts in place."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from supervisor.core.errors import FailedPrecondition
+from supervisor.log import log
+from supervisor.trust import entry_problem, parents_problem
+
+_PARTS: Final = ("packages", "staging", "data", "logs")
+_STATE_ID = re.compile(r"[0-9a-f]{32}")
+_PRIVATE: Final = 0o700
+
+
+class StateDirError(FailedPrecondition):
+    """The state directory cannot be used; the message names the path and the way out. Details: path."""
+
+
+class StateDirLocked(StateDirError):
+    """Another daemon works on it. Details: path, pid and since (ISO 8601) of the holder, each None if not known."""
+
+
+@dataclass(slots=True, kw_only=True)
+class StateDir:
+    """An open state directory. The lock is held until `close`, or the end of the process however it comes."""
+
+    path: Path
+    """Absolute, symlinks resolved."""
+    state_id: str
+    """A random token, made once: it marks the processes that belong to this directory."""
+    lock_fd: int
+
+    @property
+    def packages(self) -> Path:
+        return self.path / "packages"
+
+    @property
+    def staging(self) -> Path:
+        """Was empty when the directory was opened."""
+        return self.path / "staging"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def close(self) -> None:
+        if self.lock_fd >= 0:
+            os.close(self.lock_fd)
+            self.lock_fd = -1
+
+    def __enter__(self) -> StateDir:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_state_dir(path: Path) -> StateDir:
+    """Create what is missing (mode 0700), refuse what others could change, lock it, empty staging.
+
+    Blocking: for the start of the daemon.
+
+    Raises:
+        StateDirLocked: another daemon works on it; nothing was changed.
+        StateDirError: it cannot be made, is no directory, or may be changed by others.
+    """
+    try:
+        real = _make(path)
+        lock_fd = _lock(real)
+        try:
+            for part in _PARTS:
+                _check(_make(real / part, beside=real))
+            _empty(real / "staging")
+            return StateDir(path=real, state_id=_state_id(real), lock_fd=lock_fd)
+        except BaseException:
+            os.close(lock_fd)
+            raise
+    except OSError as error:
+        where = error.filename or path
+        raise StateDirError(f"the state directory {path}: {where}: {error.strerror}", path=str(path)) from error
+
+
+def make_private_dir(path: Path) -> Path:
+    """A directory of ours, such as that of the logs, made and checked like the state directory; its resolved path.
+
+    Raises:
+        StateDirError: as `open_state_dir`.
+    """
+    try:
+        return _make(path)
+    except OSError as error:
+        raise StateDirError(f"{error.filename or path}: {error.strerror}", path=str(path)) from error
+
+
+def _make(path: Path, *, beside: Path | None = None) -> Path:
+    """`beside`: the checked directory that it must stay directly below, so a symlink is refused."""
+    try:
+        path.mkdir(_PRIVATE, parents=beside is None, exist_ok=True)
+    except FileExistsError as error:
+        raise StateDirError(f"{path} is no directory: move it away, or choose another", path=str(path)) from error
+    real = path.resolve(strict=True)
+    if beside is not None and real.parent != beside:
+        raise StateDirError(f"{path} is a symbolic link to {real}: put a directory in its place", path=str(path))
+    _check(real)
+    return real
+
+
+def _check(path: Path) -> None:
+    uid = os.geteuid()
+    found = path.lstat()
+    problem = entry_problem(path, found, uid) or parents_problem(path, uid)
+    if problem is None and found.st_uid != uid:
+        # Only root is left: readable, perhaps, but what we make in it would fail half way.
+        problem = f"{path} belongs to root, and plugind runs as uid {uid}: chown -R {uid} {path}"
+    if problem:
+        raise StateDirError(problem, path=str(path))
+
+
+def _lock(path: Path) -> int:
+    fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # For people and for the error below; the lock itself is the kernel's and ends with the process.
+        note = json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")})
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, note.encode(), 0)
+    except OSError as error:
+        holder = os.pread(fd, 1000, 0)
+        os.close(fd)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise _locked(path, holder) from error
+        raise
+    return fd
+
+
+def _locked(path: Path, note: bytes) -> StateDirLocked:
+    try:
+        holder = json.loads(note)
+        pid, since = int(holder["pid"]), str(holder["since"])
+    except (ValueError, KeyError, TypeError):
+        return StateDirLocked(f"another plugind is using {path}; stop it first", path=str(path), pid=None, since=None)
+    return StateDirLocked(
+        f"another plugind (pid {pid}, since {since}) is using {path}; stop it first, or choose another --state-dir",
+        path=str(path),
+        pid=pid,
+        since=since,
+    )
+
+
+def _empty(staging: Path) -> None:
+    """What an install that was cut short has left."""
+    for entry in staging.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _state_id(path: Path) -> str:
+    file = path / "state_id"
+    try:
+        found = file.read_text("ascii", "replace").strip()
+        if _STATE_ID.fullmatch(found):
+            return found
+        log.warning("state_id.damaged", path=str(file), found=found[:80])
+    except FileNotFoundError:
+        pass
+    made = secrets.token_hex(16)
+    _write_durably(file, f"{made}\n")
+    return made
+
+
+def _write_durably(file: Path, text: str) -> None:
+    """Whole or not at all, also over a power cut. Nobody else writes here: we hold the lock."""
+    fresh = file.with_suffix(".new")
+    with fresh.open("w") as out:
+        os.fchmod(out.fileno(), 0o600)
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    fresh.rename(file)
+    fd = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,79 @@
+"""ActiveRuns: which runs have not ended, by job and by plugin, and how to cancel them. Synchronous, in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import trio
+
+from supervisor.core.job import Run
+from supervisor.core.manifest import JobSpec
+from supervisor.core.plugin import PluginId
+
+
+@dataclass(slots=True, eq=False)
+class ActiveRun:
+    """A run on its way. Whoever cancels it says why; nobody having said so, it was the daemon's stop."""
+
+    run: Run
+    spec: JobSpec
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+    cancel_reason: str | None = None
+
+    def cancel(self, reason: str) -> None:
+        if self.cancel_reason is None:
+            self.cancel_reason = reason
+            self.scope.cancel(reason=reason)
+
+
+class ActiveRuns:
+    """A run counts from its reservation, before its row is written: so two callers cannot both find the job idle."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, ActiveRun] = {}
+        self._by_job: dict[str, dict[str, None]] = {}
+        self._by_plugin: dict[PluginId, dict[str, ActiveRun]] = {}
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def reserve(self, job_id: str, run_id: str) -> None:
+        """Count the run as active until it is `added` and `removed`, or `released`."""
+        self._by_job.setdefault(job_id, {})[run_id] = None
+
+    def release(self, job_id: str, run_id: str) -> None:
+        """Take a reservation back; one that became a run stays."""
+        if run_id not in self._runs:
+            self._forget_of_job(job_id, run_id)
+
+    def add(self, active: ActiveRun) -> None:
+        run = active.run
+        self._runs[run.id] = active
+        self._by_job.setdefault(run.job_id, {})[run.id] = None
+        self._by_plugin.setdefault(run.plugin_id, {})[run.id] = active
+
+    def remove(self, active: ActiveRun) -> None:
+        run = active.run
+        self._runs.pop(run.id, None)
+        self._forget_of_job(run.job_id, run.id)
+        of_plugin = self._by_plugin.get(run.plugin_id, {})
+        of_plugin.pop(run.id, None)
+        if not of_plugin:
+            self._by_plugin.pop(run.plugin_id, None)
+
+    def get(self, run_id: str) -> ActiveRun | None:
+        return self._runs.get(run_id)
+
+    def of_job(self, job_id: str) -> tuple[str, ...]:
+        """Ids of the job's runs, the oldest first."""
+        return tuple(self._by_job.get(job_id, ()))
+
+    def of_plugin(self, plugin_id: PluginId) -> tuple[ActiveRun, ...]:
+        return tuple(self._by_plugin.get(plugin_id, {}).values())
+
+    def _forget_of_job(self, job_id: str, run_id: str) -> None:
+        of_job = self._by_job.get(job_id, {})
+        of_job.pop(run_id, None)
+        if not of_job:
+            self._by_job.pop(job_id, None)

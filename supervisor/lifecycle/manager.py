@@ -1,0 +1,308 @@
+"""LifecycleManager: the only writer of a plugin's status. Refuse, persist, publish, act, under the plugin's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from supervisor.core.errors import (
+    ActivationFailed,
+    AlreadyExists,
+    CallCancelled,
+    FailedPrecondition,
+    InvalidTransition,
+    SupervisorError,
+)
+from supervisor.core.event import (
+    Event,
+    PluginDisabled,
+    PluginEnabled,
+    PluginFailed,
+    PluginLoaded,
+    PluginUnloaded,
+    UpgradePending,
+)
+from supervisor.core.lifecycle import Command, Status, next_status, wants_worker
+from supervisor.core.plugin import Plugin
+from supervisor.lifecycle.locks import PluginLock, PluginLocks
+from supervisor.lifecycle.packages import PackageStore, Staged
+from supervisor.log import get_logger
+from supervisor.store.plugins import PluginRegistry
+from supervisor.worker.manager import WorkerManager
+
+
+class DataKeeper(Protocol):
+    """What a plugin has on disk beside its package."""
+
+    async def remove(self, plugin: Plugin) -> None:
+        """Its data directory and its logs. Does not raise: what is left over is logged."""
+
+
+class LifecycleManager:
+    """Callers that may go away run a command in a task that stays; see `control.detached`.
+
+    A command that is cut all the same, by the end of the daemon, leaves what the next boot makes whole.
+    """
+
+    def __init__(
+        self,
+        registry: PluginRegistry,
+        workers: WorkerManager,
+        packages: PackageStore,
+        data: DataKeeper,
+    ) -> None:
+        self._registry = registry
+        self._workers = workers
+        self._packages = packages
+        self._data = data
+        self._locks = PluginLocks()
+
+    # Commands on the status.
+
+    async def install(self, source: Path, *, uid: int | None) -> Plugin:
+        """Copy a plugin from a directory, check it and store it.
+
+        Raises:
+            AlreadyExists: it is there; nothing was touched.
+            InvalidParams: the directory or its manifest has problems, all of them listed.
+        """
+        staged = await self._packages.stage(source)
+        try:
+            plugin = await self._store(staged, uid)
+        finally:
+            await self._packages.discard(staged)
+        get_logger().info("plugin.installed", plugin=plugin.key, version=plugin.version)
+        return plugin
+
+    async def load(self, name: str) -> Plugin:
+        """Make it ready; return when its worker has shaken hands.
+
+        Raises:
+            InvalidTransition: its status does not allow it.
+            ActivationFailed: the worker did not come up; the status is error now.
+            CallCancelled: another command stopped the worker meanwhile.
+        """
+        return await self._make_ready(name, Command.LOAD)
+
+    async def enable(self, name: str) -> Plugin:
+        """As `load`, from disabled, error or upgrade_pending."""
+        return await self._make_ready(name, Command.ENABLE)
+
+    async def disable(self, name: str, reason: str | None = None) -> Plugin:
+        """Drain and stop the worker and keep it stopped; return when it is gone."""
+
+        def told(plugin: Plugin) -> Event:
+            return PluginDisabled(plugin_id=plugin.id, plugin_key=plugin.key, reason=reason)
+
+        return await self._take_down(name, Command.DISABLE, told, reason=reason)
+
+    async def mark_error(self, name: str, error: str) -> Plugin:
+        """Stop the worker and store why."""
+        return await self._take_down(name, Command.MARK_ERROR, _failed(error), error=error)
+
+    async def mark_upgrade_pending(self, name: str) -> Plugin:
+        """Stop the worker until the upgrade is decided."""
+
+        def told(plugin: Plugin) -> Event:
+            return UpgradePending(plugin_id=plugin.id, plugin_key=plugin.key, added=[])
+
+        return await self._take_down(name, Command.MARK_UPGRADE_PENDING, told)
+
+    async def unload(self, name: str, *, remove_data: bool = False) -> None:
+        """Stop the worker and remove the files; with `remove_data` config, state, history and data directory too."""
+        async with self._locks.hold(self._registry.get(name).key, overtaking="unload"):
+            plugin = self._registry.get(name)
+            gone = PluginUnloaded(plugin_id=plugin.id, plugin_key=plugin.key, remove_data=remove_data)
+            if plugin.status is not Status.UNINSTALLED:
+                await self._uninstall(plugin, [] if remove_data else [gone])
+            elif not remove_data:
+                raise InvalidTransition(
+                    f"plugin {plugin.key!r} is uninstalled already; its data is still there: "
+                    "unload it with remove_data to delete that too",
+                    plugin=plugin.key,
+                    status=str(plugin.status),
+                    command="unload",
+                )
+            if remove_data:
+                await self._registry.delete(plugin.id, then=[gone])
+                await self._data.remove(plugin)
+            self._workers.forget(plugin.id)
+            await self._packages.remove(plugin.package_dir)
+            get_logger().info("plugin.unloaded", plugin=plugin.key, remove_data=remove_data)
+
+    # Commands on the worker alone.
+
+    async def start_worker(self, name: str) -> Plugin:
+        """Start the worker of a ready plugin; return when it has shaken hands."""
+        async with self._locks.hold(self._registry.get(name).key) as lock:
+            plugin = self._ready(name, "start")
+            self._workers.want(plugin)
+            with lock.activation():
+                await self._workers.wait_up(plugin.id)
+                return plugin
+            raise CallCancelled(f"{lock.overtaken_by} of {plugin.key!r} came before its worker was up")
+
+    async def stop_worker(self, name: str) -> Plugin:
+        """Stop the worker of a ready plugin until start, restart or the next boot."""
+        # Refused before an activation is overtaken in vain.
+        self._ready(name, "stop")
+        async with self._locks.hold(self._registry.get(name).key, overtaking="stop"):
+            plugin = self._ready(name, "stop")
+            await self._stop(plugin)
+            return plugin
+
+    async def restart_worker(self, name: str) -> Plugin:
+        """Stop the worker of a ready plugin and start it; return when the new one has shaken hands."""
+        async with self._locks.hold(self._registry.get(name).key) as lock:
+            plugin = self._ready(name, "restart")
+            with lock.activation():
+                await self._stop(plugin)
+                self._workers.want(plugin)
+                await self._workers.wait_up(plugin.id)
+                return plugin
+            raise CallCancelled(f"{lock.overtaken_by} of {plugin.key!r} came before its worker was up")
+
+    # What lifecycle's own tasks ask for.
+
+    async def give_up(self, name: str) -> None:
+        """The supervisor has given up on the worker: status error, unless a command came first."""
+        plugin = self._registry.find(name)
+        if plugin is None:
+            return
+        async with self._locks.hold(plugin.key):
+            plugin = self._registry.find(name)
+            view = self._workers.view(plugin.id) if plugin else None
+            if plugin and view and view.gave_up and wants_worker(plugin.status):
+                await self._fail(plugin, ActivationFailed(view.last_failure or "the worker was given up"))
+                get_logger().error("plugin.gave_up", plugin=plugin.key, crashes=view.crashes)
+
+    async def recover(self, name: str) -> None:
+        """Try a plugin again whose worker had failed; quietly, since nobody asked."""
+        plugin = self._registry.find(name)
+        if plugin is None or plugin.status is not Status.ERROR or not plugin.recoverable:
+            return
+        get_logger().info("plugin.recovering", plugin=plugin.key)
+        try:
+            await self._make_ready(name, Command.ENABLE)
+        except SupervisorError as error:
+            get_logger().warning("plugin.not_recovered", plugin=plugin.key, error=error.message)
+
+    # How.
+
+    async def _store(self, staged: Staged, uid: int | None) -> Plugin:
+        manifest = staged.manifest
+        async with self._locks.hold(manifest.key):
+            # Refused before the files move; the registry refuses again, for it alone knows.
+            self._refuse_twin(manifest.key)
+            package_dir = await self._packages.commit(staged)
+            approved = frozenset(manifest.capabilities)
+            try:
+                return await self._registry.install(manifest, package_dir=package_dir, approved=approved, uid=uid)
+            except SupervisorError:
+                await self._packages.remove(package_dir)
+                raise
+
+    def _refuse_twin(self, key: str) -> None:
+        there = self._registry.find(key)
+        if there is not None and there.status is not Status.UNINSTALLED:
+            raise AlreadyExists(
+                f"plugin {key!r} is installed already: version {there.version}, {there.status}; unload it first",
+                plugin=key,
+                version=there.version,
+                status=str(there.status),
+            )
+
+    async def _make_ready(self, name: str, command: Command) -> Plugin:
+        async with self._locks.hold(self._registry.get(name).key) as lock:
+            plugin = await self._step(name, command)
+            await self._activate(plugin, lock)
+            ready: list[Event] = [PluginEnabled(plugin_id=plugin.id, plugin_key=plugin.key, version=plugin.version)]
+            if command is Command.LOAD:
+                loaded = PluginLoaded(plugin_id=plugin.id, plugin_key=plugin.key, version=plugin.version)
+                ready.insert(0, loaded)
+            await self._registry.record(*ready)
+            return self._registry.get(plugin.id)
+
+    async def _activate(self, plugin: Plugin, lock: PluginLock) -> None:
+        """Bring the worker up, or put the plugin into status error."""
+        with lock.activation():
+            try:
+                self._workers.want(plugin, first_try_only=True)
+                await self._workers.wait_up(plugin.id)
+            except ActivationFailed as error:
+                await self._fail(plugin, error)
+                raise
+            return
+        raise CallCancelled(f"{lock.overtaken_by} of {plugin.key!r} came before its worker was up", plugin=plugin.key)
+
+    async def _fail(self, plugin: Plugin, error: ActivationFailed) -> Plugin:
+        words = error.message
+        return await self._registry.set_status(
+            plugin.id,
+            expected=plugin.status,
+            status=Status.ERROR,
+            error=words,
+            recoverable=True,
+            then=[_failed(words)(plugin)],
+        )
+
+    async def _take_down(
+        self,
+        name: str,
+        command: Command,
+        told: Callable[[Plugin], Event],
+        *,
+        reason: str | None = None,
+        error: str | None = None,
+    ) -> Plugin:
+        async with self._locks.hold(self._registry.get(name).key, overtaking=str(command)):
+            plugin = await self._step(name, command, reason=reason, error=error)
+            await self._stop(plugin)
+            await self._registry.record(told(plugin))
+            return self._registry.get(plugin.id)
+
+    async def _uninstall(self, plugin: Plugin, then: list[Event]) -> None:
+        status = next_status(plugin.key, plugin.status, Command.UNLOAD)
+        await self._stop(plugin)
+        try:
+            await self._registry.set_status(plugin.id, expected=plugin.status, status=status, then=then)
+        except SupervisorError:
+            # It was not to be: the row says ready, so it gets its worker back.
+            if wants_worker(plugin.status):
+                self._workers.want(plugin)
+            raise
+
+    async def _step(
+        self,
+        name: str,
+        command: Command,
+        *,
+        reason: str | None = None,
+        error: str | None = None,
+    ) -> Plugin:
+        """Refuse or persist; the registry publishes as it commits."""
+        plugin = self._registry.get(name)
+        status = next_status(plugin.key, plugin.status, command)
+        return await self._registry.set_status(
+            plugin.id, expected=plugin.status, status=status, reason=reason, error=error
+        )
+
+    async def _stop(self, plugin: Plugin) -> None:
+        self._workers.unwant(plugin.id)
+        await self._workers.wait_stopped(plugin.id)
+
+    def _ready(self, name: str, command: str) -> Plugin:
+        plugin = self._registry.get(name)
+        if not wants_worker(plugin.status):
+            raise FailedPrecondition(
+                f"cannot {command} the worker of plugin {plugin.key!r}: only a ready plugin has one, and it is "
+                f"{plugin.status}; enable or load it first",
+                plugin=plugin.key,
+                status=str(plugin.status),
+            )
+        return plugin
+
+
+def _failed(error: str) -> Callable[[Plugin], Event]:
+    return lambda plugin: PluginFailed(plugin_id=plugin.id, plugin_key=plugin.key, error=error)

@@ -1,0 +1,304 @@
+"""Plugin files: find, stage, swap, remove. What is in the store is complete; what is being made is in staging."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import os
+import re
+import secrets
+import shutil
+import tomllib
+from collections.abc import AsyncIterator, Callable, Container
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from supervisor.core.errors import InvalidParams, NotFound, ResourceExhausted
+from supervisor.core.manifest import MANIFEST_NAME, Checks, JobSpec, Manifest, parse_manifest
+from supervisor.core.plugin import key_problem
+from supervisor.lifecycle.copying import PackageLimits, copy_package, digest_of, sync_directory, sync_file_system
+from supervisor.lifecycle.schemas import schema_problem
+from supervisor.trust import parents_problem
+
+CheckSchedule = Callable[[JobSpec, str], tuple[str, str] | None]
+"""Job and plugin key -> (the job's field at fault, what is wrong) or None."""
+
+_MAX_MANIFEST_BYTES: Final = 1024 * 1024
+_VERSION_DIR = re.compile(r"[0-9A-Za-z.!+_-]{1,120}-[0-9a-f]{12}")
+_CLEANUP_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """A checked copy, not in the store yet: to be committed or discarded."""
+
+    manifest: Manifest
+    digest: str
+    """SHA-256 in hex over path, executable bit and content of every file."""
+    dir: Path
+
+
+def standard_checks(check_schedule: CheckSchedule) -> Checks:
+    return Checks(
+        version=_version_problem,
+        supervisor_version=_supervisor_version_problem,
+        schema=schema_problem,
+        schedule=check_schedule,
+    )
+
+
+def check_directory(path: Path, check_schedule: CheckSchedule, *, where: Path | None = None) -> Manifest:
+    """Read and check the manifest of the package in `path`; runs nothing of it. Blocking.
+
+    Cron expressions are the business of supervisor.jobs, so their check comes in. `where` is the directory that
+    messages name, if not `path`.
+
+    Raises:
+        InvalidParams: there is no readable manifest.
+        InvalidManifest: it has problems; all of them.
+    """
+    file = (where or path) / MANIFEST_NAME
+    try:
+        text = _read_bounded(path / MANIFEST_NAME, _MAX_MANIFEST_BYTES).decode()
+        table = tomllib.loads(text)
+    except FileNotFoundError as error:
+        what = f"{file.parent} has no {MANIFEST_NAME}" if path.is_dir() else f"there is no directory {file.parent}"
+        raise InvalidParams(f"{what}: a plugin is a directory with a {MANIFEST_NAME} in it") from error
+    except NotADirectoryError as error:
+        raise InvalidParams(f"{file.parent} is no directory: name the one that {MANIFEST_NAME} is in") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InvalidParams(f"{file}: is not UTF-8 (line {line}, byte {error.start})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidParams(f"{file}: is not TOML: {error}") from error
+    except RecursionError as error:
+        raise InvalidParams(f"{file}: is nested too deeply") from error
+    except OSError as error:
+        why = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
+        raise InvalidParams(f"{file}: {why}") from error
+    return parse_manifest(table, standard_checks(check_schedule), where=str(file))
+
+
+class PackageStore:
+    """Package directories under `root`, named "<key>/<version>-<first 12 digits of the digest>".
+
+    `staging` is a directory on the same file system that nobody else uses; whatever is in it may be deleted at boot.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        staging: Path,
+        check_schedule: CheckSchedule,
+        limits: PackageLimits | None = None,
+    ) -> None:
+        self._root = root
+        self._staging = staging
+        self._check_schedule = check_schedule
+        self._limits = limits or PackageLimits()
+
+    async def stage(self, source: Path) -> Staged:
+        """Copy the directory `source` into staging and check the copy. Failed or cancelled, it leaves nothing behind.
+
+        Raises:
+            PackageRefused: a link, a device, a setuid file; or what others than root and we could change.
+            InvalidParams: no package; `InvalidManifest`: its manifest has problems.
+            ResourceExhausted: over the limits, or the disk is full.
+        """
+        # Not abandoned when cancelled: the thread notices by itself, cleans up, and is gone when this returns.
+        return await trio.to_thread.run_sync(self._stage, source)
+
+    @asynccontextmanager
+    async def staged(self, source: Path) -> AsyncIterator[Staged]:
+        """`stage`, and `discard` on the way out unless it was committed meanwhile."""
+        staged = await self.stage(source)
+        try:
+            yield staged
+        finally:
+            await self.discard(staged)
+
+    async def commit(self, staged: Staged) -> str:
+        """Move a staged package into the store, durably, and return its name there.
+
+        A package of this name that is already there is kept if it is intact and replaced if not.
+
+        Raises:
+            ResourceExhausted: the disk is full or broken; it is still staged.
+        """
+        name = _name(staged)
+        try:
+            await trio.to_thread.run_sync(self._commit, staged, name)
+        except OSError as error:
+            raise ResourceExhausted(f"cannot store the package {name} in {self._root}: {error.strerror}") from error
+        return name
+
+    async def discard(self, staged: Staged) -> None:
+        """Give up a staged package; also while cancelled. Takes 30 s at most: the rest is for the next boot."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLEANUP_S):
+            await trio.to_thread.run_sync(_delete, staged.dir, abandon_on_cancel=True)
+
+    async def remove(self, package_dir: str) -> None:
+        """Delete a package from the store; one that is not there is fine."""
+        await trio.to_thread.run_sync(self._remove, self.path(package_dir))
+
+    async def collect(self, in_use: Container[str]) -> list[str]:
+        """Delete the packages that are not `in_use`; return their names. For boot, before anything is installed."""
+        return await trio.to_thread.run_sync(self._collect, in_use)
+
+    async def digest(self, package_dir: str) -> str:
+        """The digest as it is now; other than that of the installed package if somebody has changed a file.
+
+        Raises:
+            NotFound: the package is not there.
+            PackageRefused: something is in it that no installed package holds.
+        """
+        path = self.path(package_dir)
+        if not path.is_dir():
+            raise NotFound(f"the package {package_dir} is not in {self._root}", package_dir=package_dir)
+        return await trio.to_thread.run_sync(digest_of, path, self._limits)
+
+    def path(self, package_dir: str) -> Path:
+        """Where a package is, or would be.
+
+        Raises:
+            InvalidParams: that is no name of a package.
+        """
+        key, slash, version = package_dir.partition("/")
+        if not slash or key_problem(key) or not _VERSION_DIR.fullmatch(version):
+            raise InvalidParams(f"{package_dir!r} is no package directory: <key>/<version>-<digest>")
+        return self._root / key / version
+
+    def _stage(self, source: Path) -> Staged:
+        real = self._checked_source(source)
+        check_directory(real, self._check_schedule)  # before anything is copied
+        target = self._fresh()
+        try:
+            target.mkdir(0o700)
+            digest = copy_package(real, target, self._limits, trio.from_thread.check_cancelled)
+            # Once more, from the copy: it is the copy that will run.
+            manifest = check_directory(target, self._check_schedule, where=real)
+            return Staged(manifest=manifest, digest=digest, dir=target)
+        except OSError as error:
+            _delete(target)
+            raise ResourceExhausted(f"cannot write to {self._staging}: {error.strerror}") from error
+        except BaseException:  # trio.Cancelled too
+            _delete(target)
+            raise
+
+    def _checked_source(self, source: Path) -> Path:
+        try:
+            real = source.resolve(strict=True)
+        except (OSError, RuntimeError) as error:
+            raise InvalidParams(f"there is no directory {source} that this daemon can see") from error
+        if any(place.resolve().is_relative_to(real) for place in (self._staging, self._root)):
+            raise InvalidParams(f"{source} holds the daemon's own state directory; name the plugin's directory")
+        if problem := parents_problem(real, os.geteuid()):
+            raise InvalidParams(problem)
+        return real
+
+    def _commit(self, staged: Staged, name: str) -> None:
+        path = self.path(name)
+        sync_file_system(staged.dir)
+        while True:
+            if path.is_dir():
+                if self._is_intact(path, staged.digest):
+                    _delete(staged.dir)
+                    return
+                self._displace(path)
+            path.parent.mkdir(0o700, exist_ok=True)
+            try:
+                staged.dir.rename(path)
+                break
+            except OSError as error:
+                # Another commit put the same package there, or a removal took the empty directory: look again.
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and (
+                    error.errno != errno.ENOENT or path.parent.exists()
+                ):
+                    raise
+        for changed in (path.parent, self._root):
+            sync_directory(changed)
+
+    def _is_intact(self, path: Path, digest: str) -> bool:
+        try:
+            return digest_of(path, self._limits) == digest
+        except (InvalidParams, ResourceExhausted):
+            return False
+
+    def _displace(self, path: Path) -> None:
+        """One rename, so that it is there whole or not at all; a deletion that is cut short ends at the next boot."""
+        aside = self._fresh()
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return
+        _delete(aside)
+
+    def _remove(self, path: Path) -> None:
+        self._displace(path)
+        try:
+            path.parent.rmdir()
+        except OSError as error:
+            # Another version of it is there, or nothing ever was.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise
+
+    def _collect(self, in_use: Container[str]) -> list[str]:
+        gone = []
+        for path in sorted(self._root.glob("*/*")):
+            name = f"{path.parent.name}/{path.name}"
+            # What does not look like ours (lost+found) is left alone.
+            if name not in in_use and not key_problem(path.parent.name) and _VERSION_DIR.fullmatch(path.name):
+                self._remove(path)
+                gone.append(name)
+        return gone
+
+    def _fresh(self) -> Path:
+        return self._staging / secrets.token_hex(8)
+
+
+def _name(staged: Staged) -> str:
+    from packaging.version import Version
+
+    return f"{staged.manifest.key}/{Version(staged.manifest.version)}-{staged.digest[:12]}"
+
+
+def _version_problem(text: str) -> str | None:
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        Version(text)
+    except InvalidVersion:
+        return "is no version (PEP 440), such as '1.2.0' or '2.0rc1'"
+    return None
+
+
+def _supervisor_version_problem(text: str) -> str | None:
+    from packaging.version import Version
+
+    if problem := _version_problem(text):
+        return problem
+    own = importlib.metadata.version("plugind")
+    return f"this plugind is {own}, which is older; upgrade it first" if Version(own) < Version(text) else None
+
+
+def _read_bounded(path: Path, most: int) -> bytes:
+    """A regular file of at most `most` bytes. O_NONBLOCK: to open a pipe would wait for its other end."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        if not path.is_file():
+            raise InvalidParams(f"{path}: is not a regular file")
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise InvalidParams(f"{path}: is larger than {most} bytes")
+    return data
+
+
+def _delete(path: Path) -> None:
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return

@@ -1,0 +1,108 @@
+"""Make what is so: at boot every ready plugin is started; a worker given up makes an error; an error is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from supervisor.bus import EventBus, Gap, Subscription
+from supervisor.core.errors import SupervisorError
+from supervisor.core.event import PluginFailed, Recorded, WorkerCrashed
+from supervisor.core.lifecycle import Status, wants_worker
+from supervisor.core.plugin import Plugin
+from supervisor.lifecycle.manager import LifecycleManager
+from supervisor.log import get_logger
+from supervisor.report import report_failure
+from supervisor.store.plugins import PluginRegistry
+from supervisor.worker.manager import WorkerManager
+
+
+class Reconciler:
+    """Run it beside the lifecycle manager, from the first moment that workers may crash."""
+
+    def __init__(
+        self,
+        registry: PluginRegistry,
+        workers: WorkerManager,
+        lifecycle: LifecycleManager,
+        bus: EventBus,
+        *,
+        start_concurrency: int,
+        recover_after_s: float,
+    ) -> None:
+        self._registry = registry
+        self._workers = workers
+        self._lifecycle = lifecycle
+        self._bus = bus
+        self._start_concurrency = start_concurrency
+        self._recover_after_s = recover_after_s
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Started means: the subscription stands and the boot is under way."""
+        with self._bus.subscribe() as events:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._boot, nursery)
+                task_status.started()
+                await self._follow(events, nursery)
+
+    async def _boot(self, nursery: trio.Nursery) -> None:
+        """In install order, so many at a time; one that fails does not hold up the others."""
+        slots = trio.Semaphore(self._start_concurrency)
+        for plugin in self._registry.all():
+            if wants_worker(plugin.status):
+                start: Callable[[Plugin], object] = self._start
+            elif plugin.status is Status.ERROR and plugin.recoverable:
+                start = self._recover
+            else:
+                continue
+            await slots.acquire()
+            nursery.start_soon(self._in_slot, slots, start, plugin)
+
+    async def _in_slot(self, slots: trio.Semaphore, start: Callable[[Plugin], object], plugin: Plugin) -> None:
+        try:
+            await start(plugin)  # type: ignore[misc]
+        finally:
+            slots.release()
+
+    async def _start(self, plugin: Plugin) -> None:
+        # Looked at again: a command may have been there first.
+        current = self._registry.find(plugin.id)
+        if current is None or not wants_worker(current.status):
+            return
+        try:
+            self._workers.want(current)
+            await self._workers.wait_up(plugin.id)
+        except SupervisorError as error:
+            get_logger().warning("plugin.not_up_at_boot", plugin=plugin.key, error=error.message)
+
+    async def _recover(self, plugin: Plugin) -> None:
+        try:
+            await self._lifecycle.recover(plugin.id)
+        except SupervisorError as error:
+            get_logger().warning("plugin.not_recovered", plugin=plugin.key, error=error.message)
+
+    async def _follow(self, events: Subscription, nursery: trio.Nursery) -> None:
+        async for event in events:
+            if isinstance(event, Gap):
+                for plugin in self._registry.all():
+                    nursery.start_soon(self._look, plugin.id)
+            elif _is_give_up(event):
+                nursery.start_soon(self._look, event.plugin_id)
+            elif event.type == PluginFailed.TYPE and self._recover_after_s > 0:
+                nursery.start_soon(self._recover_later, event.plugin_id)
+
+    async def _look(self, plugin_id: str) -> None:
+        try:
+            await self._lifecycle.give_up(plugin_id)
+        except Exception as error:  # noqa: BLE001  one plugin's trouble must not end the watch over the others
+            report_failure("plugin.give_up_failed", error, plugin=plugin_id)
+
+    async def _recover_later(self, plugin_id: str) -> None:
+        await trio.sleep(self._recover_after_s)
+        if plugin := self._registry.find(plugin_id):
+            await self._recover(plugin)
+
+
+def _is_give_up(event: Recorded) -> bool:
+    return event.type == WorkerCrashed.TYPE and event.data.get("restart_in_s") is None

@@ -1,0 +1,182 @@
+"""Migrations: the schema as numbered steps, each in one transaction together with the note that it was done.
+
+Steps that were ever released are never edited: a change of the schema is a new step. Run again, or killed between two
+steps, the rest is simply still to do.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from supervisor.core.errors import FailedPrecondition
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    number: int
+    name: str
+    statements: tuple[str, ...]
+
+
+_FIRST: Final = (
+    """CREATE TABLE plugin (
+        id TEXT PRIMARY KEY NOT NULL,
+        key TEXT NOT NULL UNIQUE,
+        version TEXT NOT NULL,
+        status TEXT NOT NULL,
+        manifest TEXT NOT NULL,
+        package_dir TEXT NOT NULL,
+        install_order INTEGER NOT NULL UNIQUE,
+        last_error TEXT,
+        disable_reason TEXT,
+        recoverable INTEGER NOT NULL DEFAULT 0,
+        installed_at_ms INTEGER NOT NULL,
+        updated_at_ms INTEGER NOT NULL)""",
+    """CREATE TABLE approval (
+        id INTEGER PRIMARY KEY,
+        plugin_id TEXT NOT NULL REFERENCES plugin (id) ON DELETE CASCADE,
+        capability TEXT NOT NULL,
+        uid INTEGER,
+        approved_at_ms INTEGER NOT NULL,
+        UNIQUE (plugin_id, capability))""",
+    """CREATE TABLE config (
+        plugin_id TEXT PRIMARY KEY NOT NULL REFERENCES plugin (id) ON DELETE CASCADE,
+        data BLOB NOT NULL,
+        updated_at_ms INTEGER NOT NULL)""",
+    """CREATE TABLE job (
+        id TEXT PRIMARY KEY NOT NULL,
+        plugin_id TEXT NOT NULL REFERENCES plugin (id) ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        spec TEXT NOT NULL,
+        active INTEGER NOT NULL,
+        paused INTEGER NOT NULL DEFAULT 0,
+        next_due_ms INTEGER,
+        last_due_ms INTEGER,
+        created_at_ms INTEGER NOT NULL,
+        updated_at_ms INTEGER NOT NULL,
+        UNIQUE (plugin_id, key))""",
+    """CREATE TABLE job_run (
+        id TEXT PRIMARY KEY NOT NULL,
+        job_id TEXT NOT NULL REFERENCES job (id) ON DELETE CASCADE,
+        plugin_id TEXT NOT NULL,
+        plugin_key TEXT NOT NULL,
+        job_key TEXT NOT NULL,
+        "trigger" TEXT NOT NULL,
+        state TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        due_ms INTEGER NOT NULL,
+        created_ms INTEGER NOT NULL,
+        started_ms INTEGER,
+        finished_ms INTEGER,
+        error TEXT,
+        result BLOB)""",
+    # The claim: one run for each due time, whoever asks and however often.
+    """CREATE UNIQUE INDEX job_run_claim ON job_run (job_id, due_ms) WHERE "trigger" IN ('schedule', 'catch_up')""",
+    "CREATE INDEX job_run_of_job ON job_run (job_id, created_ms)",
+    "CREATE INDEX job_run_of_plugin ON job_run (plugin_id, created_ms)",
+    "CREATE INDEX job_run_open ON job_run (state) WHERE state IN ('queued', 'running')",
+    # No foreign key: events outlive their plugins. AUTOINCREMENT: a seq is never given twice.
+    """CREATE TABLE event (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        at_ms INTEGER NOT NULL,
+        type TEXT NOT NULL,
+        plugin_id TEXT NOT NULL,
+        plugin_key TEXT NOT NULL,
+        data BLOB NOT NULL)""",
+    "CREATE INDEX event_of_plugin ON event (plugin_id, seq)",
+    """CREATE TABLE plugin_state (
+        plugin_id TEXT NOT NULL REFERENCES plugin (id) ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        value BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        updated_at_ms INTEGER NOT NULL,
+        PRIMARY KEY (plugin_id, key))""",
+    # Kept with every change, so that the quota costs the same however much is stored.
+    """CREATE TABLE plugin_state_usage (
+        plugin_id TEXT PRIMARY KEY NOT NULL REFERENCES plugin (id) ON DELETE CASCADE,
+        size INTEGER NOT NULL)""",
+    """CREATE TABLE client_request (
+        uid INTEGER NOT NULL,
+        request_id TEXT NOT NULL,
+        method TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('begun', 'done')),
+        outcome BLOB,
+        created_at_ms INTEGER NOT NULL,
+        PRIMARY KEY (uid, request_id)) WITHOUT ROWID""",
+    "CREATE INDEX client_request_age ON client_request (created_at_ms)",
+    # No foreign key: a process of a plugin that is gone must still be found and ended.
+    """CREATE TABLE worker_process (
+        plugin_id TEXT NOT NULL,
+        pid INTEGER NOT NULL,
+        start_ticks INTEGER NOT NULL,
+        boot_id TEXT NOT NULL,
+        PRIMARY KEY (plugin_id, pid)) WITHOUT ROWID""",
+)
+
+STEPS: Final[tuple[Step, ...]] = (Step(1, "first schema", _FIRST),)
+
+
+def stored_version(connection: sqlite3.Connection) -> int:
+    """Number of the newest step the database has; 0 for an empty one.
+
+    Raises:
+        FailedPrecondition: there are tables, but not ours.
+    """
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if "schema_version" not in tables:
+        if tables:
+            raise FailedPrecondition(
+                f"it belongs to some other program: it has the table {min(tables)!r} and no schema_version",
+            )
+        return 0
+    (newest,) = connection.execute("SELECT max(number) FROM schema_version").fetchone()
+    return newest or 0
+
+
+def check_not_newer(stored: int, steps: Sequence[Step] = STEPS) -> None:
+    """Refuse a database that a newer program has written.
+
+    Raises:
+        FailedPrecondition: details: stored_version, known_version.
+    """
+    known = steps[-1].number
+    if stored > known:
+        raise FailedPrecondition(
+            f"its schema has version {stored} and this plugind knows versions up to {known}: "
+            "run the newer plugind again, or restore a backup made by this one",
+            stored_version=stored,
+            known_version=known,
+        )
+
+
+def migrate(connection: sqlite3.Connection, now_ms: int, steps: Sequence[Step] = STEPS) -> None:
+    """Bring the database to the newest step; `connection` is in autocommit mode.
+
+    Raises:
+        FailedPrecondition: it is newer than `steps`, or not ours.
+    """
+    stored = stored_version(connection)
+    check_not_newer(stored, steps)
+    for step in steps:
+        if step.number > stored:
+            _apply(connection, step, now_ms)
+
+
+def _apply(connection: sqlite3.Connection, step: Step, now_ms: int) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_version"
+            " (number INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at_ms INTEGER NOT NULL)",
+        )
+        for statement in step.statements:
+            connection.execute(statement)
+        connection.execute("INSERT INTO schema_version VALUES (?, ?, ?)", (step.number, step.name, now_ms))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,88 @@
+"""Plugin <-> its rows in `plugin` and `approval`; called inside transactions and reads."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import peewee
+
+from supervisor.clock import from_ms
+from supervisor.core.lifecycle import Status
+from supervisor.core.manifest import Manifest, manifest_to_table, parse_stored_manifest
+from supervisor.core.plugin import Capability, Plugin, PluginId, PluginKey
+from supervisor.store.tables import ApprovalRow, PluginRow
+
+
+def read_rows() -> list[dict[str, Any]]:
+    """Every plugin in install order, as `to_plugin` takes it."""
+    approved: dict[str, list[str]] = {}
+    pairs: Any = ApprovalRow.select(ApprovalRow.plugin_id, ApprovalRow.capability).tuples()
+    for plugin_id, capability in pairs:
+        approved.setdefault(plugin_id, []).append(capability)
+    rows: Any = PluginRow.select().order_by(PluginRow.install_order).dicts()
+    return [{**row, "approved": approved.get(row["id"], [])} for row in rows]
+
+
+def to_plugin(row: Mapping[str, Any]) -> Plugin:
+    """
+    Raises:
+        InvalidManifest: the stored manifest cannot be read.
+    """
+    return Plugin(
+        id=PluginId(row["id"]),
+        key=PluginKey(row["key"]),
+        version=row["version"],
+        status=Status(row["status"]),
+        manifest=parse_stored_manifest(row["manifest"]),
+        approved=frozenset(map(Capability, row["approved"])),
+        install_order=row["install_order"],
+        package_dir=row["package_dir"],
+        last_error=row["last_error"],
+        disable_reason=row["disable_reason"],
+        installed_at=from_ms(row["installed_at_ms"]),
+        updated_at=from_ms(row["updated_at_ms"]),
+        recoverable=row["recoverable"],
+    )
+
+
+def write_installed(
+    now_ms: int,
+    former: Mapping[str, Any] | None,
+    manifest: Manifest,
+    package_dir: str,
+    approved: frozenset[Capability],
+) -> Plugin:
+    """Insert the row, or overwrite the `former` one, which keeps its id and its place in the install order."""
+    last = PluginRow.select(peewee.fn.MAX(PluginRow.install_order)).scalar() or 0
+    row = {
+        "id": former["id"] if former else str(uuid.uuid4()),
+        "key": manifest.key,
+        "version": manifest.version,
+        "status": str(Status.INSTALLED),
+        "manifest": manifest_to_table(manifest),
+        "package_dir": package_dir,
+        "install_order": former["install_order"] if former else last + 1,
+        "last_error": None,
+        "disable_reason": None,
+        "recoverable": False,
+        "installed_at_ms": now_ms,
+        "updated_at_ms": now_ms,
+    }
+    # Never REPLACE: it deletes the former row first, and with it everything that refers to it.
+    query = PluginRow.update(row).where(PluginRow.id == row["id"]) if former else PluginRow.insert(row)
+    query.execute()
+    return replace(to_plugin({**row, "approved": approved}), manifest=manifest)
+
+
+def write_approvals(plugin: Plugin, uid: int | None, now_ms: int) -> None:
+    """Replace what was approved before; `uid` is who did it."""
+    ApprovalRow.delete().where(ApprovalRow.plugin_id == plugin.id).execute()
+    rows = [
+        {"plugin_id": plugin.id, "capability": capability, "uid": uid, "approved_at_ms": now_ms}
+        for capability in sorted(plugin.approved)
+    ]
+    if rows:
+        ApprovalRow.insert_many(rows).execute()

@@ -1,0 +1,213 @@
+"""Tables: the rows as peewee models, seen by `store/` only.
+
+The schema itself is in `migrations.py`. Models have no connection of their own: inside `Database.transact` and
+`Database.read` they use that call's connection, anywhere else they fail. Instants are integers: UTC milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgpack
+import peewee
+
+# Thread-local, since each connection belongs to one thread; set only while a function of ours runs on it, so two
+# databases in one process never see each other's.
+_bound = threading.local()
+
+
+class _BoundDatabase(peewee.DatabaseProxy):
+    __slots__ = ("_callbacks",)
+
+    def __init__(self) -> None:
+        self._callbacks: list[Any] = []
+
+    @property
+    def obj(self) -> Any:
+        return getattr(_bound, "database", None)
+
+
+current: Final = _BoundDatabase()
+"""The database of the transaction or read that runs in this thread; its `execute_sql` is for fixed, hot statements."""
+
+
+@contextmanager
+def bound_to(database: peewee.SqliteDatabase) -> Iterator[None]:
+    """Within the block, and in this thread, the models use `database`."""
+    before = getattr(_bound, "database", None)
+    _bound.database = database
+    try:
+        yield
+    finally:
+        _bound.database = before
+
+
+def pack(value: Any) -> bytes:
+    """The stored form of plain values; bytes survive, which JSON could not do.
+
+    Raises:
+        ValueError, TypeError, OverflowError: a value that msgpack cannot hold.
+    """
+    packed: bytes = msgpack.packb(value)
+    return packed
+
+
+def unpack(data: bytes) -> Any:
+    return msgpack.unpackb(data, strict_map_key=False)
+
+
+class MsgpackField(peewee.Field):
+    """Any plain value. None is stored as NULL and means absent."""
+
+    field_type = "BLOB"
+
+    def db_value(self, value: Any) -> bytes | None:
+        return None if value is None else pack(value)
+
+    def python_value(self, value: bytes | None) -> Any:
+        return None if value is None else unpack(value)
+
+
+class BytesField(peewee.Field):
+    field_type = "BLOB"
+
+
+class JsonField(peewee.TextField):
+    def db_value(self, value: Any) -> str | None:
+        return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+    def python_value(self, value: str | None) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class _Table(peewee.Model):
+    class Meta:
+        database = current
+        legacy_table_names = False
+
+
+class PluginRow(_Table):
+    id = peewee.TextField(primary_key=True)
+    key = peewee.TextField()
+    version = peewee.TextField()
+    status = peewee.TextField()
+    manifest = JsonField()
+    package_dir = peewee.TextField()
+    install_order = peewee.IntegerField()
+    last_error = peewee.TextField(null=True)
+    disable_reason = peewee.TextField(null=True)
+    recoverable = peewee.BooleanField()
+    installed_at_ms = peewee.IntegerField()
+    updated_at_ms = peewee.IntegerField()
+
+    class Meta:
+        table_name = "plugin"
+
+
+class ApprovalRow(_Table):
+    id = peewee.AutoField()
+    plugin_id = peewee.TextField()
+    capability = peewee.TextField()
+    uid = peewee.IntegerField(null=True)
+    approved_at_ms = peewee.IntegerField()
+
+    class Meta:
+        table_name = "approval"
+
+
+class ConfigRow(_Table):
+    plugin_id = peewee.TextField(primary_key=True)
+    data = MsgpackField()
+    updated_at_ms = peewee.IntegerField()
+
+    class Meta:
+        table_name = "config"
+
+
+class JobRow(_Table):
+    id = peewee.TextField(primary_key=True)
+    plugin_id = peewee.TextField()
+    key = peewee.TextField()
+    spec = JsonField()
+    active = peewee.BooleanField()
+    paused = peewee.BooleanField()
+    next_due_ms = peewee.IntegerField(null=True)
+    last_due_ms = peewee.IntegerField(null=True)
+    created_at_ms = peewee.IntegerField()
+    updated_at_ms = peewee.IntegerField()
+
+    class Meta:
+        table_name = "job"
+
+
+class JobRunRow(_Table):
+    id = peewee.TextField(primary_key=True)
+    job_id = peewee.TextField()
+    plugin_id = peewee.TextField()
+    plugin_key = peewee.TextField()
+    job_key = peewee.TextField()
+    trigger = peewee.TextField()
+    state = peewee.TextField()
+    attempt = peewee.IntegerField()
+    due_ms = peewee.IntegerField()
+    created_ms = peewee.IntegerField()
+    started_ms = peewee.IntegerField(null=True)
+    finished_ms = peewee.IntegerField(null=True)
+    error = peewee.TextField(null=True)
+    result = MsgpackField(null=True)
+
+    class Meta:
+        table_name = "job_run"
+
+
+class EventRow(_Table):
+    seq = peewee.AutoField()
+    at_ms = peewee.IntegerField()
+    type = peewee.TextField()
+    plugin_id = peewee.TextField()
+    plugin_key = peewee.TextField()
+    data = MsgpackField()
+
+    class Meta:
+        table_name = "event"
+
+
+class PluginStateRow(_Table):
+    plugin_id = peewee.TextField()
+    key = peewee.TextField()
+    value = BytesField()
+    """Packed: a stored None is a value too."""
+    size = peewee.IntegerField()
+    updated_at_ms = peewee.IntegerField()
+
+    class Meta:
+        table_name = "plugin_state"
+        primary_key = peewee.CompositeKey("plugin_id", "key")
+
+
+class ClientRequestRow(_Table):
+    uid = peewee.IntegerField()
+    request_id = peewee.TextField()
+    method = peewee.TextField()
+    state = peewee.TextField()
+    outcome = BytesField(null=True)
+    created_at_ms = peewee.IntegerField()
+
+    class Meta:
+        table_name = "client_request"
+        primary_key = peewee.CompositeKey("uid", "request_id")
+
+
+class WorkerProcessRow(_Table):
+    plugin_id = peewee.TextField()
+    pid = peewee.IntegerField()
+    start_ticks = peewee.IntegerField()
+    boot_id = peewee.TextField()
+
+    class Meta:
+        table_name = "worker_process"
+        primary_key = peewee.CompositeKey("plugin_id", "pid")

@@ -1,0 +1,36 @@
+"""Crash history -> wait or give up. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from supervisor.core.manifest import RestartPolicy
+
+JITTER: Final = 0.25
+"""Waits are spread by up to this share to either side, so that workers that died together do not return together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """`wait_s` is None when there is to be no further attempt; `crashes` is the count to go on with."""
+
+    crashes: int
+    wait_s: float | None
+
+
+def after_crash(policy: RestartPolicy, *, crashes: int, ran_s: float | None, spread: float) -> Verdict:
+    """What to do after a crash.
+
+    `crashes` counts those in a row before this one; only stable running ends the row, a mere handshake does not.
+    `ran_s` is how long the worker had been up, None if it never was. `spread`, from -1 to 1, is the share of the
+    jitter to apply: chosen by the caller, so that this stays a function.
+    """
+    if ran_s is not None and ran_s >= policy.stable_after_s:
+        return Verdict(crashes=0, wait_s=0.0)
+    crashes += 1
+    if crashes > policy.max_restarts:
+        return Verdict(crashes=crashes, wait_s=None)
+    # The exponent is capped: 2.0 ** 1024 is an OverflowError, and max_restarts may be a million.
+    wait_s = min(policy.backoff_s * 2.0 ** min(crashes - 1, 64), policy.max_backoff_s)
+    return Verdict(crashes=crashes, wait_s=min(wait_s * (1 + JITTER * spread), policy.max_backoff_s))

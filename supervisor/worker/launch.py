@@ -1,0 +1,106 @@
+"""Manifest -> argv, environment and working directory of a worker. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from supervisor.core.manifest import API_VERSION
+from supervisor.core.plugin import Plugin
+
+RPC_FD: Final = 3
+DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+STATE_ID_VARIABLE: Final = "PLUGIND_STATE_ID"
+"""Marks the workers of one state directory: a later daemon finds by it what an earlier one left behind."""
+
+
+class CannotLaunch(OSError):
+    """The command cannot be run as it stands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What to execute. `argv[0]` is an absolute path; `rpc` says whether fd 3 is a socket to the daemon."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+    rpc: bool
+    nofile: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What launching needs to know of the daemon: its interpreter, its own PATH, LANG and TZ, and its mark."""
+
+    python: str
+    environ: Mapping[str, str]
+    state_id: str
+
+
+def plan_launch(
+    plugin: Plugin,
+    *,
+    package_dir: Path,
+    data_dir: Path,
+    around: Surroundings,
+    is_file: Callable[[Path], bool],
+    which: Callable[[str, str], str | None],
+) -> Launch:
+    """What to execute for a plugin's worker.
+
+    `which(name, path)` looks a program up. An argument that names a file of the package becomes its absolute path,
+    since the worker runs in its data directory.
+
+    Raises:
+        CannotLaunch: there is no such program.
+    """
+    spec = plugin.manifest.worker
+    env = _environment(plugin, package_dir=package_dir, data_dir=data_dir, around=around)
+    program, *arguments = spec.command
+    if program in {"python", "python3"}:
+        env = {"PYTHONPATH": str(package_dir), **_PYTHON, **env}
+        executable: str | None = around.python
+    elif is_file(package_dir / program):
+        executable = str(package_dir / program)
+    else:
+        executable = program if program.startswith("/") else which(program, env["PATH"])
+    if executable is None:
+        raise CannotLaunch(f"there is no program {program!r}, neither in the package nor in PATH ({env['PATH']})")
+    inside = [_inside(package_dir, argument, is_file) for argument in arguments]
+    return Launch(
+        argv=(executable, *inside),
+        env=env,
+        cwd=data_dir,
+        rpc=spec.transport == "rpc",
+        nofile=spec.limits.nofile,
+    )
+
+
+# Output must be there when a worker dies, and an installed package is not to be written to.
+_PYTHON: Final = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _environment(plugin: Plugin, *, package_dir: Path, data_dir: Path, around: Surroundings) -> dict[str, str]:
+    inherited = {name: around.environ[name] for name in ("PATH", "LANG", "TZ") if name in around.environ}
+    return {
+        "PATH": DEFAULT_PATH,
+        "LANG": "C.UTF-8",
+        **inherited,
+        "HOME": str(data_dir),
+        **plugin.manifest.worker.env,
+        "PLUGIND_PLUGIN_KEY": plugin.key,
+        "PLUGIND_PLUGIN_ID": plugin.id,
+        "PLUGIND_DATA_DIR": str(data_dir),
+        "PLUGIND_PACKAGE_DIR": str(package_dir),
+        "PLUGIND_API_VERSION": str(API_VERSION),
+        STATE_ID_VARIABLE: around.state_id,
+    }
+
+
+def _inside(package_dir: Path, argument: str, is_file: Callable[[Path], bool]) -> str:
+    if argument.startswith(("-", "/")):
+        return argument
+    return str(package_dir / argument) if is_file(package_dir / argument) else argument

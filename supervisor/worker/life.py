@@ -1,0 +1,367 @@
+"""One life of a worker process: spawn, handshake, health, stop, reap."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import trio
+
+from supervisor.channel import Channel
+from supervisor.core.errors import CallCancelled, DeadlineExceeded, MethodNotFound, PluginCrashed, SupervisorError
+from supervisor.core.manifest import API_VERSION, Manifest, manifest_to_table
+from supervisor.core.plugin import Plugin
+from supervisor.core.reading import shown
+from supervisor.report import report_failure
+from supervisor.wire import worker as methods
+from supervisor.wire.limits import WORKER
+from supervisor.wire.message import Notification, Request
+from supervisor.worker.host import Host, serve_worker
+from supervisor.worker.launch import Launch
+from supervisor.worker.logfile import LEVELS, Entry, LogFile
+from supervisor.worker.process import Exit, Process
+from supervisor.worker.relay import Tail, relay
+from supervisor.worker.shutdown import Stage, StopStep, WorkerUnkillable, stop_in_stages
+
+_LAST_OUTPUT_S: Final = 0.1
+"""How long the rest of the output is read after the process is gone; a grandchild may keep the pipe open for ever."""
+_EXIT_AFTER_EOF_S: Final = 1.0
+"""A worker that closes its RPC connection is given so long to exit before it counts as deaf."""
+_MESSAGE_CHARACTERS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graces:
+    """Seconds that a worker is given after SIGTERM and after SIGKILL."""
+
+    term_s: float = 5.0
+    kill_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a life ended. `cause` is None if it was asked to end; `ran_s` is None if it never came up."""
+
+    pid: int | None
+    cause: str | None
+    exit: Exit | None
+    stage: Stage | None
+    ran_s: float | None
+    last_words: str
+
+
+class Life:
+    """Run it once: `live()` returns when the process is reaped. `ask_to_stop` may be called at any time."""
+
+    def __init__(
+        self,
+        plugin: Plugin,
+        *,
+        host: Host,
+        log: LogFile,
+        graces: Graces,
+        now_ms: Callable[[], int],
+        came_up: Callable[[], Coroutine[Any, Any, None]],
+        stopping: Callable[[], None],
+        stuck: Callable[[WorkerUnkillable], None],
+    ) -> None:
+        self._plugin = plugin
+        self._host = host
+        self._log = log
+        self._graces = graces
+        self._now_ms = now_ms
+        self._came_up = came_up
+        self._stopping = stopping
+        self._stuck = stuck
+        self._wanted = trio.CancelScope()
+        self._tail = Tail()
+        self._channel: Channel | None = None
+        self._hung_up = trio.Event()
+        self._hung_up_because = "closed its RPC connection"
+        self._up_since: float | None = None
+        self._process: Process | None = None
+        self.pid: int | None = None
+
+    @property
+    def channel(self) -> Channel | None:
+        """To call the worker; None where it speaks no RPC."""
+        return self._channel
+
+    @property
+    def uptime_s(self) -> float | None:
+        return None if self._up_since is None else trio.current_time() - self._up_since
+
+    @property
+    def stop_asked(self) -> bool:
+        return self._wanted.cancel_called
+
+    def ask_to_stop(self) -> None:
+        self._wanted.cancel(reason="the worker is no longer wanted")
+
+    def kill(self) -> None:
+        """Without asking."""
+        if self._process:
+            self._process.signal_group(signal.SIGKILL)
+
+    async def live(self, launch: Launch, spawn: Callable[[Launch], Process]) -> Ending:
+        """From spawn to reaping. Cancelling it from outside is not the way to stop it; see `ask_to_stop`."""
+        try:
+            process = spawn(launch)
+        except OSError as error:
+            why = f"cannot start {launch.argv[0]}: {error.strerror or error}"
+            return Ending(pid=None, cause=why, exit=None, stage=None, ran_s=None, last_words="")
+        self._process, self.pid = process, process.pid
+        ending = Ending(pid=process.pid, cause=None, exit=None, stage=None, ran_s=None, last_words="")
+        try:
+            ending = await self._attend_to_the_end(process)
+        except Exception as error:  # noqa: BLE001  a mistake of ours costs this life, never the daemon
+            log_id = report_failure("worker.supervision_failed", error, plugin=self._plugin.key, pid=process.pid)
+            cause = f"was lost to a mistake in plugind itself (log id {log_id})"
+            ending = replace(ending, cause=cause, exit=await self._make_sure_it_is_gone(process))
+        await process.aclose()
+        await self._host.forget(self._plugin.id, process.pid)
+        return ending
+
+    async def _attend_to_the_end(self, process: Process) -> Ending:
+        stage: Stage | None = None
+        cause: str | None = None
+        async with trio.open_nursery() as body:
+            body.start_soon(process.watch)
+            relays = self._start_relays(process, body)
+            self._open_channel(process, body)
+            with self._wanted:
+                await self._host.remember(self._plugin.id, process.pid)
+                cause = await self._attend(process)
+            ran_s = self.uptime_s
+            if cause is None:
+                self._stopping()
+                stage = await self._end(process, self._stop_steps(process))
+            elif process.exit is None:
+                stage = await self._end(process, [self._kill(process)])
+            exit_ = await process.wait()
+            with trio.move_on_after(_LAST_OUTPUT_S):
+                await relays.wait()
+            if self._channel:
+                self._channel.close(self._call_error(cause, exit_))
+            body.cancel_scope.cancel(reason="the process is gone")
+        return Ending(pid=process.pid, cause=cause, exit=exit_, stage=stage, ran_s=ran_s, last_words=str(self._tail))
+
+    async def _make_sure_it_is_gone(self, process: Process) -> Exit | None:
+        if process.exit is None:
+            process.signal_group(signal.SIGKILL)
+            with trio.move_on_after(self._graces.kill_s, shield=True):
+                await process.watch()
+        if self._channel:
+            self._channel.close(PluginCrashed(f"the worker of {self._plugin.key!r} was lost"))
+        return process.exit
+
+    def _start_relays(self, process: Process, body: trio.Nursery) -> trio.Event:
+        done = trio.Event()
+
+        async def both() -> None:
+            async with trio.open_nursery() as relays:
+                for stream, name, level, tail in (
+                    (process.stdout, "stdout", "info", None),
+                    (process.stderr, "stderr", "warning", self._tail),
+                ):
+                    copy = _bind(relay, stream, self._log, name=name, level=level, now_ms=self._now_ms, tail=tail)
+                    relays.start_soon(copy)
+            done.set()
+
+        body.start_soon(both)
+        return done
+
+    def _open_channel(self, process: Process, body: trio.Nursery) -> None:
+        if process.rpc is not None:
+            self._channel = Channel(
+                process.rpc,
+                WORKER,
+                on_request=lambda request: serve_worker(self._host, self._plugin, request),
+                on_notification=self._on_notification,
+                on_unexpected=self._on_unexpected,
+            )
+            body.start_soon(self._run_channel, self._channel)
+
+    async def _run_channel(self, channel: Channel) -> None:
+        try:
+            await channel.run()
+        except SupervisorError as error:
+            self._hung_up_because = f"broke the RPC protocol: {error.message}"
+        self._hung_up.set()
+
+    async def _attend(self, process: Process) -> str:
+        """Return why the life ended without having been asked to."""
+        causes: list[str] = []
+
+        async def first(of: Callable[[], Coroutine[Any, Any, str]]) -> None:
+            causes.append(await of())
+            watchers.cancel_scope.cancel(reason="the life has ended")
+
+        async def exits() -> str:
+            return str(await process.wait())
+
+        async with trio.open_nursery() as watchers:
+            watchers.start_soon(first, exits)
+            if self._channel:
+                watchers.start_soon(first, _bind(self._wait_deaf, process))
+            watchers.start_soon(first, self._come_up_and_stay_well)
+        return causes[0]
+
+    async def _wait_deaf(self, process: Process) -> str:
+        await self._hung_up.wait()
+        with trio.move_on_after(_EXIT_AFTER_EOF_S):
+            return str(await process.wait())
+        return self._hung_up_because
+
+    async def _come_up_and_stay_well(self) -> str:
+        spec = self._plugin.manifest.worker
+        if self._channel is None:
+            await trio.sleep(spec.start_grace_s)
+        elif refusal := await self._shake_hands(self._channel, spec.start_timeout_s):
+            return refusal
+        self._up_since = trio.current_time()
+        # So that a worker that has stopped has always started, in the journal too. It costs one commit.
+        with trio.CancelScope(shield=True):
+            await self._came_up()
+        if self._channel is None:
+            await trio.sleep_forever()
+        return await self._stay_well(self._channel)
+
+    async def _shake_hands(self, channel: Channel, timeout_s: float) -> str | None:
+        """Return what was wrong, None when all is well."""
+        try:
+            config = await self._host.config(self._plugin.id)
+        except SupervisorError as error:
+            return f"was not started: its configuration cannot be read: {error.message}"
+        try:
+            answer = await channel.call(methods.HANDSHAKE, [self._introduction(config)], timeout_s=timeout_s)
+        except DeadlineExceeded:
+            return f"did not answer initialize within {timeout_s:g} s"
+        except SupervisorError as error:
+            return f"refused initialize: {error.code}: {error.message[:_MESSAGE_CHARACTERS]}"
+        return handshake_problem(answer, self._plugin.manifest)
+
+    def _introduction(self, config: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "plugin": {"id": self._plugin.id, "key": self._plugin.key, "version": self._plugin.version},
+            "manifest": manifest_to_table(self._plugin.manifest),
+            "capabilities": sorted(self._plugin.approved),
+            "config": config,
+            "api_version": API_VERSION,
+        }
+
+    async def _stay_well(self, channel: Channel) -> str:
+        policy = self._plugin.manifest.worker.health
+        missed = 0
+        while missed < policy.failures:
+            await trio.sleep(policy.interval_s)
+            problem = await self._ask_health(channel, policy.timeout_s)
+            missed = missed + 1 if problem else 0
+            if problem:
+                self._note("warning", f"health check failed ({missed} of {policy.failures}): {problem}")
+        return f"failed {missed} health checks in a row; the last one: {problem}"
+
+    async def _ask_health(self, channel: Channel, timeout_s: float) -> str | None:
+        try:
+            answer = await channel.call(methods.HEALTH, [{}], timeout_s=timeout_s)
+        except MethodNotFound:
+            return None  # It answers: that is health enough for a worker that knows no better.
+        except SupervisorError as error:
+            return f"{error.code}: {error.message[:_MESSAGE_CHARACTERS]}"
+        status = answer.get("status") if isinstance(answer, dict) else None
+        return None if status in {"ok", "degraded"} else f"status {shown(status)}"
+
+    async def _end(self, process: Process, steps: list[StopStep]) -> Stage:
+        try:
+            return await stop_in_stages(process, steps)
+        except WorkerUnkillable as error:
+            # Its successor must not run beside it: this life goes on until the kernel lets go of it.
+            self._stuck(error)
+            await process.wait()
+            return Stage.KILL
+
+    def _stop_steps(self, process: Process) -> list[StopStep]:
+        spec = self._plugin.manifest.worker
+        steps = [self._term(process), self._kill(process)]
+        if self._channel and self._up_since is not None and not self._hung_up.is_set():
+            drain = StopStep(
+                stage=Stage.DRAIN, act=_bind(self._ask_to_drain, self._channel), grace_s=spec.stop_timeout_s
+            )
+            steps.insert(0, drain)
+        return steps
+
+    async def _ask_to_drain(self, channel: Channel) -> None:
+        """The answer is of no interest: it is the exit that is waited for."""
+        grace_s = self._plugin.manifest.worker.stop_timeout_s
+        try:
+            await channel.call(methods.SHUTDOWN, [{"drain_s": grace_s}], timeout_s=grace_s)
+        except SupervisorError as error:
+            self._note("warning", f"shutdown was not accepted: {error.code}: {error.message[:_MESSAGE_CHARACTERS]}")
+
+    def _term(self, process: Process) -> StopStep:
+        return _signal_step(process, Stage.TERM, signal.SIGTERM, self._graces.term_s)
+
+    def _kill(self, process: Process) -> StopStep:
+        return _signal_step(process, Stage.KILL, signal.SIGKILL, self._graces.kill_s)
+
+    def _call_error(self, cause: str | None, exit_: Exit) -> SupervisorError:
+        if cause is None:
+            return CallCancelled(f"the worker of {self._plugin.key!r} was stopped")
+        return PluginCrashed(
+            f"the worker of {self._plugin.key!r} ended: {cause}",
+            exit_code=exit_.code,
+            signal=exit_.signal,
+            stderr_tail=str(self._tail),
+        )
+
+    def _on_notification(self, notification: Notification) -> None:
+        if notification.method == methods.Log.METHOD:
+            self._log.write([_log_entry(notification, self._now_ms())])
+
+    def _on_unexpected(self, request: Request, error: Exception) -> str:
+        return report_failure("worker.request_failed", error, plugin=self._plugin.key, method=request.method)
+
+    def _note(self, level: str, message: str) -> None:
+        self._log.write([Entry(time_ms=self._now_ms(), stream="plugind", level=level, message=message)])
+
+
+def handshake_problem(answer: Any, manifest: Manifest) -> str | None:
+    """What is wrong with a worker's answer to `initialize`, or None. Pure."""
+    if not isinstance(answer, dict):
+        return f"answered initialize with rubbish: expected a map, got {type(answer).__name__}"
+    if answer.get("api_version") != manifest.api_version:
+        return f"speaks api_version {answer.get('api_version')!r}, its manifest says {manifest.api_version}"
+    offered = answer.get("methods", [])
+    if not isinstance(offered, list):
+        return "answered initialize with rubbish: `methods` is no list"
+    missing = [method.name for method in manifest.methods if method.name not in offered]
+    return f"lacks methods that its manifest declares: {', '.join(missing)}" if missing else None
+
+
+def _log_entry(notification: Notification, now_ms: int) -> Entry:
+    """A worker's log record; hostile input, so whatever does not fit is shown as it came."""
+    record = notification.params[0] if notification.params and isinstance(notification.params[0], dict) else {}
+    level, fields, run_id = record.get("level"), record.get("fields"), record.get("run_id")
+    return Entry(
+        time_ms=now_ms,
+        stream="log",
+        level=level if level in LEVELS else "info",
+        message=str(record.get("message", ""))[:_MESSAGE_CHARACTERS],
+        run_id=run_id if isinstance(run_id, str) else None,
+        fields=fields if isinstance(fields, dict) else {},
+    )
+
+
+def _signal_step(process: Process, stage: Stage, number: int, grace_s: float) -> StopStep:
+    async def act() -> None:
+        process.signal_group(number)
+
+    return StopStep(stage=stage, act=act, grace_s=grace_s)
+
+
+def _bind(
+    function: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
+) -> Callable[[], Coroutine[Any, Any, Any]]:
+    return lambda: function(*args, **kwargs)

@@ -1,0 +1,170 @@
+"""WorkerManager: a supervisor per plugin, in one nursery that outlives its own cancellation until all are reaped."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import trio
+
+from supervisor.core.errors import InvalidParams, PluginError, ResourceExhausted, SupervisorError, Unavailable
+from supervisor.core.plugin import Plugin, PluginId
+from supervisor.wire.limits import CALLS_PER_WORKER
+from supervisor.worker.life import Graces
+from supervisor.worker.phase import Phase
+from supervisor.worker.supervise import Supervisor, Tools, Wish, WorkerView
+
+_PASSED_ON: Final = frozenset(
+    {"CANCELLED", "DEADLINE_EXCEEDED", "INVALID_PARAMS", "METHOD_NOT_FOUND", "PLUGIN_CRASHED"}
+)
+"""Codes of a worker's answer that keep their meaning for the caller; any other is its own affair: PLUGIN_ERROR."""
+_NEVER_SEEN: Final = WorkerView()
+
+
+class WorkerManager:
+    """`want`, `unwant`: what is to be; `view`: what is. The waits return when the one has become the other."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._supervisors: dict[PluginId, Supervisor] = {}
+        self._running: set[PluginId] = set()
+        self._lives: trio.Nursery | None = None
+        self._closing = False
+        self._closed = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep workers until cancelled; then stop them all in parallel, and return when they are reaped.
+
+        The lives are shielded, because a worker must be reaped even then. Each stop is bounded by its stages; only a
+        process that hangs in the kernel is left, after the longest of them.
+        """
+        async with trio.open_nursery() as outer:
+            await outer.start(self._run_lives)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.close()
+
+    async def _run_lives(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.CancelScope(shield=True) as shield:
+            async with trio.open_nursery() as self._lives:
+                task_status.started()
+                await self._closed.wait()
+                shield.deadline = trio.current_time() + self._longest_stop_s()
+
+    def close(self) -> None:
+        """Unwant all, for good."""
+        self._closing = True
+        for supervisor in self._supervisors.values():
+            supervisor.close()
+        self._closed.set()
+
+    def kill_all(self) -> None:
+        """Kill every worker now; each is reaped, and judged, as if it had ended by itself."""
+        for supervisor in self._supervisors.values():
+            supervisor.kill()
+
+    def _longest_stop_s(self) -> float:
+        graces: Graces = self._tools.graces
+        drain_s = max((s.drain_s for s in self._supervisors.values()), default=0.0)
+        return drain_s + graces.term_s + graces.kill_s + 1.0
+
+    # What is to be.
+
+    def want(self, plugin: Plugin, *, first_try_only: bool = False) -> None:
+        """The plugin is to have a worker; it is started, or kept."""
+        if self._lives is None or self._closing:
+            raise Unavailable("the daemon is stopping")
+        supervisor = self._supervisor(plugin.id)
+        if plugin.id not in self._running:
+            self._running.add(plugin.id)
+            self._lives.start_soon(supervisor.run, name=f"worker {plugin.key}")
+        supervisor.want(Wish(plugin=plugin, first_try_only=first_try_only))
+
+    def unwant(self, plugin_id: PluginId) -> None:
+        """The plugin is to have none; it is drained and stopped."""
+        if supervisor := self._supervisors.get(plugin_id):
+            supervisor.unwant()
+
+    def forget(self, plugin_id: PluginId) -> None:
+        """The plugin is gone for good, and so is its worker."""
+        self._running.discard(plugin_id)
+        if supervisor := self._supervisors.pop(plugin_id, None):
+            supervisor.close()
+
+    # What is.
+
+    def view(self, plugin_id: PluginId) -> WorkerView:
+        supervisor = self._supervisors.get(plugin_id)
+        return supervisor.view() if supervisor else _NEVER_SEEN
+
+    def phase(self, plugin_id: PluginId) -> Phase:
+        supervisor = self._supervisors.get(plugin_id)
+        return supervisor.phase if supervisor else Phase.STOPPED
+
+    def pids(self) -> set[int]:
+        """Of all children that a supervisor will reap."""
+        return {pid for s in self._supervisors.values() if (pid := s.view().pid) is not None}
+
+    async def wait_up(self, plugin_id: PluginId) -> None:
+        """Return when the worker takes calls; raises ActivationFailed at the first attempt that fails."""
+        await self._supervisor(plugin_id).wait_running(patient=False)
+
+    async def wait_running(self, plugin_id: PluginId) -> None:
+        """Return when the worker takes calls, over as many attempts as there will be.
+
+        Raises:
+            SupervisorError: none will follow: given up, stopped, or not wanted.
+        """
+        await self._supervisor(plugin_id).wait_running(patient=True)
+
+    async def wait_stopped(self, plugin_id: PluginId) -> None:
+        """Return when there is no process.
+
+        Raises:
+            WorkerUnkillable: it outlived SIGKILL.
+        """
+        if supervisor := self._supervisors.get(plugin_id):
+            await supervisor.wait_stopped()
+
+    def changed(self, plugin_id: PluginId) -> trio.Event:
+        """Set at the next change of the worker's phase; take it before you look."""
+        return self._supervisor(plugin_id).changed
+
+    async def call(
+        self,
+        plugin_id: PluginId,
+        method: str,
+        params: dict[str, Any],
+        *,
+        timeout_s: float | None,
+    ) -> Any:
+        """Call a running worker; cancelling it tells the worker.
+
+        Raises:
+            Unavailable: it is not running.
+            ResourceExhausted: 64 calls are in flight.
+            DeadlineExceeded, PluginCrashed, CallCancelled: no answer came, and why.
+            PluginError: it answered with an error; details: name, data.
+        """
+        supervisor = self._supervisors.get(plugin_id)
+        life = supervisor.life if supervisor else None
+        if life is None:
+            phase = self.phase(plugin_id)
+            raise Unavailable(f"the worker is not running (its phase is {phase})", phase=str(phase))
+        if life.channel is None:
+            raise InvalidParams('the worker takes no calls: its manifest says worker.transport = "none"')
+        if life.channel.statistics().requests_out >= CALLS_PER_WORKER:
+            raise ResourceExhausted(f"{CALLS_PER_WORKER} calls to the worker are in flight", limit=CALLS_PER_WORKER)
+        try:
+            return await life.channel.call(method, [params], timeout_s=timeout_s)
+        except SupervisorError as error:
+            if error.code in _PASSED_ON:
+                raise
+            raise PluginError(error.message, name=error.code, data=dict(error.details)) from error
+
+    def _supervisor(self, plugin_id: PluginId) -> Supervisor:
+        supervisor = self._supervisors.get(plugin_id)
+        if supervisor is None:
+            supervisor = self._supervisors[plugin_id] = Supervisor(self._tools)
+        return supervisor

@@ -1,0 +1,64 @@
+"""A worker's stdout and stderr into its plugin's log, as fast as the log takes it: a flood costs its writer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from supervisor.worker.logfile import Entry, LogFile
+from supervisor.worker.output import Line, LineSplitter
+
+_READ_BYTES: Final = 128 * 1024
+TAIL_CHARACTERS: Final = 8000
+
+
+class Tail:
+    """The last 8,000 characters of a stream: a worker's last words."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def add(self, lines: list[Line]) -> None:
+        if lines:
+            # Only what can still matter is joined, so that a flood costs no more than a line.
+            recent = "\n".join(line.text[-TAIL_CHARACTERS:] for line in lines[-TAIL_CHARACTERS:])
+            self._text = f"{self._text}\n{recent}"[-TAIL_CHARACTERS:]
+
+    def __str__(self) -> str:
+        return self._text.strip("\n")
+
+
+async def relay(
+    stream: trio.abc.ReceiveStream,
+    log: LogFile,
+    *,
+    name: str,
+    level: str,
+    now_ms: Callable[[], int],
+    tail: Tail | None = None,
+) -> None:
+    """Copy lines until the stream ends; `name` is what the log calls it."""
+    splitter = LineSplitter()
+
+    def take(lines: list[Line]) -> None:
+        if not lines:
+            return
+        time_ms = now_ms()
+        log.write(
+            [
+                Entry(time_ms=time_ms, stream=name, level=level, message=line.text, truncated=line.truncated)
+                for line in lines
+            ]
+        )
+        if tail:
+            tail.add(lines)
+
+    try:
+        while data := await stream.receive_some(_READ_BYTES):
+            take(splitter.feed(data))
+    except (trio.ClosedResourceError, trio.BrokenResourceError):
+        pass  # Our own end was closed: the worker is gone and something else keeps the pipe open.
+    finally:
+        take(splitter.flush())

@@ -1,0 +1,214 @@
+"""A daemon that serves canned answers from a thread: a real Channel on a real Unix socket."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from supervisor.channel import Channel, Immediate
+from supervisor.core.errors import MethodNotFound, SupervisorError, Unavailable
+from supervisor.wire.control import REQUESTS
+from supervisor.wire.limits import SERVER
+from supervisor.wire.message import Request
+from supervisor.wire.typed import to_request
+
+NEVER = object()
+"""As an answer: none at all."""
+HANG_UP = object()
+"""As an answer: the connection is closed."""
+
+
+class FakeDaemon:
+    """`answers[method]` is a value, an exception, NEVER, HANG_UP, a function of the params, or a list of those."""
+
+    def __init__(self, path: str, answers: dict[str, Any] | None = None) -> None:
+        self.path = path
+        self.answers: dict[str, Any] = {"rpc.hello": {"server": "fake", "role": "admin"}, **(answers or {})}
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.events: list[dict[str, Any]] = []
+        self.connections = 0
+        self._subscribers: list[_Subscriber] = []
+        self._streams: set[trio.abc.Stream] = set()
+        self._changed = threading.Condition()
+        self._ready = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._ready.clear()
+        self._thread = threading.Thread(target=trio.run, args=(self._run,), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(5)
+
+    def stop(self) -> None:
+        if self._thread is not None:
+            self._in_loop(self._scope.cancel)
+            self._thread.join(5)
+            assert not self._thread.is_alive()
+            self._thread = None
+
+    def __enter__(self) -> FakeDaemon:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def asked(self, method: str) -> list[dict[str, Any]]:
+        """The params of every request for it, without those of the protocol."""
+        return [{k: v for k, v in params.items() if k[0] != "$"} for name, params in self.requests if name == method]
+
+    def wait_asked(self, method: str, count: int = 1) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.asked(method)) >= count, 5), self.requests
+
+    def emit(self, type_: str = "plugin.enabled", plugin: str = "acme.weather", **data: Any) -> int:
+        """Append to the journal; subscribers hear of it. Its seq."""
+        seq = len(self.events) + 1
+        event = {"seq": seq, "at_ms": 1000 * seq, "type": type_, "plugin_id": "id", "plugin": plugin, "data": data}
+        self.events.append(event)
+        if self._thread is not None:
+            self._in_loop(self._push)
+        return seq
+
+    def drop_connections(self) -> None:
+        """Close them all at once, without a word."""
+        self._in_loop(self._close_streams)
+
+    def end_subscriptions(self, reason: str) -> None:
+        def end() -> None:
+            for subscriber in list(self._subscribers):
+                subscriber.end(reason)
+
+        self._in_loop(end)
+
+    def _in_loop(self, act: Callable[[], Any]) -> None:
+        trio.from_thread.run_sync(act, trio_token=self._token)
+
+    async def _run(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        with contextlib.ExitStack() as stack, trio.CancelScope() as self._scope:
+            sock = stack.enter_context(trio.socket.socket(trio.socket.AF_UNIX))
+            with contextlib.suppress(FileNotFoundError):
+                await trio.Path(self.path).unlink()
+            await sock.bind(self.path)
+            sock.listen()
+            async with trio.open_nursery() as self._nursery:
+                self._ready.set()
+                while True:
+                    peer, _ = await sock.accept()
+                    self._nursery.start_soon(self._connection, trio.SocketStream(peer))
+
+    async def _connection(self, stream: trio.SocketStream) -> None:
+        self.connections += 1
+        self._streams.add(stream)
+        channel = Channel(
+            stream,
+            SERVER,
+            on_request=lambda request: self._answer(request, stream, channel),
+            on_unexpected=lambda request, error: repr((request, error)),
+        )
+        try:
+            await channel.run()
+        except SupervisorError:
+            pass
+        finally:
+            channel.close(Unavailable("gone"))
+            self._streams.discard(stream)
+            self._subscribers = [s for s in self._subscribers if s.channel is not channel]
+            await trio.aclose_forcefully(stream)
+
+    def _answer(self, request: Request, stream: trio.SocketStream, channel: Channel) -> Any:
+        params = request.params[0] if request.params else {}
+        if request.method not in REQUESTS:
+            raise MethodNotFound(f"there is no method {request.method!r}")
+        to_request(REQUESTS[request.method], request.method, request.params)  # refuses what the daemon would refuse
+        with self._changed:
+            self.requests.append((request.method, params))
+            self._changed.notify_all()
+        if request.method.startswith("events.") and request.method not in self.answers:
+            return self._events(request.method, params, channel)
+        answer = self.answers.get(request.method, {"ok": True})
+        if isinstance(answer, list):
+            answer = answer.pop(0)
+        if callable(answer):
+            answer = answer(params)
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is NEVER:
+            return _never()
+        if answer is HANG_UP:
+            stream.socket.shutdown(2)
+            return _never()
+        assert not inspect.iscoroutine(answer)
+        return Immediate([] if answer is None else answer)
+
+    def _events(self, method: str, params: dict[str, Any], channel: Channel) -> Any:
+        if method == "events.list":
+            after = params["after_seq"]
+            found = self.events[-params["limit"] :] if after is None else self.events[after:]
+            return Immediate({"events": found, "last_seq": len(self.events)})
+        if method == "events.credit":
+            for subscriber in self._subscribers:
+                if subscriber.channel is channel:
+                    subscriber.credit += params["n"]
+            self._nursery.start_soon(self._push_soon)
+            return Immediate({"ok": True})
+        subscriber = _Subscriber(self, channel, params)
+        self._subscribers.append(subscriber)
+        self._nursery.start_soon(subscriber.run)
+        self._nursery.start_soon(self._push_soon)
+        return Immediate({"subscription": 7, "last_seq": len(self.events)})
+
+    async def _push_soon(self) -> None:
+        self._push()
+
+    def _push(self) -> None:
+        for subscriber in self._subscribers:
+            subscriber.push()
+
+    def _close_streams(self) -> None:
+        for stream in self._streams:
+            stream.socket.shutdown(2)
+
+
+async def _never() -> None:
+    await trio.sleep_forever()
+
+
+class _Subscriber:
+    def __init__(self, daemon: FakeDaemon, channel: Channel, params: dict[str, Any]) -> None:
+        self.daemon = daemon
+        self.channel = channel
+        self.credit = params["credit"]
+        self._outgoing, self._incoming = trio.open_memory_channel[dict[str, Any]](10_000)
+        self._types = params["types"]
+        self._sent = len(daemon.events) if params["after_seq"] is None else params["after_seq"]
+
+    def push(self) -> None:
+        for event in self.daemon.events[self._sent :]:
+            if self._types and not any(fnmatch.fnmatch(event["type"], glob) for glob in self._types):
+                self._sent = event["seq"]
+                continue
+            if self.credit == 0:
+                return
+            self.credit -= 1
+            self._sent = event["seq"]
+            self._notify({"subscription": 7, "event": event})
+
+    def end(self, reason: str) -> None:
+        self.daemon._subscribers.remove(self)
+        self._notify({"subscription": 7, "end": True, "reason": reason, "last_seq": self._sent})
+
+    def _notify(self, params: dict[str, Any]) -> None:
+        self._outgoing.send_nowait(params)
+
+    async def run(self) -> None:
+        # One task, since tasks started one after the other may run in any order.
+        async for params in self._incoming:
+            await self.channel.notify("rpc.event", [params])

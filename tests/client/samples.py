@@ -1,0 +1,162 @@
+"""What a daemon would answer, for the fake one."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+NOW = int(time.time() * 1000)
+
+
+def plugin(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "0d1f6f6c-0000-4000-8000-000000000001",
+        "key": "acme.weather",
+        "version": "1.2.0",
+        "display_name": "Weather",
+        "status": "ready",
+        "phase": "running",
+        "pid": 4242,
+        "restarts": 1,
+        "crashes": 0,
+        "uptime_s": 200.0,
+        "next_restart_in_s": None,
+        "calls_in_flight": 0,
+        "last_error": None,
+        "disable_reason": None,
+        "held": False,
+        "summary": "Running since 3 minutes.",
+        "install_order": 1,
+        "installed_at_ms": NOW - 86_400_000,
+        "updated_at_ms": NOW - 60_000,
+        **changes,
+    }
+
+
+def details(**changes: Any) -> dict[str, Any]:
+    return {
+        **plugin(),
+        "description": "d",
+        "author": "a",
+        "categories": ["connector"],
+        "capabilities": ["jobs.schedule"],
+        "jobs": ["refresh"],
+        "methods": [{"name": "forecast"}],
+        "command": ["python", "-m", "weather"],
+        "package_dir": "/p",
+        "data_dir": "/d",
+        "log_file": "/l",
+        **changes,
+    }
+
+
+def job(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "j1",
+        "job": "acme.weather/refresh",
+        "plugin": "acme.weather",
+        "key": "refresh",
+        "display_name": "Refresh",
+        "schedule": "*/5 * * * *",
+        "timezone": "UTC",
+        "paused": False,
+        "active": True,
+        "scheduled": True,
+        "next_due_ms": NOW + 3_600_000,
+        "last_due_ms": None,
+        "last_state": "succeeded",
+        "running": 0,
+        **changes,
+    }
+
+
+def run(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "r1",
+        "job": "acme.weather/refresh",
+        "plugin": "acme.weather",
+        "trigger": "manual",
+        "state": "succeeded",
+        "attempt": 1,
+        "due_ms": NOW,
+        "created_ms": NOW,
+        "started_ms": NOW,
+        "finished_ms": NOW,
+        "duration_ms": 1500,
+        "error": None,
+        "result": {"count": 1},
+        **changes,
+    }
+
+
+def line(message: str = "hello", time_ms: int = NOW, **changes: Any) -> dict[str, Any]:
+    return {
+        "time_ms": time_ms,
+        "stream": "stdout",
+        "level": "info",
+        "message": message,
+        "run_id": None,
+        "truncated": False,
+        "fields": {},
+        **changes,
+    }
+
+
+def answers() -> dict[str, Any]:
+    method = {"summary": "s", "params": {}, "result": {}, "role": "observer", "deadline_ms": 30_000}
+    return {
+        "rpc.describe": {"protocol": 1, "methods": {"plugins.get": method, "plugins.list": method}},
+        "daemon.ping": {"pong": True, "now_ms": NOW},
+        "daemon.info": {
+            "name": "plugind",
+            "version": "0.1.0",
+            "pid": 1,
+            "uid": 0,
+            "protocol": 1,
+            "python": "3.11",
+            "state_dir": "/s",
+            "socket": "/k",
+            "started_at_ms": NOW,
+        },
+        "daemon.status": {
+            "uptime_s": 100.0,
+            "plugins": {"ready": 1},
+            "workers": {"running": 1},
+            "connections": 1,
+            "runs_in_flight": 0,
+            "last_seq": 0,
+            "stopping": False,
+            "warnings": ["disk is nearly full"],
+        },
+        "daemon.settings": {"timezone": "UTC"},
+        "plugins.list": [plugin()],
+        "plugins.get": details(),
+        **{
+            f"plugins.{verb}": plugin()
+            for verb in (
+                "install",
+                "load",
+                "enable",
+                "disable",
+                "mark_error",
+                "mark_upgrade_pending",
+                "start",
+                "stop",
+                "restart",
+                "wait",
+            )
+        },
+        "plugins.health": {"healthy": True, "phase": "running", "message": "", "answer_ms": 1.5},
+        "plugins.can_transition": {"allowed": True, "status": "ready", "to": "disabled"},
+        "plugins.call": {"result": {"sky": "clear"}},
+        "plugins.state_list": {"entries": [{"key": "count", "value": 3}], "next": None},
+        "jobs.list": [job()],
+        "jobs.get": job(),
+        "jobs.next": {"job": "acme.weather/refresh", "timezone": "UTC", "times": ["2026-01-01T00:00:00+00:00"]},
+        "jobs.run": run(),
+        "jobs.pause": job(paused=True),
+        "jobs.resume": job(),
+        "jobs.runs": [run()],
+        "jobs.cancel": run(state="cancelled"),
+        "logs.read": [line()],
+    }

@@ -1,0 +1,116 @@
+"""Both clients offer exactly the methods of the socket, with the same params and defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client import async_nouns, protocol, sync_nouns
+from client.async_client import AsyncClient
+from client.cli.main import FIRST_WORDS, NOUNS, SHORT, _commands
+from client.sync_client import Client
+from client.version import VERSION
+from supervisor.wire.control import REQUESTS
+from supervisor.wire.message import DEADLINE_KEY
+
+WRAPPED = {"events.subscribe", "events.unsubscribe", "events.credit"}
+METHODS = {name: request for name, request in REQUESTS.items() if not name.startswith("rpc.") and name not in WRAPPED}
+SYNC = {"": sync_nouns, "Async": async_nouns}
+
+
+def offered(prefix: str) -> dict[str, Any]:
+    module = SYNC[prefix]
+    found = {}
+    for noun in ("Daemon", "Plugins", "Jobs", "Events", "Logs"):
+        for verb, function in vars(getattr(module, prefix + noun)).items():
+            if not verb.startswith("_"):
+                found[f"{noun.lower()}.{verb}"] = function
+    return found
+
+
+def declared(request: Any) -> list[tuple[str, Any]]:
+    params = []
+    for f in dataclasses.fields(request):
+        if f.default_factory is not dataclasses.MISSING:
+            assert f.default_factory() == []
+            params.append((f.name, ()))
+        else:
+            params.append((f.name, inspect.Parameter.empty if f.default is dataclasses.MISSING else f.default))
+    return params
+
+
+@pytest.mark.parametrize("prefix", ["", "Async"])
+def test_the_clients_offer_exactly_the_methods_of_the_table(prefix: str) -> None:
+    assert offered(prefix).keys() == METHODS.keys()
+
+
+@pytest.mark.parametrize("prefix", ["", "Async"])
+@pytest.mark.parametrize("method", METHODS)
+def test_params_and_defaults_are_those_of_the_table(prefix: str, method: str) -> None:
+    function = offered(prefix)[method]
+    params = [(p.name, p.default) for p in inspect.signature(function).parameters.values()][1:]
+    assert params == declared(METHODS[method])
+    assert inspect.iscoroutinefunction(function) == (prefix == "Async")
+
+
+@pytest.mark.parametrize("prefix", ["", "Async"])
+@pytest.mark.parametrize("method", METHODS)
+async def test_each_sends_its_params_under_their_names(prefix: str, method: str) -> None:
+    sent: list[tuple[str, dict[str, Any]]] = []
+
+    def caller(name: str, params: dict[str, Any]) -> Any:
+        sent.append((name, params))
+        return _answer() if prefix else "answer"
+
+    async def _answer() -> str:
+        return "answer"
+
+    noun, verb = method.split(".")
+    values = {name: [name] if default == () else name for name, default in declared(METHODS[method])}
+    result = getattr(getattr(SYNC[prefix], prefix + noun.title())(caller), verb)(**values)
+    assert (await result if prefix else result) == "answer"
+    assert sent == [(method, values)]
+
+
+def test_the_same_surface_beside_the_nouns() -> None:
+    public = {name for name in vars(AsyncClient) if not name.startswith("_")}
+    only_blocking = {"close", "within"}
+    assert public - {"connect"} == {name for name in vars(Client) if not name.startswith("_")} - only_blocking
+    for name in public - {"connect"}:
+        parameters = [inspect.signature(getattr(cls, name)).parameters.values() for cls in (Client, AsyncClient)]
+        assert [(p.name, p.default) for p in parameters[0]] == [(p.name, p.default) for p in parameters[1]]
+
+
+def test_what_may_be_repeated_is_what_changes_nothing() -> None:
+    reads = {name for name, r in REQUESTS.items() if not r.CHANGES and name not in WRAPPED}
+    # It ends with its caller, but a plugin's method may do anything.
+    assert reads - {"plugins.call"} == protocol.READS
+
+
+def test_what_is_not_limited_has_no_deadline() -> None:
+    assert {name for name, r in REQUESTS.items() if r.DEADLINE_S is None} == protocol.UNBOUNDED
+    assert {r.DEADLINE_S for name, r in REQUESTS.items() if name not in protocol.UNBOUNDED} == {
+        protocol.DEFAULT_TIMEOUT_S
+    }
+
+
+def test_constants_that_are_written_twice_to_save_imports_agree() -> None:
+    assert protocol.DEADLINE_KEY == DEADLINE_KEY
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["version"] == VERSION
+
+
+def test_pluginctl_has_every_method_as_noun_and_verb() -> None:
+    verbs = {f"{noun}.{verb.replace('-', '_')}" for noun in NOUNS for verb in _commands(noun)}
+    assert METHODS.keys() - verbs == set()
+
+
+def test_every_short_form_leads_somewhere() -> None:
+    for target in [*SHORT.values(), *(t for verbs in FIRST_WORDS.values() for t in verbs.values())]:
+        noun, verb = target.split()
+        assert verb in _commands(noun)

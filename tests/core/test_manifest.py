@@ -1,0 +1,224 @@
+"""plugin.toml: the good ones, and every way to get it wrong with its place and its reason."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tomllib
+from typing import Any
+
+import pytest
+
+from supervisor.core.manifest import (
+    Checks,
+    InvalidManifest,
+    JobSpec,
+    manifest_to_table,
+    parse_manifest,
+    parse_stored_manifest,
+)
+
+DESIGN_EXAMPLE = """
+[plugin]
+key = "acme.weather"
+version = "1.2.0"
+api_version = 1
+display_name = "Weather"
+description = "Forecasts for a city"
+author = "Acme"
+categories = ["connector"]
+capabilities = ["jobs.schedule", "methods.register", "events.emit", "state.read", "state.write"]
+min_supervisor_version = "0.1"
+
+[worker]
+command = ["python", "-m", "weather"]
+transport = "rpc"
+start_timeout_s = 15
+stop_timeout_s = 10
+upgrade = "overlap"
+env = {}
+[worker.restart]
+backoff_s = 1
+max_backoff_s = 300
+max_restarts = 10
+stable_after_s = 60
+[worker.health]
+interval_s = 15
+timeout_s = 5
+failures = 3
+[worker.limits]
+memory_mb = 256
+pids = 50
+nofile = 256
+cpu_percent = 100
+
+[[jobs]]
+key = "refresh"
+display_name = "Refresh the forecast"
+schedule = "*/5 * * * *"
+[[methods]]
+name = "forecast"
+description = "The forecast of a city"
+params_schema = {type = "object"}
+[config_schema]
+type = "object"
+"""
+
+
+def _version(text: str) -> str | None:
+    return None if text[:1].isdigit() else "is no version"
+
+
+def _schedule(job: JobSpec, _key: str) -> tuple[str, str] | None:
+    return ("schedule", "minute: 61 is above 59") if job.schedule and job.schedule.startswith("61") else None
+
+
+CHECKS = Checks(
+    version=_version,
+    supervisor_version=lambda text: "this is plugind 0.1" if text == "99" else None,
+    schema=lambda schema: "type is unknown" if schema.get("type") == "objekt" else None,
+    schedule=_schedule,
+)
+GONE = object()
+LONG = "x" * 600
+
+
+def example() -> dict[str, Any]:
+    return tomllib.loads(DESIGN_EXAMPLE)
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    table = copy.deepcopy(example())
+    *way, last = path.split("/")
+    inner: Any = table
+    for step in way:
+        inner = inner[int(step) if isinstance(inner, list) else step]
+    if value is GONE:
+        del inner[last]
+    else:
+        inner[int(last) if isinstance(inner, list) else last] = value
+    return table
+
+
+def test_the_example_of_the_contract() -> None:
+    manifest = parse_manifest(example(), CHECKS)
+    assert manifest.key == "acme.weather"
+    assert manifest.worker.command == ("python", "-m", "weather")
+    assert manifest.worker.limits.memory_mb == 256
+    assert [job.key for job in manifest.jobs] == ["refresh"]
+    assert manifest.methods[0].params_schema == {"type": "object"}
+
+
+def test_what_may_be_left_out() -> None:
+    table = example()
+    table["worker"] = {"command": ["./run"]}
+    for name in ("jobs", "methods", "config_schema"):
+        del table[name]
+    manifest = parse_manifest(table, CHECKS)
+    assert (manifest.worker.start_timeout_s, manifest.worker.stop_timeout_s) == (15, 10)
+    assert (manifest.worker.restart.max_restarts, manifest.worker.health.interval_s) == (10, 15)
+    assert (manifest.jobs, manifest.methods, manifest.config_schema) == ((), (), {})
+
+
+def test_stored_and_read_back() -> None:
+    manifest = parse_manifest(example(), CHECKS)
+    stored = json.loads(json.dumps(manifest_to_table(manifest)))
+    assert parse_stored_manifest(stored) == manifest
+
+
+CAPS = "plugin/capabilities"
+BAD = [
+    ("plugin", GONE, "plugin", "the table [plugin] is required"),
+    ("worker", GONE, "worker", "the table [worker] is required"),
+    ("plugin", 3, "plugin", "must be a table"),
+    ("plugin/key", GONE, "plugin.key", "is required"),
+    ("plugin/key", "Acme", "plugin.key", "must be 1 to 100 of a-z"),
+    ("plugin/key", "a..b", "plugin.key", "must not contain '..'"),
+    ("plugin/key", "../etc", "plugin.key", "start with a letter or digit"),
+    ("plugin/key", "a/b", "plugin.key", "must be 1 to 100 of a-z"),
+    ("plugin/key", "a\n", "plugin.key", "must be 1 to 100 of a-z"),
+    ("plugin/key", 7, "plugin.key", "must be a string"),
+    ("plugin/version", "new", "plugin.version", "is no version"),
+    ("plugin/api_version", 2, "plugin.api_version", "speaks version 1"),
+    ("plugin/api_version", True, "plugin.api_version", "must be a whole number"),
+    ("plugin/display_name", "", "plugin.display_name", "1 to 100 characters"),
+    ("plugin/description", LONG, "plugin.description", "1 to 500 characters"),
+    ("plugin/author", GONE, "plugin.author", "is required"),
+    ("plugin/categories", [], "plugin.categories", "at least one entry"),
+    ("plugin/categories", ["fun"], "plugin.categories[0]", "must be one of connector"),
+    ("plugin/categories", ["ui", "ui"], "plugin.categories[1]", "is there twice"),
+    (CAPS, ["jobs.schedul"], "plugin.capabilities[0]", "is no capability; known are"),
+    (CAPS, ["filesystem.read:etc"], "plugin.capabilities[0]", "needs an absolute path"),
+    (CAPS, ["filesystem.write"], "plugin.capabilities[0]", "needs an absolute path"),
+    (CAPS, ["methods.register"], "jobs", "needs the capability 'jobs.schedule'"),
+    (CAPS, ["jobs.schedule"], "methods", "needs the capability 'methods.register'"),
+    ("plugin/min_supervisor_version", "99", "plugin.min_supervisor_version", "this is plugind 0.1"),
+    ("plugin/nmae", "x", "plugin.nmae", "unknown key"),
+    ("plugin/dispaly_name", "x", "plugin.dispaly_name", "did you mean 'display_name'?"),
+    ("worker/command", GONE, "worker.command", "is required"),
+    ("worker/command", [], "worker.command", "at least one entry"),
+    ("worker/command", "python main.py", "worker.command", "must be a list of strings"),
+    ("worker/command", ["a\0b"], "worker.command[0]", "without NUL"),
+    ("worker/transport", "http", "worker.transport", "must be 'rpc' or 'none'"),
+    ("worker/transport", "none", "jobs", 'set worker.transport = "rpc"'),
+    ("worker/start_timeout_s", 0, "worker.start_timeout_s", "must be a number from 0.1"),
+    ("worker/start_timeout_s", "15", "worker.start_timeout_s", "must be a number"),
+    ("worker/stop_timeout_s", float("nan"), "worker.stop_timeout_s", "must be a number from 0 to 3600"),
+    ("worker/upgrade", "never", "worker.upgrade", "must be 'overlap' or 'stop_first'"),
+    ("worker/env", {"A B": "x"}, "worker.env.A B", "is no name for an environment variable"),
+    ("worker/env", {"PLUGIND_X": "x"}, "worker.env.PLUGIND_X", "are set by the daemon"),
+    ("worker/env", {"A": 1}, "worker.env.A", "must be a string"),
+    ("worker/restart/max_backoff_s", 0.5, "worker.restart.max_backoff_s", "must not be below backoff_s (1)"),
+    ("worker/restart/max_restarts", -1, "worker.restart.max_restarts", "must be a whole number from 0"),
+    ("worker/health/failures", 1.5, "worker.health.failures", "must be a whole number"),
+    ("worker/limits/nofile", 1, "worker.limits.nofile", "from 16"),
+    ("worker/limits", [], "worker.limits", "must be a table"),
+    ("jobs", {"key": "a"}, "jobs", "must be a list of tables: [[jobs]]"),
+    ("jobs/0/key", "Refresh!", "jobs[0].key", "must be 1 to 100 of a-z"),
+    ("jobs/0/schedule", "61 * * * *", "jobs[0].schedule", "minute: 61 is above 59"),
+    ("jobs/0/overlap", "queue", "jobs[0].overlap", "must be 'skip' or 'allow'"),
+    ("jobs/0/timeout_s", 0, "jobs[0].timeout_s", "must be a number from 0.1"),
+    ("jobs/0/shedule", "* * * * *", "jobs[0].shedule", "did you mean 'schedule'?"),
+    ("methods/0/name", "fore cast", "methods[0].name", "letters, digits"),
+    ("methods/0/params_schema", [], "methods[0].params_schema", "must be a table: a JSON Schema"),
+    ("config_schema", {"type": "objekt"}, "config_schema", "is no JSON Schema (draft 2020-12): type is unknown"),
+    ("wroker", {}, "wroker", "did you mean 'worker'?"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "where", "why"), BAD)
+def test_a_bad_one(path: str, value: Any, where: str, why: str) -> None:
+    with pytest.raises(InvalidManifest) as caught:
+        parse_manifest(changed(path, value), CHECKS)
+    problems = caught.value.details["problems"]
+    assert any(problem["path"] == where and why in problem["message"] for problem in problems), problems
+    assert f"{where}: " in caught.value.message
+
+
+@pytest.mark.parametrize(("table", "name"), [("jobs", "key"), ("methods", "name")])
+def test_twins(table: str, name: str) -> None:
+    document = example()
+    document[table] *= 2
+    with pytest.raises(InvalidManifest, match=f"{table}: 2 of them have the {name}"):
+        parse_manifest(document, CHECKS)
+
+
+def test_all_problems_at_once_in_one_message() -> None:
+    document = example()
+    document["plugin"]["key"] = "A"
+    document["worker"]["command"] = []
+    document["jobs"][0]["key"] = "?"
+    with pytest.raises(InvalidManifest) as caught:
+        parse_manifest(document, CHECKS, where="/srv/weather/plugin.toml")
+    assert caught.value.message.startswith("/srv/weather/plugin.toml has 3 problems:\n")
+    assert [problem["path"] for problem in caught.value.details["problems"]] == [
+        "plugin.key",
+        "worker.command",
+        "jobs[0].key",
+    ]
+
+
+def test_the_empty_document() -> None:
+    with pytest.raises(InvalidManifest) as caught:
+        parse_manifest({}, CHECKS)
+    assert [problem["path"] for problem in caught.value.details["problems"]] == ["plugin", "worker"]

@@ -1,0 +1,236 @@
+"""Jobs follow status, whatever path led there: every walk through the lifecycle, events in every order."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import trio
+
+from supervisor.bus import Gap
+from supervisor.core.errors import ResourceExhausted
+from supervisor.core.event import Event, PluginUnloaded, Recorded, StatusChanged
+from supervisor.core.lifecycle import STEPS, Status
+from supervisor.core.plugin import Plugin
+from tests.jobs.world import OpenWorld, World, job, manifest, never_answer
+
+
+def walks(length: int) -> Iterator[tuple[Status, ...]]:
+    """Every path of so many steps that a plugin can take from installed."""
+    paths: list[tuple[Status, ...]] = [(Status.INSTALLED,)]
+    for _ in range(length):
+        paths = [(*path, step) for path in paths for step in sorted(STEPS[path[-1]])]
+    yield from paths
+
+
+async def holds(world: World, plugin: Plugin) -> None:
+    """What must be true of a plugin's jobs when all is settled."""
+    found = world.plugins.find(plugin.id)
+    listed = await world.jobs.list(plugin.id, include_inactive=True)
+    if found is not None and found.status is Status.READY:
+        declared = {spec.key for spec in found.manifest.jobs}
+        assert {each.job.key for each in listed if each.job.active} == declared
+        assert all(each.job.next_due_ms is not None for each in listed if each.job.active)
+        assert world.scheduler._of_plugin.get(plugin.id, set()) == {each.job.id for each in listed if each.job.active}
+    else:
+        assert all(each.job.next_due_ms is None for each in listed)
+        assert plugin.id not in world.scheduler._of_plugin
+        assert world.runner.active.of_plugin(plugin.id) == ()
+        assert not set(await world.states(plugin_id=plugin.id)) & {"queued", "running"}
+        if found is None or found.status is Status.UNINSTALLED:
+            assert not any(each.job.active for each in listed)
+
+
+@pytest.mark.parametrize("pause_s", [None, 0.0, 61.0], ids=["at once", "a checkpoint", "a run under way"])
+async def test_every_path_into_and_out_of_ready(autojump_clock: Any, world: World, pause_s: float | None) -> None:
+    world.workers.handlers |= {"a": never_answer, "b": never_answer}
+    paths = list(walks(4))
+    plugins = [await world.install(f"p{i}", job("a", "* * * * *"), job("b", "* * * * *")) for i in range(len(paths))]
+    for step in range(1, 5):
+        for plugin, path in zip(plugins, paths, strict=True):
+            await world.set_status(plugin, path[step])
+            if pause_s == 0.0:
+                await trio.lowlevel.checkpoint()
+        if pause_s:
+            await trio.sleep(pause_s)
+    await world.coordinator.wait_settled()
+    await trio.testing.wait_all_tasks_blocked()
+    for plugin in plugins:
+        await holds(world, plugin)
+    states = set(await world.states())
+    assert states <= {"queued", "running", "cancelled", "skipped"}
+    assert ("cancelled" in states) == bool(pause_s)
+
+
+def events_of(plugin: Plugin) -> list[Event | Gap]:
+    both = {"plugin_id": plugin.id, "plugin_key": plugin.key}
+    return [
+        StatusChanged(**both, previous="disabled", status="ready"),
+        StatusChanged(**both, previous="ready", status="disabled"),
+        PluginUnloaded(**both, remove_data=False),
+        StatusChanged(**both, previous="ready", status="ready"),
+    ]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))), ids=str)
+async def test_events_in_any_order_lead_to_what_the_registry_says(
+    autojump_clock: Any, world: World, order: tuple[int, ...]
+) -> None:
+    """An event means "look again": late, doubled and out of order, the outcome is the same."""
+    plugins = [await world.install_ready("ready", job()), await world.install("installed", job())]
+    plugins.append(await world.install_ready("gone", job()))
+    await world.coordinator.wait_settled()
+    await world.plugins.delete(plugins[2].id)
+    for index in (*order, order[0]):
+        for plugin in plugins:
+            event = events_of(plugin)[index]
+            assert isinstance(event, Event)
+            world.bus.publish(
+                Recorded(
+                    seq=world.bus.last_seq + 1,
+                    at=world.clock.now(),
+                    type=event.type,
+                    plugin_id=plugin.id,
+                    plugin_key=plugin.key,
+                    data=event.data(),
+                )
+            )
+    await trio.testing.wait_all_tasks_blocked()
+    for plugin in plugins:
+        await holds(world, plugin)
+    await trio.sleep(301)
+    assert len(world.workers.calls) == 1
+    assert world.workers.calls[0].plugin_id == plugins[0].id
+
+
+async def test_leaving_ready_cancels_runs_and_says_why(autojump_clock: Any, world: World) -> None:
+    world.workers.handlers["refresh"] = never_answer
+    plugin = await world.install_ready("acme.weather", job())
+    await trio.sleep(301)
+    await world.set_status(plugin, Status.DISABLED)
+    await trio.testing.wait_all_tasks_blocked()
+    [run] = await world.history()
+    assert (str(run.state), run.error) == ("cancelled", "the plugin is disabled")
+    assert world.workers.cancelled == [run.id]
+    await trio.sleep(3600)
+    assert len(await world.history()) == 1
+    await world.set_status(plugin, Status.READY)
+    await trio.sleep(300)
+    assert await world.states() == ["cancelled", "running"]  # what was due while it was disabled was not missed
+
+
+async def test_queued_runs_are_cancelled_too(autojump_clock: Any, world: World) -> None:
+    plugin = await world.install_ready("acme.weather", *(job(f"j{n}", overlap="allow") for n in range(20)))
+    world.workers.handlers |= {f"j{n}": never_answer for n in range(20)}
+    await trio.sleep(301)
+    assert sorted(await world.states()) == ["queued"] * 12 + ["running"] * 8
+    await world.set_status(plugin, Status.ERROR)
+    await trio.testing.wait_all_tasks_blocked()
+    assert await world.states() == ["cancelled"] * 20
+
+
+async def test_a_quick_way_out_and_back_cancels_what_ran(autojump_clock: Any, world: World) -> None:
+    world.workers.handlers["refresh"] = never_answer
+    plugin = await world.install_ready("acme.weather", job())
+    await trio.sleep(301)
+    await world.set_status(plugin, Status.DISABLED)
+    await world.set_status(plugin, Status.READY)
+    await trio.testing.wait_all_tasks_blocked()
+    assert await world.states() == ["cancelled"]
+    await holds(world, plugin)
+
+
+async def test_an_upgrade_syncs_what_was_added_changed_and_gone(autojump_clock: Any, world: World) -> None:
+    plugin = await world.install_ready("acme.weather", job("stays"), job("changes"), job("goes"))
+    await world.coordinator.wait_settled()
+    before = {each.job.key: each.job for each in await world.jobs.list(plugin.id)}
+    await world.operator.pause("acme.weather/stays")
+    for jobs, keys in (
+        ((job("stays"), job("changes", "0 * * * *"), job("comes")), {"stays", "changes", "comes"}),
+        ((), set()),
+        ((job("stays"), job("goes")), {"stays", "goes"}),
+    ):
+        await upgrade(world, plugin, *jobs)
+        listed = await world.jobs.list(plugin.id)
+        assert {each.job.key for each in listed} == keys
+        for each in listed:
+            if each.job.key in before:
+                assert each.job.id == before[each.job.key].id
+            assert each.job.paused == (each.job.key == "stays")
+            assert (each.job.next_due_ms is None) == (each.job.key == "stays")
+    assert len(await world.jobs.list(plugin.id, include_inactive=True)) == 4
+
+
+async def upgrade(world: World, plugin: Plugin, *jobs: Any) -> None:
+    """Another manifest, taken up through uninstall, install and ready."""
+    await world.set_status(plugin, Status.UNINSTALLED)
+    await world.plugins.install(manifest(plugin.key, *jobs), package_dir="next", approved=frozenset(), uid=0)
+    await world.set_status(plugin, Status.READY)
+    await world.coordinator.wait_settled()
+
+
+async def test_one_plugins_trouble_is_tried_again_and_holds_up_no_other(
+    autojump_clock: Any, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = await world.install("acme.bad", job())
+    sync, failures = world.jobs.sync, 3
+
+    async def troubled(plugin_id: Any, *more: Any) -> Any:
+        nonlocal failures
+        if plugin_id == bad.id and failures:
+            failures -= 1
+            raise ResourceExhausted("the disk is full")
+        return await sync(plugin_id, *more)
+
+    monkeypatch.setattr(world.jobs, "sync", troubled)
+    await world.set_status(bad, Status.READY)
+    good = await world.install_ready("acme.good", job())
+    await trio.testing.wait_all_tasks_blocked()
+    await holds(world, good)
+    assert bad.id not in world.scheduler._of_plugin
+    await trio.sleep(8)
+    await holds(world, bad)
+
+
+async def test_a_flood_of_events_is_survived(autojump_clock: Any, world: World) -> None:
+    """More events than the subscription holds: the gap makes the coordinator look at everything."""
+    plugin = await world.install_ready("acme.weather", job())
+    await world.coordinator.wait_settled()
+    for n in range(3000):
+        world.bus.publish(
+            Recorded(
+                seq=world.bus.last_seq + 1,
+                at=world.clock.now(),
+                type="emitted.noise",
+                plugin_id=plugin.id,
+                plugin_key=plugin.key,
+                data={"n": n},
+            )
+        )
+    await world.set_status(plugin, Status.DISABLED)
+    await trio.testing.wait_all_tasks_blocked()
+    await holds(world, plugin)
+
+
+async def test_the_zone_in_force_is_stored_with_the_job(autojump_clock: Any, open_world: OpenWorld) -> None:
+    due = []
+    for zone in ("UTC", "Asia/Kolkata"):
+        async with open_world(timezone=zone) as world, trio.open_nursery() as nursery:
+            await world.serve(nursery)
+            if not world.plugins.all():
+                await world.install_ready("acme.weather", job(schedule="0 18 * * *"))
+                await world.coordinator.wait_settled()
+            stored = await world.jobs.get("acme.weather/refresh")
+            assert stored.spec.timezone == zone
+            due.append(stored.next_due_ms)
+            nursery.cancel_scope.cancel()
+    assert due[0] - due[1] == (5 * 60 + 30) * 60_000
+
+
+async def test_a_schedule_that_turned_wrong_costs_only_that_job(autojump_clock: Any, world: World) -> None:
+    plugin = await world.install_ready("acme.weather", job("good"), job("bad", timezone="Nowhere/Gone"))
+    await world.coordinator.wait_settled()
+    due = {each.job.key: each.job.next_due_ms is not None for each in await world.jobs.list(plugin.id)}
+    assert due == {"good": True, "bad": False}

@@ -1,0 +1,384 @@
+import errno
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import trio
+
+from supervisor.core.errors import InvalidParams, NotFound, ResourceExhausted
+from supervisor.core.manifest import InvalidManifest
+from supervisor.lifecycle.copying import PackageLimits, PackageRefused
+from supervisor.lifecycle.packages import PackageStore, check_directory, standard_checks
+
+MANIFEST = """
+[plugin]
+key = "acme.weather"
+version = "1.2.0"
+api_version = 1
+display_name = "Weather"
+description = "Tells the weather"
+author = "Acme"
+categories = ["connector"]
+capabilities = ["jobs.schedule"]
+[worker]
+command = ["python", "-m", "weather"]
+[[jobs]]
+key = "refresh"
+display_name = "Refresh"
+schedule = "*/5 * * * *"
+"""
+
+
+def no_fault(_job, _key):
+    return None
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    root = tmp_path / "source"
+    (root / "weather/data").mkdir(parents=True)
+    (root / "plugin.toml").write_text(MANIFEST)
+    (root / "weather/__main__.py").write_text("print('hello')\n")
+    (root / "weather/data/big").write_bytes(b"x" * 100_000)
+    (root / "run").write_text("#!/bin/sh\n")
+    (root / "run").chmod(0o755)
+    for skipped in ("__pycache__", ".git", ".venv", "weather/__pycache__"):
+        (root / skipped).mkdir()
+        (root / skipped / "file").write_text("x")
+    return root
+
+
+@pytest.fixture
+def make_store(tmp_path):
+    for part in ("state/packages", "state/staging"):
+        (tmp_path / part).mkdir(parents=True, mode=0o700)
+
+    def make(check_schedule=no_fault, **limits) -> PackageStore:
+        state = tmp_path / "state"
+        return PackageStore(state / "packages", state / "staging", check_schedule, PackageLimits(**limits))
+
+    return make
+
+
+@pytest.fixture
+def staging(tmp_path) -> Path:
+    return tmp_path / "state/staging"
+
+
+def files_below(path: Path) -> set[str]:
+    return {str(found.relative_to(path)) for found in path.rglob("*") if found.is_file()}
+
+
+# The manifest
+
+
+def test_a_good_directory(source):
+    assert check_directory(source, no_fault).key == "acme.weather"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "source has no plugin.toml"),
+        (b"[plugin\n", r"plugin.toml: is not TOML: .*line 1"),
+        (b"a = 1\nb = '\xff'", r"is not UTF-8 \(line 2, byte 11\)"),
+        (b"#" * (1024 * 1024 + 1), "is larger than 1048576 bytes"),
+        (b"a = " + b"[" * 100_000, "is nested too deeply|is not TOML"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read(source, content, message):
+    (source / "plugin.toml").unlink()
+    if content is not None:
+        (source / "plugin.toml").write_bytes(content)
+    with pytest.raises(InvalidParams, match=message):
+        check_directory(source, no_fault)
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "link", "socket"])
+def test_a_manifest_that_is_no_file(source, kind, tmp_path):
+    file = source / "plugin.toml"
+    file.rename(tmp_path / "real.toml")
+    with socket.socket(socket.AF_UNIX) as sock:
+        match kind:
+            case "directory":
+                file.mkdir()
+            case "pipe":
+                os.mkfifo(file)
+            case "link":
+                file.symlink_to(tmp_path / "real.toml")
+            case "socket":
+                sock.bind(str(file))
+        with pytest.raises(InvalidParams, match=r"Is a directory|not a regular file|symbolic link|cannot be read"):
+            check_directory(source, no_fault)
+
+
+def test_what_is_no_package_at_all(tmp_path):
+    with pytest.raises(InvalidParams, match=r"there is no directory .*nowhere"):
+        check_directory(tmp_path / "nowhere", no_fault)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidParams, match="file is no directory"):
+        check_directory(tmp_path / "file", no_fault)
+
+
+def test_all_checks_are_real(source):
+    text = MANIFEST.replace('"1.2.0"', '"one"') + "[config_schema]\ntype = 'strange'\n"
+    (source / "plugin.toml").write_text(text.replace("author", 'min_supervisor_version = "999"\nauthor'))
+    with pytest.raises(InvalidManifest) as caught:
+        check_directory(source, lambda job, key: ("schedule", f"{job.schedule} of {key} is wrong"))
+    problems = {problem["path"]: problem["message"] for problem in caught.value.details["problems"]}
+    assert set(problems) == {"plugin.version", "plugin.min_supervisor_version", "config_schema", "jobs[0].schedule"}
+    assert problems["jobs[0].schedule"] == "*/5 * * * * of acme.weather is wrong"
+    assert "PEP 440" in problems["plugin.version"]
+    assert "older" in problems["plugin.min_supervisor_version"]
+
+
+@pytest.mark.parametrize("version", ["0.1", "0.0.1rc1"])
+def test_versions_we_satisfy(version):
+    assert standard_checks(no_fault).supervisor_version(version) is None
+
+
+# Staging
+
+
+async def test_stage_and_commit(source, make_store, staging, tmp_path):
+    store = make_store()
+    staged = await store.stage(source)
+    assert staged.dir.parent == staging
+    assert staged.manifest.version == "1.2.0"
+    name = await store.commit(staged)
+    assert name == f"acme.weather/1.2.0-{staged.digest[:12]}"
+    place = store.path(name)
+    assert place == tmp_path / "state/packages" / name
+    assert files_below(place) == {"plugin.toml", "weather/__main__.py", "weather/data/big", "run"}
+    assert (place / "weather/data/big").stat().st_size == 100_000
+    assert [oct((place / file).stat().st_mode & 0o7777) for file in ("run", "plugin.toml")] == ["0o700", "0o600"]
+    assert list(staging.iterdir()) == []
+    assert await store.digest(name) == staged.digest
+
+
+async def test_the_digest_is_of_paths_bits_and_contents(source, make_store):
+    store, seen = make_store(), set()
+
+    async def digest() -> str:
+        async with store.staged(source) as staged:
+            return staged.digest
+
+    first = await digest()
+    assert await digest() == first
+    changes = [
+        lambda: (source / "run").write_text("#!/bin/bash\n"),
+        lambda: (source / "run").chmod(0o644),
+        lambda: (source / "run").rename(source / "walk"),
+        lambda: (source / "empty").write_text(""),
+    ]
+    for change in changes:
+        change()
+        seen.add(await digest())
+    assert len(seen | {first}) == 5
+    (source / "__pycache__/more").write_text("not counted")
+    assert await digest() in seen
+
+
+async def test_the_same_package_twice_is_fine(source, make_store, staging):
+    store = make_store()
+    first, second = await store.stage(source), await store.stage(source)
+    assert await store.commit(first) == await store.commit(second)
+    assert list(staging.iterdir()) == []
+
+
+async def test_a_damaged_package_is_replaced(source, make_store, staging):
+    store = make_store()
+    name = await store.commit(await store.stage(source))
+    (store.path(name) / "run").write_text("rm -rf /")
+    assert not name.endswith((await store.digest(name))[:12])
+    assert await store.commit(await store.stage(source)) == name
+    assert name.endswith((await store.digest(name))[:12])
+    assert list(staging.iterdir()) == []
+
+
+def planted(kind: str, source: Path, sock: socket.socket) -> None:
+    bad = source / "weather/bad"
+    match kind:
+        case "symbolic link":
+            bad.symlink_to("/etc/passwd")
+        case "named pipe":
+            os.mkfifo(bad)
+        case "a socket":
+            sock.bind(str(bad))
+        case "setuid":
+            bad.write_text("")
+            bad.chmod(0o4755)
+        case "written by others":
+            bad.write_text("")
+            bad.chmod(0o666)
+        case "character device":
+            os.mknod(bad, 0o20600, os.makedev(1, 3))
+        case "belongs to uid 12345":
+            bad.write_text("")
+            os.chown(bad, 12345, 12345)
+
+
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make it")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "symbolic link",
+        "named pipe",
+        "a socket",
+        "setuid",
+        "written by others",
+        pytest.param("character device", marks=ROOT_ONLY),
+        pytest.param("belongs to uid 12345", marks=ROOT_ONLY),
+    ],
+)
+async def test_what_must_not_be_in_a_package(source, make_store, staging, kind):
+    with socket.socket(socket.AF_UNIX) as sock:
+        planted(kind, source, sock)
+        with pytest.raises(PackageRefused, match=kind) as caught:
+            await make_store().stage(source)
+    assert caught.value.details["path"] == str(source / "weather/bad")
+    assert "weather/bad" in str(caught.value)
+    assert list(staging.iterdir()) == []
+
+
+@pytest.mark.parametrize("level", ["", "weather", "weather/data"])
+async def test_directories_that_others_may_write_are_refused(source, make_store, staging, level):
+    (source / level).chmod(0o777)
+    with pytest.raises(PackageRefused, match="may be written by others"):
+        await make_store().stage(source)
+    assert list(staging.iterdir()) == []
+
+
+async def test_a_place_where_everybody_could_swap_the_package_is_refused(source, make_store):
+    source.parent.chmod(0o777)
+    with pytest.raises(InvalidParams, match="may be written by everybody"):
+        await make_store().stage(source)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"max_entries": 5}, "more than 5 files"),
+        ({"max_bytes": 100_000}, "more than 100000 bytes"),
+        ({"max_depth": 2}, "more than 2 directories deep"),
+    ],
+)
+async def test_limits(source, make_store, staging, limits, message):
+    with pytest.raises(ResourceExhausted, match=message):
+        await make_store(**limits).stage(source)
+    assert list(staging.iterdir()) == []
+
+
+async def test_the_state_directory_is_not_copied_into_itself(source, make_store, tmp_path):
+    (tmp_path / "plugin.toml").write_text(MANIFEST)
+    for place in (tmp_path, tmp_path / "state/staging"):
+        with pytest.raises(InvalidParams, match="the daemon's own state directory"):
+            await make_store().stage(place)
+
+
+async def test_a_full_disk_leaves_nothing(source, make_store, staging, monkeypatch):
+    def full(_fd: int, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("supervisor.lifecycle.copying._write_all", full)
+    with pytest.raises(ResourceExhausted, match="no space left"):
+        await make_store().stage(source)
+    assert list(staging.iterdir()) == []
+
+
+async def test_a_wrong_manifest_leaves_nothing(source, make_store, staging):
+    store = make_store(lambda _job, _key: ("schedule", "is wrong"))
+    with pytest.raises(InvalidManifest, match=f"{source}/plugin.toml has 1 problem"):
+        await store.stage(source)
+    assert list(staging.iterdir()) == []
+
+
+async def test_cancelled_staging_leaves_nothing(source, make_store, staging, monkeypatch):
+    from supervisor.lifecycle import copying
+
+    with trio.fail_after(10), trio.CancelScope() as scope:
+        write_all = copying._write_all
+
+        def write_and_cancel(fd: int, data: bytes) -> None:
+            write_all(fd, data)
+            trio.from_thread.run_sync(scope.cancel)
+
+        monkeypatch.setattr(copying, "_write_all", write_and_cancel)
+        await make_store().stage(source)
+    assert scope.cancelled_caught
+    assert list(staging.iterdir()) == []
+
+
+async def test_staged_is_discarded_even_when_cancelled(source, make_store, staging):
+    store = make_store()
+    with trio.CancelScope() as scope:
+        async with store.staged(source) as staged:
+            assert staged.dir.is_dir()
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert list(staging.iterdir()) == []
+    await store.discard(staged)  # twice is fine
+
+
+async def test_what_was_committed_is_not_discarded(source, make_store):
+    store = make_store()
+    async with store.staged(source) as staged:
+        name = await store.commit(staged)
+    assert store.path(name).is_dir()
+
+
+async def test_two_at_once_do_not_meet(source, make_store, staging):
+    store, names = make_store(), []
+
+    async def install() -> None:
+        async with store.staged(source) as staged:
+            names.append(await store.commit(staged))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(install)
+        await install()
+    assert names[0] == names[1]
+    assert list(staging.iterdir()) == []
+
+
+# The store
+
+
+async def test_a_commit_that_fails_stays_staged(source, make_store, staging, monkeypatch):
+    def broken(_path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    store = make_store()
+    staged = await store.stage(source)
+    with monkeypatch.context() as patch:
+        patch.setattr("supervisor.lifecycle.packages.sync_file_system", broken)
+        with pytest.raises(ResourceExhausted, match="Input/output error"):
+            await store.commit(staged)
+    assert staged.dir.is_dir()
+    assert store.path(await store.commit(staged)).is_dir()
+
+
+async def test_remove_and_collect(source, make_store, tmp_path, staging):
+    store = make_store()
+    old = await store.commit(await store.stage(source))
+    (source / "plugin.toml").write_text(MANIFEST.replace("1.2.0", "1!2.0+local"))
+    new = await store.commit(await store.stage(source))
+    (tmp_path / "state/packages/lost+found").mkdir()
+    (tmp_path / "state/packages/lost+found/x").mkdir()
+    assert await store.collect({new}) == [old]
+    assert store.path(new).is_dir()
+    await store.remove(new)
+    await store.remove(new)
+    assert [entry.name for entry in (tmp_path / "state/packages").iterdir()] == ["lost+found"]
+    assert list(staging.iterdir()) == []
+    with pytest.raises(NotFound):
+        await store.digest(new)
+
+
+@pytest.mark.parametrize("name", ["", "a", "../x", "a/../../b", "/etc/x-000000000000", "a/1.0", "a/b/1-000000000000"])
+async def test_names_that_lead_elsewhere(make_store, name):
+    with pytest.raises(InvalidParams, match="no package directory"):
+        await make_store().remove(name)

@@ -1,0 +1,233 @@
+"""Workers in processes of their own, as plugind starts them: stop, hang-up, signals, exit codes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from supervisor.core.errors import Unavailable
+from supervisor.sdk.testing import Host
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "supervisor" / "daemon" / "examples"
+PLUGINS = ROOT / "tests" / "plugins"
+
+
+# Puts the socket on fd 3, whatever its number is, and becomes the worker.
+LAUNCHER = """
+import os, sys
+number = int(sys.argv[1])
+if number != 3:
+    os.dup2(number, 3)
+    os.close(number)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+@contextmanager
+def worker(
+    command: list[str], tmp_path: Path, **host_options: object
+) -> Iterator[tuple[subprocess.Popen[bytes], Host]]:
+    """A child with the far end of a socket pair as fd 3, and the host at the near end."""
+    ours, theirs = socket.socketpair()
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(ROOT),
+        "PLUGIND_PLUGIN_KEY": "test.plugin",
+        "PLUGIND_DATA_DIR": str(tmp_path),
+    }
+    number = theirs.fileno()
+    launcher = [sys.executable, "-ISc", LAUNCHER, str(number), *command]
+    child = subprocess.Popen(
+        launcher,
+        pass_fds=[number],
+        cwd=tmp_path,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    theirs.close()
+    host = Host(ours, data_dir=str(tmp_path), **host_options)  # type: ignore[arg-type]
+    try:
+        yield child, host
+    finally:
+        host.close()
+        child.kill()
+        child.communicate()
+
+
+def plugin(tmp_path: Path, body: str) -> list[str]:
+    path = tmp_path / "main.py"
+    path.write_text(
+        "import time, sys, os, threading, signal\nfrom supervisor.sdk import *\nplugin = Plugin()\n"
+        f'{body}\nif __name__ == "__main__":\n    run(plugin)\n',
+    )
+    return [sys.executable, str(path)]
+
+
+STUCK = """
+@plugin.on_start
+def start(ctx):
+    print("up", flush=True)
+@plugin.method("stuck")
+def stuck(ctx):
+    ctx.emit("stuck")
+    time.sleep(60)
+@plugin.on_stop
+def stop(ctx):
+    print("bye")
+"""
+
+
+def test_shutdown(tmp_path: Path) -> None:
+    with worker(plugin(tmp_path, STUCK), tmp_path) as (child, host):
+        assert host.initialize() == {"api_version": 1, "methods": ["stuck"]}
+        host.shutdown()
+        assert child.wait(5) == 0
+        assert child.communicate()[0] == b"up\nbye\n"
+
+
+def test_shutdown_does_not_wait_for_ever(tmp_path: Path) -> None:
+    with worker(plugin(tmp_path, STUCK), tmp_path) as (child, host):
+        host.initialize()
+        call_nowait(host)
+        started = time.monotonic()
+        host.shutdown(0.5)
+        assert child.wait(5) == 0
+        assert time.monotonic() - started < 3
+
+
+def test_sigterm(tmp_path: Path) -> None:
+    with worker(plugin(tmp_path, STUCK), tmp_path) as (child, host):
+        host.initialize()
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(5) == 0
+        assert child.communicate()[0] == b"up\nbye\n"
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_hang_up_ends_it(tmp_path: Path, busy: bool) -> None:
+    with worker(plugin(tmp_path, STUCK), tmp_path) as (child, host):
+        host.initialize()
+        if busy:
+            call_nowait(host)
+        started = time.monotonic()
+        with socket.socket(fileno=os.dup(host._connection._fd)) as near:
+            near.shutdown(socket.SHUT_RDWR)
+        assert child.wait(5) == 1
+        assert time.monotonic() - started < 2.5
+
+
+def call_nowait(host: Host) -> None:
+    """Let the handler `stuck` begin; it says so by an event."""
+    with pytest.raises(Exception, match="was not answered"):
+        host._connection.call("call", [{"method": "stuck", "params": None}], 0.3)
+    deadline = time.monotonic() + 5
+    while not host.events and time.monotonic() < deadline:
+        host.health()
+    assert host.events == [("stuck", None)]
+
+
+def test_print_cannot_break_the_protocol_and_is_seen_at_once(tmp_path: Path) -> None:
+    body = '@plugin.method("m")\ndef m(ctx):\n    print("line \\udcff")\n    return os.get_inheritable(3)\n'
+    with worker(plugin(tmp_path, body), tmp_path) as (child, host):
+        host.initialize()
+        assert host.call("m") is False
+        assert child.stdout
+        assert child.stdout.readline() == b"line \\udcff\n"
+
+
+def test_by_hand(tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(plugin(tmp_path, ""), capture_output=True, text=True, env=env, check=False, timeout=20)
+    assert done.returncode == 2
+    assert done.stderr == f"This is a plugin, and plugind starts it: install it with 'pluginctl install {tmp_path}'.\n"
+
+
+def test_the_daemon_speaks_rubbish(tmp_path: Path) -> None:
+    with worker(plugin(tmp_path, STUCK), tmp_path) as (child, host):
+        host.initialize()
+        os.write(host._connection._fd, b"\xc1")
+        assert child.wait(5) == 1
+        assert b"plugind broke the protocol" in child.communicate()[1]
+
+
+def test_what_the_sdk_does_not_import() -> None:
+    code = "import sys, supervisor.sdk; print(*sorted(m.split('.')[0] for m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    loaded = set(done.stdout.split())
+    assert "msgpack" in loaded
+    assert not loaded & {"trio", "peewee", "msgspec", "logging", "socket", "asyncio", "jsonschema", "structlog"}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_node_clock(tmp_path: Path) -> None:
+    main = EXAMPLES / "node-clock" / "main.js"
+    with worker(["node", str(main)], tmp_path, state={"ticks": 70_000, "other": {"a": [None, -5, 1.5, "ü"]}}) as (
+        child,
+        host,
+    ):
+        assert host.initialize() == {"api_version": 1, "methods": ["now"]}
+        assert host.health() == {"status": "ok"}
+        assert host.run_job("tick", run_id="r1") == {"ticks": 70_001}
+        assert host.state["ticks"] == 70_001
+        assert host.events == [("tick", {"ticks": 70_001})]
+        answer = host.call("now", zone="Asia/Tokyo")
+        assert answer["zone"] == "Asia/Tokyo"
+        assert len(answer["time"]) == 8
+        with pytest.raises(Exception, match="RangeError"):
+            host.call("now", zone="Atlantis")
+        assert host.logs[0].run_id == "r1"
+        host.shutdown()
+        assert child.wait(5) == 0
+    assert len(main.read_text().splitlines()) <= 200
+
+
+@pytest.mark.parametrize("name", ["heartbeat", "greeter"])
+def test_examples(tmp_path: Path, name: str) -> None:
+    manifest = tomllib.loads((EXAMPLES / name / "plugin.toml").read_text())
+    with worker([sys.executable, str(EXAMPLES / name / "main.py")], tmp_path) as (child, host):
+        host.initialize(manifest)
+        if name == "heartbeat":
+            assert [host.run_job("beat"), host.run_job("beat")] == [{"count": 1}, {"count": 2}]
+            assert host.events[1] == ("beat", {"count": 2})
+        else:
+            assert host.call("greet", name="Ada", loud=True) == {"greeting": "HELLO, ADA!"}
+            assert host.call("languages") == ["de", "en", "no"]
+        host.shutdown()
+        assert child.wait(5) == 0
+
+
+def test_flaky_dies_by_itself(tmp_path: Path) -> None:
+    with worker([sys.executable, str(EXAMPLES / "flaky" / "main.py")], tmp_path) as (child, host):
+        host.initialize()
+        assert child.wait(10) == 3
+        with pytest.raises(Unavailable):
+            host.health()
+        assert b"the database went away" in child.communicate()[1]
+
+
+def test_the_good_plugin(tmp_path: Path) -> None:
+    manifest = tomllib.loads((PLUGINS / "good" / "plugin.toml").read_text())
+    with worker([sys.executable, str(PLUGINS / "good" / "main.py")], tmp_path) as (child, host):
+        host.initialize(manifest)
+        assert host.call("pid") == child.pid
+        assert host.call("echo", value=[1]) == [1]
+        assert host.run_job("tick")["pid"] == child.pid
+        with pytest.raises(Unavailable):
+            host.call("crash")
+        assert child.wait(5) == 7

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from supervisor.core.errors import InvalidParams
+from supervisor.core.event import PluginEmitted, Recorded
+from supervisor.core.plugin import PluginId, PluginKey
+from supervisor.store.database import Database
+from supervisor.store.journal import Journal
+
+
+@pytest.fixture
+def journal(database: Database) -> Journal:
+    return Journal(database)
+
+
+async def emit(database: Database, *names: str, plugin: str = "p") -> list[Recorded]:
+    events = [PluginEmitted(plugin_id=PluginId(plugin), plugin_key=PluginKey("k"), name=n, payload=n) for n in names]
+    return await database.transact(lambda tx: [tx.record(event) for event in events])
+
+
+def seqs(events: list[Recorded]) -> list[int]:
+    return [event.seq for event in events]
+
+
+async def test_an_empty_journal(journal: Journal) -> None:
+    assert await journal.list() == []
+    assert await journal.last_seq() == 0
+    assert await journal.first_seq() == 1
+
+
+async def test_paging_forward_and_the_newest(journal: Journal, database: Database) -> None:
+    recorded = await emit(database, *"abcdefg")
+    assert await journal.list(after_seq=0) == recorded
+    assert await journal.list(after_seq=2, limit=3) == recorded[2:5]
+    assert await journal.list(after_seq=7) == []
+    assert await journal.list(limit=3) == recorded[4:]
+    assert (await journal.first_seq(), await journal.last_seq()) == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"),
+    [
+        ([], [1, 2, 3, 4, 5]),
+        (["*"], [1, 2, 3, 4, 5]),
+        (["emitted.a"], [1]),
+        (["emitted.a", "emitted.b*"], [1, 3, 4]),
+        (["emitted.?"], [1, 2]),
+        (["emitted.[!a-z]"], [2]),
+        (["emitted.[A-Z]"], [2]),
+        (["EMITTED.*"], []),
+        (["emitted.b_c"], []),
+        (["emitted.b%"], [4]),
+    ],
+)
+async def test_types_are_globs(journal: Journal, database: Database, types: list[str], expected: list[int]) -> None:
+    await emit(database, "a", "A", "bxc", "b%", "x.y")
+    assert seqs(await journal.list(after_seq=0, types=types)) == expected
+    assert seqs(await journal.list(types=types)) == expected
+
+
+async def test_filters_by_plugin_and_both(journal: Journal, database: Database) -> None:
+    for n in range(4):
+        await emit(database, "a", "b", plugin=f"p{n % 2}")
+    assert seqs(await journal.list(after_seq=0, plugins=["p0"])) == [1, 2, 5, 6]
+    assert seqs(await journal.list(after_seq=2, plugins=["p0"], types=["*.b"])) == [6]
+    assert seqs(await journal.list(plugins=["p0", "p1"], types=["*.b"], limit=3)) == [4, 6, 8]
+    assert await journal.list(plugins=["nobody"]) == []
+
+
+async def test_a_page_has_at_most_a_thousand(journal: Journal, database: Database) -> None:
+    await emit(database, *(str(n) for n in range(1005)))
+    assert seqs(await journal.list(after_seq=0, limit=9999)) == list(range(1, 1001))
+    assert seqs(await journal.list(limit=9999)) == list(range(6, 1006))
+    with pytest.raises(InvalidParams, match="limit must be at least 1, not 0"):
+        await journal.list(limit=0)
+
+
+@pytest.mark.parametrize(("kept", "gone"), [(5000, 0), (2500, 0), (2499, 1), (500, 2000), (1, 2499), (0, 2500)])
+async def test_trimming_to_a_number(journal: Journal, database: Database, kept: int, gone: int) -> None:
+    await emit(database, *(str(n) for n in range(2500)))
+    assert await journal.trim(max_events=kept) == gone
+    assert await journal.trim(max_events=kept) == 0
+    assert (await journal.first_seq(), await journal.last_seq()) == (gone + 1, 2500)
+
+
+async def test_trimming_by_age(journal: Journal, database: Database, clock: Any) -> None:
+    await emit(database, "a", "b")
+    clock.advance(timedelta(days=4))
+    await emit(database, "c")
+    clock.advance(timedelta(days=3))
+    assert await journal.trim() == 0
+    clock.advance(timedelta(milliseconds=1))
+    assert await journal.trim() == 2
+    assert seqs(await journal.list()) == [3]
+
+
+async def test_numbers_go_on_after_everything_was_trimmed(open_database: Any, clock: Any) -> None:
+    async with open_database() as database:
+        await emit(database, "a", "b", "c")
+        clock.advance(timedelta(days=8))
+        assert await Journal(database).trim() == 3
+    async with open_database() as database:
+        assert (await Journal(database).first_seq(), await Journal(database).last_seq()) == (4, 3)
+        assert seqs(await emit(database, "d")) == [4]
+
+
+async def test_a_clock_that_steps_back_makes_no_holes(journal: Journal, database: Database, clock: Any) -> None:
+    await emit(database, "new")
+    clock.advance(timedelta(days=-8))
+    await emit(database, "stamped long ago")
+    clock.advance(timedelta(days=8))
+    assert await journal.trim() == 0
+    assert seqs(await journal.list()) == [1, 2]

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from supervisor.core.errors import FailedPrecondition
+from supervisor.store.migrations import STEPS, Step, check_not_newer, migrate, stored_version
+
+ONE = Step(1, "one", ("CREATE TABLE a (x)", "INSERT INTO a VALUES (1)"))
+TWO = Step(2, "two", ("CREATE TABLE b (x)", "INSERT INTO b SELECT x FROM a"))
+BROKEN = Step(2, "two", ("CREATE TABLE b (x)", "INSERT INTO nowhere VALUES (1)"))
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(tmp_path / "test.db", isolation_level=None)) as connection:
+        yield connection
+
+
+def tables(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+
+
+def test_steps_are_numbered_from_one_without_holes() -> None:
+    assert [step.number for step in STEPS] == list(range(1, len(STEPS) + 1))
+    assert len({step.name for step in STEPS}) == len(STEPS)
+
+
+def test_an_empty_database_gets_every_step_and_again_is_harmless(connection: sqlite3.Connection) -> None:
+    assert stored_version(connection) == 0
+    for now_ms in (1, 2):
+        migrate(connection, now_ms, [ONE, TWO])
+        assert connection.execute("SELECT x FROM b").fetchall() == [(1,)]
+        assert connection.execute("SELECT * FROM schema_version").fetchall() == [(1, "one", 1), (2, "two", 1)]
+
+
+def test_only_what_is_missing_is_done(connection: sqlite3.Connection) -> None:
+    migrate(connection, 1, [ONE])
+    assert stored_version(connection) == 1
+    migrate(connection, 2, [ONE, TWO])
+    assert connection.execute("SELECT * FROM schema_version").fetchall() == [(1, "one", 1), (2, "two", 2)]
+
+
+def test_a_step_that_fails_leaves_the_ones_before_and_nothing_of_itself(connection: sqlite3.Connection) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+        migrate(connection, 1, [ONE, BROKEN])
+    assert tables(connection) == {"schema_version", "a"}
+    migrate(connection, 2, [ONE, TWO])
+    assert stored_version(connection) == 2
+
+
+def test_killed_inside_a_step_nothing_of_it_is_there(connection: sqlite3.Connection, tmp_path: Path) -> None:
+    migrate(connection, 1, [ONE])
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(TWO.statements[0])
+    connection.close()
+    with closing(sqlite3.connect(tmp_path / "test.db", isolation_level=None)) as again:
+        assert stored_version(again) == 1
+        migrate(again, 2, [ONE, TWO])
+        assert again.execute("SELECT x FROM b").fetchall() == [(1,)]
+
+
+def test_newer_is_refused_before_anything_is_done(connection: sqlite3.Connection) -> None:
+    migrate(connection, 1, [ONE, TWO])
+    with pytest.raises(FailedPrecondition, match=r"version 2 .* up to 1"):
+        migrate(connection, 2, [ONE])
+    check_not_newer(2, [ONE, TWO])
+
+
+def test_the_real_schema_has_its_tables_and_indexes(connection: sqlite3.Connection) -> None:
+    migrate(connection, 1)
+    assert tables(connection) - {"sqlite_sequence"} == {
+        "schema_version",
+        "plugin",
+        "approval",
+        "config",
+        "job",
+        "job_run",
+        "event",
+        "plugin_state",
+        "plugin_state_usage",
+        "client_request",
+        "worker_process",
+    }
+    assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_one_run_for_each_due_time(connection: sqlite3.Connection) -> None:
+    migrate(connection, 1)
+    insert = (
+        "INSERT INTO job_run (id, job_id, plugin_id, plugin_key, job_key, trigger, state, attempt, due_ms, created_ms)"
+        " VALUES (?, 'j', 'p', 'k', 'jk', ?, 'queued', 1, ?, 0)"
+    )
+    connection.execute(insert, ("1", "schedule", 1000))
+    connection.execute(insert, ("2", "manual", 1000))
+    connection.execute(insert, ("3", "manual", 1000))
+    connection.execute(insert, ("4", "schedule", 2000))
+    with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+        connection.execute(insert, ("5", "catch_up", 1000))
+
+
+def test_a_sequence_number_is_never_given_twice(connection: sqlite3.Connection) -> None:
+    migrate(connection, 1)
+    insert = "INSERT INTO event (at_ms, type, plugin_id, plugin_key, data) VALUES (0, 't', 'p', 'k', x'80')"
+    assert [connection.execute(insert).lastrowid for _ in range(3)] == [1, 2, 3]
+    connection.execute("DELETE FROM event")
+    assert connection.execute(insert).lastrowid == 4

@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from supervisor.core.errors import AlreadyExists, Conflict, InvalidParams, NotFound
+from supervisor.core.event import PluginDisabled, PluginEmitted, PluginUnloaded, Recorded
+from supervisor.core.lifecycle import Status
+from supervisor.core.manifest import Manifest
+from supervisor.core.plugin import Capability, Plugin, PluginId
+from supervisor.store.database import Database
+from supervisor.store.plugins import PluginRegistry
+from supervisor.store.state import StateStore
+from supervisor.store.tables import ApprovalRow, ConfigRow, JobRow, JobRunRow, PluginRow
+
+MakeManifest = Callable[..., Manifest]
+CAPABILITIES = frozenset(map(Capability, ("state.read", "state.write")))
+
+
+async def install(registry: PluginRegistry, manifest: Manifest, **changes: Any) -> Plugin:
+    arguments: dict[str, Any] = {"package_dir": f"{manifest.key}-1", "approved": CAPABILITIES, "uid": 1000, **changes}
+    return await registry.install(manifest, **arguments)
+
+
+async def reloaded(database: Database) -> list[Plugin]:
+    return (await PluginRegistry.load(database)).all()
+
+
+def told(published: list[Recorded]) -> list[tuple[str, dict[str, Any]]]:
+    return [(event.type, dict(event.data)) for event in published]
+
+
+# --- install ---
+
+
+async def test_installing_stores_the_plugin_and_tells_of_it(
+    registry: PluginRegistry,
+    database: Database,
+    make_manifest: MakeManifest,
+    published: list[Recorded],
+    clock: Any,
+) -> None:
+    manifest = make_manifest(capabilities=("state.read", "state.write"))
+    plugin = await install(registry, manifest)
+    assert plugin.status is Status.INSTALLED
+    assert plugin.manifest == manifest
+    assert plugin.approved == CAPABILITIES
+    assert plugin.installed_at == plugin.updated_at == clock.now()
+    assert (plugin.last_error, plugin.disable_reason, plugin.recoverable) == (None, None, False)
+    assert len(plugin.id) == 36
+    assert told(published) == [
+        ("plugin.installed", {"version": "1.0", "capabilities": ["state.read", "state.write"]}),
+        ("plugin.status_changed", {"previous": None, "status": "installed"}),
+    ]
+    assert {(event.plugin_id, event.plugin_key) for event in published} == {(plugin.id, "acme.weather")}
+    assert registry.get(plugin.id) is registry.get("acme.weather") is plugin
+    # Stored lists come back as such, and so does an equal manifest.
+    [again] = await reloaded(database)
+    assert again == plugin
+    rows = await database.read(lambda: [(row.capability, row.uid) for row in ApprovalRow.select()])
+    assert rows == [("state.read", 1000), ("state.write", 1000)]
+
+
+async def test_whoever_hears_of_a_change_finds_it_in_the_registry(
+    tmp_path: Path,
+    clock: Any,
+    make_manifest: MakeManifest,
+) -> None:
+    seen: list[tuple[str, object]] = []
+
+    def look(event: Recorded) -> None:
+        plugin = registry.find(event.plugin_key)
+        seen.append((event.type, plugin and plugin.status))
+
+    database = await Database.open(tmp_path / "plugind.db", clock=clock, publish=look)
+    try:
+        registry = await PluginRegistry.load(database)
+        plugin = await install(registry, make_manifest())
+        await registry.set_status(plugin.id, expected=Status.INSTALLED, status=Status.READY)
+        unloaded = PluginUnloaded(plugin_id=plugin.id, plugin_key=plugin.key, remove_data=True)
+        await registry.delete(plugin.id, then=[unloaded])
+    finally:
+        await database.aclose()
+    assert seen == [
+        ("plugin.installed", Status.INSTALLED),
+        ("plugin.status_changed", Status.INSTALLED),
+        ("plugin.status_changed", Status.READY),
+        ("plugin.unloaded", None),
+    ]
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.UNINSTALLED])
+async def test_what_is_there_is_not_installed_again(
+    registry: PluginRegistry,
+    make_manifest: MakeManifest,
+    published: list[Recorded],
+    status: Status,
+) -> None:
+    plugin = await install(registry, make_manifest())
+    plugin = await registry.set_status(plugin.id, expected=Status.INSTALLED, status=status)
+    published.clear()
+    with pytest.raises(
+        AlreadyExists, match=rf"'acme\.weather' is there already, in version 1\.0 with status {status}:"
+    ):
+        await install(registry, make_manifest(version="2.0"))
+    assert registry.all() == [plugin]
+    assert published == []
+
+
+async def test_an_uninstalled_plugin_is_taken_up_again(
+    registry: PluginRegistry,
+    database: Database,
+    make_manifest: MakeManifest,
+    published: list[Recorded],
+    clock: Any,
+) -> None:
+    first = await install(registry, make_manifest())
+    await install(registry, make_manifest("other"))
+    state = StateStore(database)
+    await state.set(first.id, "k", 1)
+    await registry.set_config(first.id, {"city": "Bern"})
+    await registry.set_status(first.id, expected=Status.INSTALLED, status=Status.ERROR, error="x", recoverable=True)
+    await registry.set_status(first.id, expected=Status.ERROR, status=Status.UNINSTALLED)
+    published.clear()
+    clock.advance(timedelta(hours=1))
+
+    capability = Capability("jobs.schedule")
+    again = await install(registry, make_manifest(version="2.0"), approved=frozenset({capability}), package_dir="p2")
+    assert (again.id, again.install_order) == (first.id, first.install_order)
+    assert (again.version, again.package_dir, again.status) == ("2.0", "p2", Status.INSTALLED)
+    assert again.approved == {capability}
+    assert again.installed_at == clock.now()
+    assert told(published)[1] == ("plugin.status_changed", {"previous": "uninstalled", "status": "installed"})
+    assert await registry.config(first.id) == {"city": "Bern"}
+    assert await state.get(first.id, "k") == (True, 1)
+    assert [plugin.key for plugin in registry.all()] == ["acme.weather", "other"]
+    assert await reloaded(database) == registry.all()
+
+
+async def test_two_installs_of_one_key_at_once_make_one_plugin(
+    registry: PluginRegistry,
+    make_manifest: MakeManifest,
+) -> None:
+    outcomes: list[str] = []
+
+    async def attempt(version: str) -> None:
+        try:
+            await install(registry, make_manifest(version=version))
+        except AlreadyExists:
+            outcomes.append("refused")
+        else:
+            outcomes.append("installed")
+
+    async with trio.open_nursery() as nursery:
+        for n in range(5):
+            nursery.start_soon(attempt, f"{n}.0")
+    assert sorted(outcomes) == ["installed"] + ["refused"] * 4
+    assert len(registry.all()) == 1
+
+
+# --- names ---
+
+
+async def test_an_unknown_name_gets_a_hint(registry: PluginRegistry, plugin: Plugin) -> None:
+    assert registry.find("acme.wether") is None
+    with pytest.raises(
+        NotFound, match=r"^there is no plugin 'acme\.wether'; did you mean 'acme\.weather'\?$"
+    ) as caught:
+        registry.get("acme.wether")
+    assert caught.value.details == {"plugin": "acme.wether"}
+    with pytest.raises(NotFound, match=r"^there is no plugin 'zzz'$"):
+        registry.get("zzz")
+
+
+async def test_a_key_that_looks_like_anothers_id_does_not_take_its_place(
+    registry: PluginRegistry,
+    plugin: Plugin,
+    make_manifest: MakeManifest,
+) -> None:
+    impostor = await install(registry, make_manifest(key=plugin.id))
+    assert registry.get(plugin.id) == plugin
+    assert registry.get(impostor.id) == impostor
+
+
+# --- status ---
+
+
+async def test_a_status_change_is_stored_held_and_told(
+    registry: PluginRegistry,
+    database: Database,
+    plugin: Plugin,
+    published: list[Recorded],
+    clock: Any,
+) -> None:
+    published.clear()
+    clock.advance(timedelta(seconds=5))
+    event = PluginDisabled(plugin_id=plugin.id, plugin_key=plugin.key, reason="too loud")
+    after = await registry.set_status(
+        plugin.id,
+        expected=Status.INSTALLED,
+        status=Status.DISABLED,
+        error="e",
+        reason="too loud",
+        recoverable=True,
+        then=[event],
+    )
+    assert after == replace(
+        plugin,
+        status=Status.DISABLED,
+        last_error="e",
+        disable_reason="too loud",
+        recoverable=True,
+        updated_at=clock.now(),
+    )
+    assert registry.get(plugin.id) == after
+    assert await reloaded(database) == [after]
+    assert told(published) == [
+        ("plugin.status_changed", {"previous": "installed", "status": "disabled"}),
+        ("plugin.disabled", {"reason": "too loud"}),
+    ]
+    cleared = await registry.set_status(plugin.id, expected=Status.DISABLED, status=Status.READY)
+    assert (cleared.last_error, cleared.disable_reason, cleared.recoverable) == (None, None, False)
+
+
+async def test_a_status_that_changed_meanwhile_is_a_conflict(
+    registry: PluginRegistry,
+    plugin: Plugin,
+    published: list[Recorded],
+) -> None:
+    published.clear()
+    with pytest.raises(Conflict, match=r"'acme\.weather' changed meanwhile: it is installed, not ready") as caught:
+        await registry.set_status(plugin.id, expected=Status.READY, status=Status.ERROR)
+    assert caught.value.details == {"plugin": "acme.weather", "status": "installed", "expected": "ready"}
+    assert registry.get(plugin.id) == plugin
+    assert published == []
+
+
+async def test_of_many_that_change_one_status_one_wins(registry: PluginRegistry, plugin: Plugin) -> None:
+    won: list[Status] = []
+
+    async def attempt(status: Status) -> None:
+        with suppress(Conflict):
+            won.append((await registry.set_status(plugin.id, expected=Status.INSTALLED, status=status)).status)
+
+    async with trio.open_nursery() as nursery:
+        for status in (Status.READY, Status.ERROR, Status.UNINSTALLED) * 3:
+            nursery.start_soon(attempt, status)
+    assert won == [registry.get(plugin.id).status]
+
+
+async def test_a_status_of_nobody_is_not_found(registry: PluginRegistry, plugin: Plugin) -> None:
+    with pytest.raises(NotFound):
+        await registry.set_status(PluginId("nobody"), expected=Status.READY, status=Status.ERROR)
+
+
+# --- delete ---
+
+
+async def test_deleting_takes_everything_but_the_events(
+    registry: PluginRegistry,
+    database: Database,
+    plugin: Plugin,
+    published: list[Recorded],
+    make_manifest: MakeManifest,
+) -> None:
+    other = await install(registry, make_manifest("other"))
+    state = StateStore(database)
+    for id_ in (plugin.id, other.id):
+        await registry.set_config(id_, {"a": 1})
+        await state.set(id_, "k", "v")
+        job = {"id": f"job-{id_}", "plugin_id": id_, "key": "j", "spec": {}, "active": True, "paused": False}
+        run = {"job_id": job["id"], "plugin_id": id_, "plugin_key": "k", "job_key": "j", "trigger": "manual"}
+        run |= {"id": f"run-{id_}", "state": "queued", "attempt": 1, "due_ms": 0, "created_ms": 0, "result": {"x": b""}}
+
+        def add(_: object, job: dict[str, Any] = job, run: dict[str, Any] = run) -> None:
+            JobRow.insert(created_at_ms=0, updated_at_ms=0, **job).execute()
+            JobRunRow.insert(**run).execute()
+
+        await database.transact(add)
+    published.clear()
+    await registry.delete(
+        plugin.id,
+        then=[PluginUnloaded(plugin_id=plugin.id, plugin_key=plugin.key, remove_data=True)],
+    )
+    assert told(published) == [("plugin.unloaded", {"remove_data": True})]
+    assert registry.all() == await reloaded(database) == [other]
+    for model in (PluginRow, ApprovalRow, ConfigRow, JobRow, JobRunRow):
+        column = model.id if model is PluginRow else model.plugin_id
+        owners = await database.read(lambda model=model, column=column: {v for (v,) in model.select(column).tuples()})
+        assert owners == {other.id}
+    assert await state.get(plugin.id, "k") == (False, None)
+    with pytest.raises(NotFound):
+        await registry.delete(plugin.id)
+    fresh = await install(registry, make_manifest())
+    assert fresh.id != plugin.id
+    assert registry.get("acme.weather") == fresh
+
+
+# --- configuration and events ---
+
+
+async def test_configuration_is_none_then_the_last_one_set(registry: PluginRegistry, plugin: Plugin) -> None:
+    assert await registry.config(plugin.id) == {}
+    await registry.set_config(plugin.id, {"city": "Bern", "blob": b"\xff", "deep": {"a": [None, 1.5]}})
+    await registry.set_config(plugin.id, {"blob": b"\xfe"})
+    assert await registry.config(plugin.id) == {"blob": b"\xfe"}
+    await registry.set_config(plugin.id, {})
+    assert await registry.config(plugin.id) == {}
+
+
+async def test_what_cannot_be_configured_is_told(registry: PluginRegistry, plugin: Plugin) -> None:
+    with pytest.raises(InvalidParams, match="configuration cannot be stored"):
+        await registry.set_config(plugin.id, {"x": object()})
+    with pytest.raises(NotFound, match="any more"):
+        await registry.set_config(PluginId("nobody"), {})
+
+
+async def test_events_of_their_own_are_recorded_in_order(
+    registry: PluginRegistry,
+    plugin: Plugin,
+    published: list[Recorded],
+) -> None:
+    published.clear()
+    events = [PluginEmitted(plugin_id=plugin.id, plugin_key=plugin.key, name=name, payload=1) for name in "abc"]
+    assert await registry.record(*events) == published
+    assert [event.type for event in published] == ["emitted.a", "emitted.b", "emitted.c"]
+
+
+async def test_a_plugin_that_cannot_be_read_is_left_out_and_can_be_installed_again(
+    open_database: Any,
+    make_manifest: MakeManifest,
+    tmp_path: Path,
+) -> None:
+    async with open_database() as database:
+        registry = await PluginRegistry.load(database)
+        broken = await install(registry, make_manifest())
+        await install(registry, make_manifest("sound"))
+        await registry.set_config(broken.id, {"kept": True})
+    with closing(sqlite3.connect(tmp_path / "plugind.db")) as connection, connection:
+        connection.execute("UPDATE plugin SET manifest = ? WHERE key = 'acme.weather'", (json.dumps({"plugin": {}}),))
+    async with open_database() as database:
+        registry = await PluginRegistry.load(database)
+        [warning] = database.warnings
+        assert "'acme.weather' is left out" in warning
+        assert [plugin.key for plugin in registry.all()] == ["sound"]
+        again = await install(registry, make_manifest())
+        assert again.id == broken.id
+        assert await registry.config(broken.id) == {"kept": True}
+        with pytest.raises(AlreadyExists):
+            await install(registry, make_manifest())

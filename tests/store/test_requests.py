@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import trio
+
+from supervisor.core.errors import InvalidParams
+from supervisor.store.database import Database
+from supervisor.store.requests import Outcome, RequestLog
+
+
+@pytest.fixture
+def log(database: Database) -> RequestLog:
+    return RequestLog(database)
+
+
+@pytest.mark.parametrize("value", [None, {"id": "x", "blob": b"\xff"}, False])
+async def test_the_first_runs_and_the_others_get_its_outcome(log: RequestLog, value: object) -> None:
+    assert await log.begin(0, "r1", "plugins.load") is None
+    assert await log.begin(0, "r1", "plugins.load") == Outcome(False, None)
+    await log.finish(0, "r1", value)
+    assert await log.begin(0, "r1", "plugins.load") == Outcome(True, value)
+
+
+async def test_of_many_at_once_one_is_first(log: RequestLog) -> None:
+    answers: list[Outcome | None] = []
+
+    async def begin() -> None:
+        answers.append(await log.begin(0, "r1", "plugins.load"))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(begin)
+    assert answers.count(None) == 1
+    assert answers.count(Outcome(False, None)) == 19
+
+
+async def test_users_do_not_see_each_others(log: RequestLog) -> None:
+    assert await log.begin(0, "r1", "plugins.load") is None
+    assert await log.begin(1, "r1", "plugins.enable") is None
+    await log.finish(1, "r1", 1)
+    assert await log.begin(0, "r1", "plugins.load") == Outcome(False, None)
+
+
+async def test_an_id_used_for_another_method_is_refused(log: RequestLog) -> None:
+    await log.begin(0, "r1", "plugins.load")
+    with pytest.raises(InvalidParams, match=r"'r1' was used for plugins\.load before"):
+        await log.begin(0, "r1", "plugins.disable")
+
+
+async def test_a_forgotten_one_may_be_sent_again(log: RequestLog) -> None:
+    await log.begin(0, "r1", "plugins.load")
+    await log.forget(0, "r1")
+    await log.finish(0, "r1", "too late")
+    assert await log.begin(0, "r1", "plugins.disable") is None
+
+
+@pytest.mark.parametrize("request_id", ["", "x" * 201, 7])
+async def test_a_bad_id_is_refused(log: RequestLog, request_id: Any) -> None:
+    with pytest.raises(InvalidParams, match="request id"):
+        await log.begin(0, request_id, "plugins.load")
+
+
+async def test_they_are_kept_for_a_day_and_over_restarts(open_database: Any, clock: Any) -> None:
+    async with open_database() as database:
+        log = RequestLog(database)
+        await log.begin(0, "old", "m")
+        await log.finish(0, "old", 1)
+    clock.advance(timedelta(hours=23))
+    async with open_database() as database:
+        log = RequestLog(database)
+        await log.begin(0, "new", "m")
+        assert await log.trim() == 0
+        clock.advance(timedelta(hours=2))
+        assert await log.trim() == 1
+        assert await log.begin(0, "new", "m") == Outcome(False, None)
+        assert await log.begin(0, "old", "m") is None

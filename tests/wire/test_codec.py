@@ -1,0 +1,198 @@
+"""Golden frames, the three shapes and the value profile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.core.errors import LocalProtocolError, RemoteProtocolError
+from supervisor.wire.codec import decode, encode
+from supervisor.wire.message import Failure, Message, Notification, Request, Response
+
+FAILURE = Failure("NOT_FOUND", "no plugin 'x'", {"plugin": "x"}, retryable=False)
+GOLDEN: list[tuple[Message, str]] = [
+    (Request(0, "daemon.ping", []), "9400 00 ab6461656d6f6e2e70696e67 90"),
+    (Request(2**32 - 1, "m", [{"a": -1}]), "9400 ceffffffff a16d 91 81a161ff"),
+    (Response(7, None, {"pong": True}), "9401 07 c0 81a4706f6e67c3"),
+    (
+        Response(7, FAILURE, None),
+        "9401 07 85 a4636f6465 07 a46e616d65 a94e4f545f464f554e44 a76d657373616765 ad6e6f20706c7567696e20277827"
+        "a464617461 81a6706c7567696ea178 a9726574727961626c65 c2 c0",
+    ),
+    (Notification("rpc.cancel", [1]), "9302 aa7270632e63616e63656c 9101"),
+]
+
+
+def unpack(frame: bytes) -> Message:
+    return decode(frame, max_depth=16)
+
+
+@pytest.mark.parametrize(("message", "text"), GOLDEN)
+def test_golden_frames(message: Message, text: str) -> None:
+    frame = bytes.fromhex(text)
+    assert encode(message, max_bytes=1000) == frame
+    assert unpack(frame) == message
+
+
+def test_an_error_as_a_string() -> None:
+    frame = encode(Response(7, FAILURE, None), max_bytes=1000, plain_errors=True)
+    assert frame == bytes.fromhex("940107 b84e4f545f464f554e443a206e6f20706c7567696e20277827 c0")
+    assert unpack(frame) == Response(7, Failure("NOT_FOUND", "no plugin 'x'"), None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        {},
+        7,
+        None,
+        "m",
+        [0],
+        [0, 1, "m"],
+        [0, 1, "m", [], 5],
+        [0, 1, "m", {}],
+        [0, 1, b"m", []],
+        [0, -1, "m", []],
+        [0, 2**32, "m", []],
+        [0, True, "m", []],
+        [0, "1", "m", []],
+        [0, 1.0, "m", []],
+        [False, 1, "m", []],
+        [0.0, 1, "m", []],
+        [True, 1, None, None],
+        [1, 1, None],
+        [1, None, None, 1],
+        [2, "m"],
+        [2, "m", None],
+        [2, 5, []],
+        [3, "m", []],
+        [-1, 1, "m", []],
+    ],
+)
+def test_no_message(value: Any) -> None:
+    with pytest.raises(RemoteProtocolError, match="is no message"):
+        unpack(msgpack.packb(value))
+
+
+def nested(depth: int, kind: type, core: Any) -> Any:
+    for _ in range(depth):
+        core = [core] if kind is list else {"k": core}
+    return core
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+@pytest.mark.parametrize(
+    "shape",
+    [lambda v: [0, 1, "m", [v]], lambda v: [1, 1, None, v], lambda v: [1, 1, v, None], lambda v: [2, "m", [v]]],
+)
+def test_depth(kind: type, shape: Any) -> None:
+    unpack(msgpack.packb(shape(nested(16, kind, 1))))
+    unpack(msgpack.packb(shape(nested(15, kind, kind()))))
+    for too_deep in (nested(17, kind, 1), nested(16, kind, kind()), nested(100, kind, 1)):
+        with pytest.raises(RemoteProtocolError, match="deeper than 16 levels"):
+            unpack(msgpack.packb(shape(too_deep)))
+
+
+@pytest.mark.parametrize("depth", [17, 18, 400])
+def test_we_do_not_send_what_is_too_deep(depth: int) -> None:
+    with pytest.raises(LocalProtocolError, match="deeper than 16 levels"):
+        encode(Request(1, "m", [nested(depth, list, 1)]), max_bytes=1000)
+
+
+@pytest.mark.parametrize("value", [-(2**63), 2**63 - 1, 0, 1.5, float("inf"), b"\xff", "ü", True, None, {"": []}])
+def test_inside_the_profile(value: Any) -> None:
+    message = Request(1, "m", [value])
+    assert unpack(encode(message, max_bytes=1000)) == message
+
+
+OUTSIDE = {
+    "uint64": bytes.fromhex("94 00 01 a16d 91 cf8000000000000000"),
+    "integer key": bytes.fromhex("94 00 01 a16d 91 810101"),
+    "bytes as key": bytes.fromhex("94 00 01 a16d 91 81c4016101"),
+    "nil key": bytes.fromhex("94 00 01 a16d 91 81c001"),
+    "array as key": bytes.fromhex("94 00 01 a16d 91 819001"),
+    "fixext1": bytes.fromhex("94 00 01 a16d 91 d40100"),
+    "empty ext": bytes.fromhex("94 00 01 a16d 91 c70001"),
+    "timestamp": bytes.fromhex("94 00 01 a16d 91 d6ff00000000"),
+    "empty timestamp": bytes.fromhex("94 00 01 a16d 91 c700ff"),
+    "no utf-8": bytes.fromhex("94 00 01 a16d 91 a1ff"),
+    "method no utf-8": bytes.fromhex("94 00 01 a1ff 90"),
+    "two frames": bytes.fromhex("9302a16d90 9302a16d90"),
+    "half a frame": bytes.fromhex("9302a16d"),
+    "nothing": b"",
+    "deep": b"\x91" * 2000 + b"\x00",
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_outside_the_profile(name: str) -> None:
+    with pytest.raises(RemoteProtocolError):
+        unpack(OUTSIDE[name])
+
+
+LOOP: list[Any] = []
+LOOP += [LOOP, LOOP]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [2**63, -(2**63) - 1, {1: 2}, {b"k": 1}, {"a": [{None: 1}]}, object(), {1, 2}, "\ud800", LOOP, 2**70],
+    ids=["2**63", "below", "int key", "bytes key", "deep key", "object", "set", "surrogate", "loop", "2**70"],
+)
+def test_we_do_not_send_what_is_outside(value: Any) -> None:
+    for message in (Request(1, "m", [value]), Response(1, None, value), Notification("m", [value])):
+        with pytest.raises(LocalProtocolError, match="cannot be sent"):
+            encode(message, max_bytes=1000)
+
+
+def test_the_size_limit_of_what_we_send() -> None:
+    frame = encode(Notification("m", ["x" * 100]), max_bytes=1000)
+    assert encode(Notification("m", ["x" * 100]), max_bytes=len(frame)) == frame
+    with pytest.raises(LocalProtocolError, match="longer than the limit") as caught:
+        encode(Notification("m", ["x" * 100]), max_bytes=len(frame) - 1)
+    assert caught.value.details == {"max_frame_bytes": len(frame) - 1}
+
+
+@given(st.binary(max_size=400))
+def test_random_bytes(data: bytes) -> None:
+    check_decode(data)
+
+
+@given(st.sampled_from([bytes.fromhex(text) for _, text in GOLDEN]), st.data())
+def test_mutated_frames(frame: bytes, data: st.DataObject) -> None:
+    broken = bytearray(frame)
+    for _ in range(data.draw(st.integers(1, 4))):
+        broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
+    check_decode(bytes(broken))
+
+
+def check_decode(frame: bytes) -> None:
+    try:
+        message = unpack(frame)
+    except RemoteProtocolError as error:
+        assert error.message  # noqa: PT017  it may, and need not, raise
+    else:
+        assert isinstance(message, Request | Response | Notification)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text() | st.binary() | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=15,
+)
+
+
+@given(values)
+def test_there_and_back(value: Any) -> None:
+    for message in (Request(1, "m", [value]), Response(1, None, value), Notification("m", [value])):
+        try:
+            frame = encode(message, max_bytes=1 << 20)
+        except LocalProtocolError as error:
+            assert "deeper" in error.message  # noqa: PT017  it may, and need not, raise
+        else:
+            assert unpack(frame) == message

@@ -1,0 +1,198 @@
+"""Ids, calls in flight, cancel: two peers joined by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supervisor.core.errors import LocalProtocolError, RemoteProtocolError, ResourceExhausted
+from supervisor.wire.limits import Limits
+from supervisor.wire.message import Failure, Notification, Request, Response
+from supervisor.wire.peer import Cancelled, Peer, Refused
+
+SMALL = Limits(max_frame_in_bytes=10_000, max_frame_out_bytes=10_000, max_requests_in=3, max_requests_out=3)
+
+
+def peer(limits: Limits = SMALL, *, plain_errors: bool = False) -> Peer:
+    return Peer(limits, plain_errors=plain_errors)
+
+
+def said(to: Peer, data: bytes) -> list[Any]:
+    to.receive(data)
+    return list(to.events())
+
+
+def test_a_call_and_its_answer() -> None:
+    ours, theirs = peer(), peer()
+    id_, frame = ours.request("m", [1])
+    assert said(theirs, frame) == [Request(id_, "m", [1])]
+    assert said(ours, theirs.respond(id_, "r")) == [Response(id_, None, "r")]
+    assert ours.statistics() == theirs.statistics() == peer().statistics()
+
+
+def test_cut_at_every_byte() -> None:
+    frames = (
+        peer().request("m", [{"a": 1}])[1]
+        + peer().notify("n", [])
+        + peer().request("m", [])[1].replace(b"\0\0", b"\0\5")
+    )
+    for cut in range(len(frames)):
+        ours = peer()
+        assert [*said(ours, frames[:cut]), *said(ours, frames[cut:])] == [
+            Request(0, "m", [{"a": 1}]),
+            Notification("n", []),
+            Request(5, "m", []),
+        ]
+
+
+def test_ids_count_up_wrap_and_skip_what_is_in_use() -> None:
+    ours = peer()
+    assert ours.request("m", [])[0] == 0
+    ours._next_id = 2**32 - 1
+    assert ours.request("m", [])[0] == 2**32 - 1
+    assert ours.request("m", [])[0] == 1
+
+
+def test_an_id_used_twice_at_once() -> None:
+    ours = peer()
+    frame = msgpack.packb([0, 4, "m", []])
+    said(ours, frame)
+    with pytest.raises(RemoteProtocolError, match="request id 4 is in use"):
+        said(ours, frame)
+
+
+def test_an_id_may_be_used_again_after_its_answer() -> None:
+    ours = peer()
+    frame = msgpack.packb([0, 4, "m", []])
+    for _ in range(3):
+        assert said(ours, frame) == [Request(4, "m", [])]
+        ours.respond(4, None)
+
+
+def test_one_request_too_many_is_refused() -> None:
+    ours = peer()
+    for id_ in range(3):
+        said(ours, msgpack.packb([0, id_, "m", []]))
+    (refused,) = said(ours, msgpack.packb([0, 3, "m", []]))
+    assert isinstance(refused, Refused)
+    kind, id_, error, result = msgpack.unpackb(refused.reply)
+    assert (kind, id_, error["name"], error["retryable"], result) == (1, 3, "RESOURCE_EXHAUSTED", True, None)
+    ours.respond(0, None)
+    assert said(ours, msgpack.packb([0, 3, "m", []])) == [Request(3, "m", [])]
+
+
+def test_we_do_not_ask_too_much_either() -> None:
+    ours = peer()
+    for _ in range(3):
+        ours.request("m", [])
+    with pytest.raises(ResourceExhausted, match="3 calls are in flight and 0 given up"):
+        ours.request("m", [])
+    ours.cancel(0)
+    with pytest.raises(ResourceExhausted, match="2 calls are in flight and 1 given up"):
+        ours.request("m", [])
+    said(ours, msgpack.packb([1, 0, None, None]))
+    ours.request("m", [])
+
+
+def test_a_request_that_cannot_be_sent_costs_nothing() -> None:
+    ours = peer()
+    with pytest.raises(LocalProtocolError):
+        ours.request("m", [object()])
+    assert ours.statistics().requests_out == 0
+    assert ours.request("m", [])[0] == 0
+
+
+def test_cancel() -> None:
+    ours, theirs = peer(), peer()
+    id_, frame = ours.request("m", [])
+    said(theirs, frame)
+    assert said(theirs, ours.cancel(id_)) == [Cancelled(id_)]
+    assert ours.statistics().unanswered_cancels == 1
+    assert said(ours, theirs.respond(id_, "late")) == []
+    assert ours.statistics() == peer().statistics()
+
+
+@pytest.mark.parametrize("params", [[9], [True], [1.0], [], ["1"], [1, 2], [{}]])
+def test_a_cancel_of_nothing_is_passed_over(params: list[Any]) -> None:
+    ours = peer()
+    events = said(ours, msgpack.packb([2, "rpc.cancel", params]))
+    assert all(isinstance(event, Notification) for event in events)
+
+
+def test_a_response_to_nothing_is_counted() -> None:
+    ours = peer()
+    assert said(ours, msgpack.packb([1, 9, None, None])) == []
+    assert ours.statistics().unknown_responses == 1
+
+
+def test_exactly_one_answer() -> None:
+    ours = peer()
+    said(ours, msgpack.packb([0, 1, "m", []]))
+    ours.respond(1, None)
+    for again in (lambda: ours.respond(1, None), lambda: ours.fail(1, Failure("INTERNAL", "x"))):
+        with pytest.raises(LocalProtocolError, match="is not open"):
+            again()
+
+
+def test_a_result_that_cannot_be_sent_leaves_the_request_open() -> None:
+    ours = peer()
+    said(ours, msgpack.packb([0, 1, "m", []]))
+    with pytest.raises(LocalProtocolError):
+        ours.respond(1, {1: 2})
+    assert msgpack.unpackb(ours.fail(1, Failure("INTERNAL", "x")))[2]["name"] == "INTERNAL"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Failure("INTERNAL", "m", {"a": object()}),
+        Failure("INTERNAL", "m", {"a": "x" * 20_000}),
+        Failure("INTERNAL", "\ud800"),
+    ],
+)
+def test_an_error_can_always_be_sent(failure: Failure) -> None:
+    ours = peer(Limits(max_frame_in_bytes=10_000, max_frame_out_bytes=11_000))
+    said(ours, msgpack.packb([0, 1, "m", []]))
+    error = msgpack.unpackb(ours.fail(1, failure))[2]
+    assert (error["name"], error["data"]) == ("INTERNAL", {})
+
+
+def test_strings_first_maps_later() -> None:
+    ours = peer(plain_errors=True)
+    for id_ in (1, 2):
+        said(ours, msgpack.packb([0, id_, "m", []]))
+    assert msgpack.unpackb(ours.fail(1, Failure("NOT_FOUND", "x")))[2] == "NOT_FOUND: x"
+    ours.plain_errors = False
+    assert msgpack.unpackb(ours.fail(2, Failure("NOT_FOUND", "x")))[2]["code"] == 7
+
+
+whole = st.sampled_from(
+    [
+        msgpack.packb([0, 1, "m", [{"a": 1}]]),
+        msgpack.packb([1, 0, None, "r"]),
+        msgpack.packb([1, 0, "NOT_FOUND: x", None]),
+        msgpack.packb([2, "rpc.cancel", [1]]),
+        b"\xdb\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\xdd\xff\xff\xff\xff",
+        b"\x91" * 3000,
+    ],
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(whole | st.binary(max_size=40), max_size=8), st.integers(1, 64))
+def test_nothing_but_a_protocol_error(parts: list[bytes], chunk: int) -> None:
+    ours, data = peer(), b"".join(parts)
+    ours.request("m", [])
+    try:
+        for start in range(0, len(data), chunk):
+            for event in said(ours, data[start : start + chunk]):
+                assert isinstance(event, Request | Response | Notification | Refused | Cancelled)
+    except RemoteProtocolError as error:
+        assert error.code == "PARSE"  # noqa: PT017  it may, and need not, raise
+    assert ours.statistics().requests_in <= SMALL.max_requests_in
