@@ -206,7 +206,14 @@ class App:
             self._bus, self._registry, jobs, self._scheduler, self._runner, self._clock, log, timezone=settings.timezone
         )
         self._operator = JobOperator(
-            self._registry, jobs, self._runs, self._scheduler, self._runner, self._clock, timezone=settings.timezone
+            self._registry,
+            jobs,
+            self._runs,
+            self._scheduler,
+            self._runner,
+            self._coordinator,
+            self._clock,
+            timezone=settings.timezone,
         )
 
     def _tools(self) -> Tools:

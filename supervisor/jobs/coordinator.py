@@ -61,12 +61,14 @@ class JobCoordinator:
         self._catching_up: set[PluginId] = set()
         self._known: set[PluginId] = set()
         self._started: set[PluginId] = set()
+        self._heeded_seq = 0
         self._settled = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. `started()`: every plugin is being looked at, and no event after it is missed."""
         # Subscribed before the first look: what happens in between is seen twice, which does no harm.
         with self._bus.subscribe() as events:
+            self._heeded_seq = self._bus.last_seq
             async with trio.open_nursery() as nursery:
                 self._look_at_all(nursery)
                 task_status.started()
@@ -74,8 +76,9 @@ class JobCoordinator:
                     self._heed(nursery, event)
 
     async def wait_settled(self) -> None:
-        """Return when there is no news left to catch up with."""
-        while self._catching_up:
+        """Return when the jobs are what every event published so far made of them."""
+        last_seq = self._bus.last_seq
+        while self._catching_up or self._heeded_seq < last_seq:
             self._settled = trio.Event()
             await self._settled.wait()
 
@@ -86,6 +89,8 @@ class JobCoordinator:
             # Its worker is about to be stopped: the runs are cancelled first, so that they do not end as failures.
             left = event.data.get("status") != Status.READY
             self._look_at(nursery, PluginId(event.plugin_id), left=left)
+        self._heeded_seq = event.last_seq if isinstance(event, Gap) else event.seq
+        self._settle()
 
     def _look_at_all(self, nursery: trio.Nursery) -> None:
         present = {plugin.id: plugin.status for plugin in self._plugins.all()}
@@ -114,6 +119,9 @@ class JobCoordinator:
                 await trio.sleep(delay_s)
                 delay_s = min(2 * delay_s, _MAX_RETRY_S)
         self._catching_up.discard(plugin_id)
+        self._settle()
+
+    def _settle(self) -> None:
         if not self._catching_up:
             self._settled.set()
 
@@ -151,9 +159,9 @@ class JobCoordinator:
             return first_due(spec, schedules[spec.key], stored, now_ms=now_ms, starting=starting)
 
         jobs = await self._jobs.sync(plugin.id, plugin.key, specs, due)
-        self._started.add(plugin.id)
         if plugin.id in self._news:
             return  # it has changed meanwhile, and will be looked at again
+        self._started.add(plugin.id)
         timed = [(job, schedule) for job in jobs if (schedule := schedules[job.key]) is not None]
         self._scheduler.replace_plugin(plugin.id, timed)
         self._log.info("jobs.scheduled", plugin=plugin.key, jobs=len(jobs), timed=len(timed))

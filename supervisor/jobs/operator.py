@@ -6,12 +6,14 @@ import uuid
 from typing import Final
 from zoneinfo import ZoneInfo
 
+import trio
+
 from supervisor.clock import Clock, to_ms
-from supervisor.core.errors import Conflict, FailedPrecondition, InvalidParams
+from supervisor.core.errors import Conflict, FailedPrecondition, InvalidParams, NotFound
 from supervisor.core.job import Job, Run, RunOutcome, RunState, Trigger
 from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import PluginId
-from supervisor.jobs.coordinator import Plugins
+from supervisor.jobs.coordinator import JobCoordinator, Plugins
 from supervisor.jobs.cron import Schedule, ScheduleError
 from supervisor.jobs.plan import next_due_ms, schedule_of
 from supervisor.jobs.runner import Runner
@@ -23,6 +25,7 @@ from supervisor.wire.results import JobInfo, NextTimes, RunInfo
 
 MAX_TIMES: Final = 100
 MAX_PAGE: Final = 1_000
+SETTLE_S: Final = 2.0
 _BY_OPERATOR: Final = "cancelled by an operator"
 
 
@@ -36,6 +39,7 @@ class JobOperator:
         runs: RunStore,
         scheduler: JobScheduler,
         runner: Runner,
+        coordinator: JobCoordinator,
         clock: Clock,
         *,
         timezone: str,
@@ -45,11 +49,12 @@ class JobOperator:
         self._runs = runs
         self._scheduler = scheduler
         self._runner = runner
+        self._coordinator = coordinator
         self._clock = clock
         self._timezone = timezone
 
     async def get(self, name: str) -> JobInfo:
-        return await self._info(await self._jobs.get(name))
+        return await self._info(await self._find(name))
 
     async def next(self, name: str, count: int = 5) -> NextTimes:
         """The next times, paused or not; none for a job that runs by hand or at the daemon's start only.
@@ -58,7 +63,7 @@ class JobOperator:
             InvalidParams: `count` is not from 1 to MAX_TIMES.
         """
         _within("count", count, MAX_TIMES)
-        job = await self._jobs.get(name)
+        job = await self._find(name)
         zone = ZoneInfo(job.spec.timezone or self._timezone)
         schedule, fire, times = self._schedule_of(job), self._clock.now(), list[str]()
         while schedule is not None and len(times) < count:
@@ -76,7 +81,7 @@ class JobOperator:
             FailedPrecondition: the job is not declared any more, or its plugin is not ready.
             Conflict: a run of it has not ended and it does not allow overlap; details: run.
         """
-        job = await self._jobs.get(name)
+        job = await self._find(name)
         # From here to the hand-over of the row there is no checkpoint: what is found here still holds there.
         self._refuse_unless_ready(job)
         active = self._runner.active
@@ -104,7 +109,7 @@ class JobOperator:
         Raises:
             FailedPrecondition: it is paused already.
         """
-        job = await self._jobs.set_paused(await self._jobs.get(name), paused=True, next_due_ms=None)
+        job = await self._jobs.set_paused(await self._find(name), paused=True, next_due_ms=None)
         self._put(job)
         return await self._info(job)
 
@@ -114,7 +119,7 @@ class JobOperator:
         Raises:
             FailedPrecondition: it is not paused.
         """
-        job = await self._jobs.get(name)
+        job = await self._find(name)
         plugin = self._plugins.find(job.plugin_id)
         # Of a plugin that is not ready nothing is due; the way into ready gives the job its time.
         ready = job.active and plugin is not None and plugin.status is Status.READY
@@ -140,7 +145,7 @@ class JobOperator:
         """
         _within("limit", limit, MAX_PAGE)
         found = await self._runs.list(
-            job_id=None if job is None else (await self._jobs.get(job)).id,
+            job_id=None if job is None else (await self._find(job)).id,
             plugin_id=plugin_id,
             state=None if state is None else _state(state),
             before_ms=before_ms,
@@ -168,6 +173,15 @@ class JobOperator:
         """Jobs of one plugin or of all, by name."""
         listed = await self._jobs.list(plugin_id, include_inactive=include_inactive)
         return [job_info(each.job, each.last_state, self._running(each.job), self._timezone) for each in listed]
+
+    async def _find(self, name: str) -> Job:
+        """A plugin that became ready a moment ago may not have its jobs yet: that is waited for, SETTLE_S at most."""
+        try:
+            return await self._jobs.get(name)
+        except NotFound:
+            with trio.move_on_after(SETTLE_S):
+                await self._coordinator.wait_settled()
+            return await self._jobs.get(name)
 
     def _refuse_unless_ready(self, job: Job) -> None:
         if not job.active:

@@ -75,8 +75,11 @@ class Connection:
 
     def stop(self) -> None:
         """Let `serve` end. From any thread."""
-        self._stopped = True
-        self._wake()
+        # In one step as `close` sees it: who reads may notice the first, end, and close what the second writes to.
+        with self._lock:
+            self._stopped = True
+            if self.wake_fd >= 0:
+                self._wake()
 
     def flush_last(self, timeout_s: float = 1.0) -> None:
         """Write what is left, for so long at most; `serve` has ended."""
@@ -89,7 +92,11 @@ class Connection:
 
     def close(self) -> None:
         """Close the descriptors; nobody may use the connection any more."""
-        for fd in (self._fd, self._wake_r, self.wake_fd):
+        with self._lock:
+            fds = self._fd, self._wake_r, self.wake_fd
+            # A thread that comes too late must not write to a number that is somebody else's by then.
+            self._fd = self._wake_r = self.wake_fd = -1
+        for fd in fds:
             os.close(fd)
 
     def call(self, method: str, params: list[Any], timeout_s: float | None = 30.0) -> Any:

@@ -24,8 +24,12 @@ HANG_UP = object()
 """As an answer: the connection is closed."""
 
 
+class Turns(list[Any]):
+    """Answers given one after the other."""
+
+
 class FakeDaemon:
-    """`answers[method]` is a value, an exception, NEVER, HANG_UP, a function of the params, or a list of those."""
+    """`answers[method]` is a value, an exception, NEVER, HANG_UP, a function of the params, or Turns of those."""
 
     def __init__(self, path: str, answers: dict[str, Any] | None = None) -> None:
         self.path = path
@@ -134,7 +138,7 @@ class FakeDaemon:
         if request.method.startswith("events.") and request.method not in self.answers:
             return self._events(request.method, params, channel)
         answer = self.answers.get(request.method, {"ok": True})
-        if isinstance(answer, list):
+        if isinstance(answer, Turns):
             answer = answer.pop(0)
         if callable(answer):
             answer = answer(params)

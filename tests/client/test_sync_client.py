@@ -23,7 +23,7 @@ from client.errors import (
     cannot_connect,
 )
 from supervisor.core.errors import CLASSES
-from tests.client.fake_daemon import HANG_UP, NEVER, FakeDaemon
+from tests.client.fake_daemon import HANG_UP, NEVER, FakeDaemon, Turns
 from tests.client.samples import plugin
 
 
@@ -52,7 +52,7 @@ def test_errors_by_class_with_their_details(daemon: FakeDaemon, code: str) -> No
 
 
 def test_what_answers_at_once_is_limited_and_the_daemon_is_told(daemon: FakeDaemon) -> None:
-    daemon.answers["plugins.list"] = [NEVER, [plugin()]]
+    daemon.answers["plugins.list"] = Turns([NEVER, [plugin()]])
     with Client(daemon.path, timeout_s=0.1) as client:
         with pytest.raises(DeadlineExceeded) as caught:
             client.plugins.list()
@@ -69,7 +69,7 @@ def test_what_takes_long_is_not_limited_unless_asked(daemon: FakeDaemon) -> None
         assert release.wait(5)
         return plugin()
 
-    daemon.answers["plugins.load"] = [slow, NEVER]
+    daemon.answers["plugins.load"] = Turns([slow, NEVER])
     with Client(daemon.path, timeout_s=0.05) as client:
         client.daemon.ping()
         threading.Timer(0.2, release.set).start()
@@ -83,7 +83,7 @@ def test_what_takes_long_is_not_limited_unless_asked(daemon: FakeDaemon) -> None
 
 
 def test_a_read_is_asked_again_once_when_the_connection_was_lost(daemon: FakeDaemon) -> None:
-    daemon.answers["plugins.list"] = [HANG_UP, [plugin()], HANG_UP, HANG_UP, [plugin()]]
+    daemon.answers["plugins.list"] = Turns([HANG_UP, [plugin()], HANG_UP, HANG_UP, [plugin()]])
     with Client(daemon.path) as client:
         assert client.plugins.list() == [plugin()]
         with pytest.raises(ConnectionLost) as caught:
@@ -93,7 +93,7 @@ def test_a_read_is_asked_again_once_when_the_connection_was_lost(daemon: FakeDae
 
 
 def test_a_change_is_never_repeated(daemon: FakeDaemon) -> None:
-    daemon.answers["plugins.load"] = [HANG_UP, plugin()]
+    daemon.answers["plugins.load"] = Turns([HANG_UP, plugin()])
     with Client(daemon.path) as client:
         with pytest.raises(ConnectionLost, match="unknown"):
             client.plugins.load("acme.weather")
@@ -211,7 +211,7 @@ def test_a_value_that_cannot_be_sent_leaves_the_client_usable(daemon: FakeDaemon
 
 
 def test_wait_for_goes_on_over_a_restart(daemon: FakeDaemon) -> None:
-    daemon.answers["plugins.wait"] = [HANG_UP, HANG_UP, plugin()]
+    daemon.answers["plugins.wait"] = Turns([HANG_UP, HANG_UP, plugin()])
     with Client(daemon.path) as client:
         assert client.wait_for("acme.weather", timeout_s=5) == plugin()
     assert [p["phase"] for p in daemon.asked("plugins.wait")] == ["running"] * 3

@@ -143,7 +143,14 @@ class World:
             self.bus, self.plugins, self.jobs, self.scheduler, self.runner, self.clock, log, timezone=zone
         )
         self.operator = JobOperator(
-            self.plugins, self.jobs, self.runs, self.scheduler, self.runner, self.clock, timezone=zone
+            self.plugins,
+            self.jobs,
+            self.runs,
+            self.scheduler,
+            self.runner,
+            self.coordinator,
+            self.clock,
+            timezone=zone,
         )
 
     async def serve(self, nursery: trio.Nursery) -> None:

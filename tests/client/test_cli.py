@@ -1,0 +1,300 @@
+"""pluginctl against a fake daemon: every command, exit codes, JSON, help, errors."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.cli import main as cli
+from client.cli.command import parse
+from client.errors import ActivationFailed
+from supervisor.core.errors import CLASSES
+from supervisor.core.manifest import Checks, parse_manifest
+from tests.client import samples
+from tests.client.fake_daemon import FakeDaemon
+
+KEY, JOB = "acme.weather", "acme.weather/refresh"
+# Words, the method asked for last, and its params that matter.
+COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
+    ("list", "plugins.list", {"status": None, "include_uninstalled": False}),
+    ("plugins list --status error --all", "plugins.list", {"status": "error", "include_uninstalled": True}),
+    (f"plugins get {KEY}", "plugins.get", {"plugin": KEY}),
+    ("status", "plugins.list", {}),
+    (f"status {KEY} -n 3", "logs.read", {"plugin": KEY, "tail": 3}),
+    (f"load {KEY}", "plugins.load", {"plugin": KEY}),
+    (f"enable {KEY}", "plugins.enable", {"plugin": KEY}),
+    (f"disable {KEY} --reason later", "plugins.disable", {"plugin": KEY, "reason": "later"}),
+    (f"start {KEY}", "plugins.start", {"plugin": KEY}),
+    (f"stop {KEY}", "plugins.stop", {"plugin": KEY}),
+    (f"restart {KEY}", "plugins.restart", {"plugin": KEY}),
+    (f"unload {KEY}", "plugins.unload", {"plugin": KEY, "remove_data": False}),
+    (f"uninstall --remove-data --yes {KEY}", "plugins.unload", {"plugin": KEY, "remove_data": True}),
+    (f"plugins mark-error {KEY} broken", "plugins.mark_error", {"plugin": KEY, "error": "broken"}),
+    (f"plugins mark_upgrade_pending {KEY}", "plugins.mark_upgrade_pending", {"plugin": KEY}),
+    ("install --no-load --yes rel/dir", "plugins.install", {"source": str(Path("rel/dir").absolute())}),
+    ("install --yes rel/dir", "plugins.load", {"plugin": KEY}),
+    (f"wait {KEY} --phase running --timeout 3", "plugins.wait", {"plugin": KEY, "phase": "running", "status": None}),
+    (f"wait {KEY} --status disabled", "plugins.wait", {"status": "disabled", "phase": None}),
+    (f"health {KEY}", "plugins.health", {"plugin": KEY}),
+    (f"plugins can-transition {KEY} disabled", "plugins.can_transition", {"to": "disabled"}),
+    (f'call {KEY} forecast {{"city":"Rome"}}', "plugins.call", {"method": "forecast", "params": {"city": "Rome"}}),
+    (f"state list {KEY} --prefix c -n 7", "plugins.state_list", {"prefix": "c", "limit": 7, "after": None}),
+    (f"jobs list --plugin {KEY}", "jobs.list", {"plugin": KEY, "include_inactive": False}),
+    (f"jobs get {JOB}", "jobs.get", {"job": JOB}),
+    (f"jobs next {JOB} -n 2", "jobs.next", {"job": JOB, "count": 2}),
+    (f"run {JOB} --wait", "jobs.run", {"job": JOB, "wait": True}),
+    (f"jobs run --no-wait {JOB}", "jobs.run", {"job": JOB, "wait": False}),
+    (f"jobs pause {JOB}", "jobs.pause", {"job": JOB}),
+    (f"jobs resume {JOB}", "jobs.resume", {"job": JOB}),
+    (f"runs list {JOB} --state failed -n 3", "jobs.runs", {"job": JOB, "state": "failed", "limit": 3}),
+    ("runs cancel r1", "jobs.cancel", {"run": "r1"}),
+    ("events list --after 0 -n 5", "events.list", {"after_seq": 0, "limit": 5}),
+    (f"events --type job.* --plugin {KEY}", "events.list", {"types": ["job.*"], "plugins": [KEY], "after_seq": None}),
+    (f"logs -n 4 {KEY} --level warning", "logs.read", {"plugin": KEY, "tail": 4, "level": "warning"}),
+    (f"logs read {KEY} --run r1", "logs.read", {"plugin": KEY, "run": "r1"}),
+    ("ping", "daemon.ping", {}),
+    ("daemon info", "daemon.info", {}),
+    ("daemon status", "daemon.status", {}),
+    ("daemon settings", "daemon.settings", {}),
+    ("daemon stop --yes", "daemon.stop", {}),
+    ("backup rel.db", "daemon.backup", {"path": str(Path("rel.db").absolute())}),
+    ("describe", "rpc.describe", {}),
+    ("describe plugins.get", "rpc.describe", {}),
+]
+
+
+@pytest.fixture
+def ctl(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("PLUGIND_SOCKET", daemon.path)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    daemon.emit()
+    return lambda words: cli.main(words if isinstance(words, list) else words.split())
+
+
+@pytest.mark.parametrize("json_flag", ["", "--json"])
+@pytest.mark.parametrize(("words", "method", "params"), COMMANDS)
+def test_every_command(
+    ctl: Any, daemon: FakeDaemon, capsys: Any, words: str, method: str, params: dict[str, Any], json_flag: str
+) -> None:
+    assert ctl(f"{words} {json_flag}") == 0
+    out, err = capsys.readouterr()
+    asked_method, asked = daemon.requests[-1]
+    assert asked_method == method
+    assert {name: asked.get(name) for name in params} == params
+    assert err == ""
+    assert out.strip()
+    if json_flag:
+        json.loads(out)
+
+
+def test_list_as_json_has_what_programs_look_for(ctl: Any, capsys: Any) -> None:
+    assert ctl("--json list") == 0
+    wanted = {"id", "key", "version", "status", "phase", "pid", "restarts", "last_error"}
+    assert wanted <= json.loads(capsys.readouterr().out)[0].keys()
+
+
+@pytest.mark.parametrize(
+    "words", ["--json {s} list", "list --json {s}", "plugins --json {s} list", "{s} plugins list --json"]
+)
+def test_options_before_and_after_the_verb(daemon: FakeDaemon, capsys: Any, words: str) -> None:
+    assert cli.main(words.replace("{s}", f"--socket={daemon.path}").split()) == 0
+    assert cli.main(words.replace("{s}", f"--socket {daemon.path}").split()) == 0
+    json.loads(capsys.readouterr().out.split("\n]\n")[0] + "]")
+
+
+EXITS = dict.fromkeys(CLASSES, 1) | dict.fromkeys(cli.REFUSED, 3) | {"NOT_FOUND": 4, "UNAVAILABLE": 5}
+
+
+@pytest.mark.parametrize("code", CLASSES)
+def test_errors_and_their_exit_codes(ctl: Any, daemon: FakeDaemon, capsys: Any, code: str) -> None:
+    daemon.answers["plugins.load"] = CLASSES[code]("bad \x1b thing", plugin=KEY)
+    assert ctl(f"load {KEY}") == EXITS[code]
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()[0]) == ("", "pluginctl: bad \\x1b thing")
+    assert ctl(f"load {KEY} --json") == EXITS[code]
+    assert json.loads(capsys.readouterr().err) == {
+        "error": {"name": code, "message": "bad \x1b thing", "data": {"plugin": KEY}}
+    }
+
+
+def test_no_daemon(capsys: Any) -> None:
+    assert cli.main(["--socket", "/nonexistent/s", "ping"]) == 5
+    assert "/nonexistent/s; start it with `systemctl start plugind`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("stauts", "did you mean 'status'"),
+        ("plugins lst", "did you mean 'list'"),
+        ("load", "required: KEY"),
+        ("list --nonsense", "--nonsense"),
+        ("call a m {bad", "must be JSON"),
+        ("logs a --since soon", "--since"),
+        ("--socket", "needs a path"),
+        ("runs nothing-like-it", "known are"),
+    ],
+)
+def test_wrong_words(ctl: Any, capsys: Any, words: str, says: str) -> None:
+    assert ctl(words) == 2
+    assert says in capsys.readouterr().err
+    if words != "--socket":
+        assert ctl(f"{words} --json") == 2
+        assert says in json.loads(capsys.readouterr().err)["error"]["message"]
+
+
+def test_help_everywhere_has_an_example(capsys: Any) -> None:
+    for words in (["--help"], ["help"], *([noun, "--help"] for noun in [*cli.NOUNS, "runs", "state"])):
+        assert cli.main(words) == 0
+        assert "example: pluginctl " in capsys.readouterr().out
+    for noun in cli.NOUNS:
+        for verb, command in cli._commands(noun).items():
+            assert cli.main([noun, verb, "--help"]) == 0
+            out = capsys.readouterr().out
+            assert "example: pluginctl " in out
+            assert "--json" in out
+            words = command.example.split()
+            assert words[0] in {*cli.SHORT, *cli.NOUNS, *cli.FIRST_WORDS}
+    assert cli.main([]) == 2
+    assert cli.main(["--version"]) == 0
+
+
+def test_a_run_that_failed_is_exit_code_1_only_when_waited_for(ctl: Any, daemon: FakeDaemon) -> None:
+    daemon.answers["jobs.run"] = samples.run(state="failed", error="boom")
+    assert ctl(f"run {JOB} --wait") == 1
+    assert ctl(f"run {JOB}") == 0
+
+
+def test_negative_answers_are_exit_code_1(ctl: Any, daemon: FakeDaemon) -> None:
+    daemon.answers["plugins.health"] = {"healthy": False, "phase": "backoff", "message": "m", "answer_ms": None}
+    daemon.answers["plugins.can_transition"] = {"allowed": False, "status": "ready", "to": "installed"}
+    assert ctl(f"health {KEY}") == 1
+    assert ctl(f"plugins can-transition {KEY} installed") == 1
+
+
+def test_install_shows_capabilities_and_says_what_stays_when_loading_fails(
+    ctl: Any, daemon: FakeDaemon, capsys: Any, tmp_path: Path
+) -> None:
+    assert ctl(["new", "acme.new", str(tmp_path / "new")]) == 0
+    daemon.answers["plugins.load"] = ActivationFailed("exit code 1", stderr_tail="Traceback\nboom\x1b")
+    assert ctl(["install", "--yes", str(tmp_path / "new")]) == 1
+    err = capsys.readouterr().err
+    assert "  state.write\n" in err
+    assert "is installed, but could not be loaded: exit code 1" in err
+    assert "  boom\\x1b\n" in err
+    assert f"pluginctl logs {KEY}" in err
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("answer", "code", "asked"), [("y\n", 0, 1), ("\n", 1, 0), ("", 1, 0)])
+def test_a_question_on_a_terminal(
+    ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, asked: int
+) -> None:
+    monkeypatch.setattr("sys.stdin", _Terminal(answer))
+    monkeypatch.setattr("sys.stderr", _Terminal())
+    assert ctl(f"uninstall {KEY} --remove-data") == code
+    assert len(daemon.asked("plugins.unload")) == asked
+
+
+def test_new_writes_what_the_manifest_check_accepts(capsys: Any, tmp_path: Path) -> None:
+    where = tmp_path / "deep" / "w"
+    assert cli.main(["new", "acme.weather", str(where), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"] == [str(where / "plugin.toml"), str(where / "main.py")]
+    trust = Checks(
+        version=lambda _: None, supervisor_version=lambda _: None, schema=lambda _: None, schedule=lambda _, __: None
+    )
+    manifest = parse_manifest(tomllib.loads((where / "plugin.toml").read_text()), trust)
+    assert (manifest.key, [job.key for job in manifest.jobs]) == ("acme.weather", ["refresh"])
+    compile((where / "main.py").read_text(), "main.py", "exec")
+    assert cli.main(["new", "acme.weather", str(where)]) == 3
+    assert cli.main(["new", "Not A Key", str(tmp_path / "x")]) == 3
+    assert not (tmp_path / "x").exists()
+
+
+def test_check_says_every_problem(capsys: Any, tmp_path: Path) -> None:
+    assert cli.main(["new", "acme.weather", str(tmp_path / "w")]) == 0
+    assert cli.main(["check", str(tmp_path / "w")]) == 0
+    manifest = tmp_path / "w" / "plugin.toml"
+    text = manifest.read_text().replace("*/5 * * * *", "99 * * * *").replace('version = "0.1.0"', "")
+    manifest.write_text(text)
+    capsys.readouterr()
+    assert cli.main(["check", str(tmp_path / "w")]) == 3
+    err = capsys.readouterr().err
+    assert "plugin.version" in err
+    assert "jobs[0].schedule" in err
+    assert cli.main(["check", str(tmp_path / "nothing")]) in {3, 4}
+
+
+def test_colours_only_on_a_terminal(ctl: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    assert ctl("list") == 0
+    assert "\x1b" not in capsys.readouterr().out
+    monkeypatch.setattr("client.cli.output.Context.width", None)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("sys.stdout", terminal := _Terminal())
+    assert ctl("list") == 0
+    assert "\x1b[32mready" in terminal.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("sys.stdout", terminal := _Terminal())
+    assert ctl("list") == 0
+    assert "\x1b" not in terminal.getvalue()
+
+
+def test_defaults_of_the_parser_are_left_to_what_stood_before() -> None:
+    assert not hasattr(parse("list", cli._commands("plugins")["list"], []), "json")
+
+
+def pluginctl(daemon: FakeDaemon, *words: str) -> subprocess.Popen[str]:
+    environ = {**os.environ, "PLUGIND_SOCKET": daemon.path}
+    argv = [sys.executable, "-m", "client.cli.main", *words]
+    return subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_following_events_until_ctrl_c(daemon: FakeDaemon) -> None:
+    daemon.emit()
+    with pluginctl(daemon, "events", "-f", "--json") as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["seq"] == 1
+        daemon.wait_asked("events.subscribe")
+        daemon.emit()
+        assert json.loads(process.stdout.readline())["seq"] == 2
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=5)
+    assert (process.returncode, err) == (130, "")
+
+
+def test_following_logs(daemon: FakeDaemon) -> None:
+    lines = [samples.line("one", 1000)]
+    daemon.answers["logs.read"] = lambda params: [x for x in lines if x["time_ms"] >= (params["since_ms"] or 0)]
+    with pluginctl(daemon, "logs", "-f", KEY) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith("one\n")
+        lines.append(samples.line("two", 1000))
+        assert process.stdout.readline().endswith("two\n")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=5)
+    assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_a_closed_pipe_is_quiet(daemon: FakeDaemon) -> None:
+    daemon.answers["plugins.list"] = [samples.plugin(key=f"p{i}") for i in range(5000)]
+    with pluginctl(daemon, "list") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
