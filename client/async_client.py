@@ -10,7 +10,7 @@ import trio
 
 from client import protocol
 from client.address import socket_path
-from client.async_link import AsyncLink, open_link
+from client.async_link import AsyncLink, background, open_link
 from client.async_nouns import AsyncDaemon, AsyncEvents, AsyncJobs, AsyncLogs, AsyncPlugins
 from client.async_stream import AsyncEventStream
 from client.errors import ConnectionLost, DaemonNotRunning, DeadlineExceeded, connection_lost
@@ -58,14 +58,10 @@ class AsyncClient:
         Raises:
             SupervisorError: cannot connect, with how to start the daemon.
         """
-        # Not strict: the tasks in here never raise, so what comes out is what the body raised, unwrapped.
-        async with trio.open_nursery(strict_exception_groups=False) as nursery:
+        async with background() as nursery:
             client = cls(socket_path(path), nursery, timeout_s=timeout_s, name=name)
-            try:
-                await client._open()
-                yield client
-            finally:
-                nursery.cancel_scope.cancel()
+            await client._open()
+            yield client
 
     async def call(self, method: str, /, **params: Any) -> Any:
         """Any method by its name, such as `await call("plugins.get", plugin="acme.weather")`."""
@@ -118,7 +114,7 @@ class AsyncClient:
         Begins after `after_seq` (None: with what is new). `types` are globs, `plugins` keys or ids; empty means all. A
         lost connection is made again, for at most `reconnect_for_s` seconds (None: for ever), and resumes where it was.
         """
-        async with trio.open_nursery(strict_exception_groups=False) as nursery:
+        async with background() as nursery:
             stream = AsyncEventStream(
                 lambda on_note, on_end: open_link(nursery, self.path, self._name, on_note, on_end),
                 after_seq=after_seq,
@@ -126,11 +122,8 @@ class AsyncClient:
                 plugins=plugins,
                 reconnect_for_s=reconnect_for_s,
             )
-            try:
-                await stream.subscribe()
-                yield stream
-            finally:
-                nursery.cancel_scope.cancel()
+            await stream.subscribe()
+            yield stream
 
     async def _call(self, method: str, params: dict[str, Any]) -> Any:
         limit_s, told_s = protocol.time_limits_s(method, params, self._timeout_s, None)

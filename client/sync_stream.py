@@ -89,7 +89,7 @@ class EventStream:
             link = self._link or self._subscribe(deadline)
             if credit := self._cursor.credit_due():
                 link.call("events.credit", [credit], None)
-            elif not link.notifications:
+            elif not self._cursor.ready and not self._cursor.ended:
                 link.read("the next event", deadline)
             self._take(link)
         except DeadlineExceeded:

@@ -140,6 +140,8 @@ async def _demo(directory: Path, seconds: float | None, plain: bool) -> tuple[Se
 
 
 async def _show(seen: Seen, screen: Screen, nursery: trio.Nursery) -> None:
+    screen.note(f"plugind demo: the socket is {seen.socket}; Ctrl-C ends it")
+    screen.note(f"in a second terminal:  {how_to_look(seen.socket)}")
     async with AsyncClient.connect(seen.socket, name="plugind demo") as client:
         nursery.start_soon(_follow_events, client, seen, screen)
         nursery.start_soon(_install_examples, client, seen, screen)
@@ -171,7 +173,6 @@ async def _install_examples(client: AsyncClient, seen: Seen, screen: Screen) -> 
         except SupervisorError as error:
             seen.failed_to_load[source.name] = error.message
             seen.notes.append(f"{source.name}: {error.message}")
-    screen.note(f"try in a second terminal:  {how_to_look(seen.socket)}")
 
 
 def how_to_look(socket: str) -> str:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _PHASE_STYLES = {"running": "green", "backoff": "red", "starting": "yellow", "stopping": "yellow", "stopped": "dim"}
 _STATE_STYLES = {"succeeded": "green", "running": "yellow", "failed": "red", "timed_out": "red"}
-_FRAME_LINES = 14
-"""Lines taken by all but events: headings, the plugins' table, the runs'."""
+_FRAME_LINES = 8
+"""Lines of headings: four at the top, for the command may take two, and one each for plugins, runs and events."""
 _RUNS = 5
 
 
@@ -58,7 +58,8 @@ class _Live:
         self._live.__exit__(kind, error, where)
 
     def draw(self, seen: Seen) -> None:
-        room = max(3, self._console.height - _FRAME_LINES - len(seen.plugins) - len(seen.notes))
+        taken = _FRAME_LINES + len(seen.plugins) + len(seen.notes) + min(_RUNS, len(seen.runs))
+        room = max(3, self._console.height - taken)
         self._live.update(picture(seen, events=room), refresh=True)
 
     def event(self, event: EventInfo) -> None:
@@ -95,14 +96,13 @@ def picture(seen: Seen, *, events: int) -> Group:
     """The whole screen, with the newest `events` events."""
     from supervisor.daemon.demo import how_to_look
 
+    # The command may wrap: it is there to be copied whole.
     head = Text.assemble(
         ("plugind demo", "bold"),
-        f"   socket {seen.socket}\n",
-        "in a second terminal:  ",
+        f"   socket {seen.socket}   Ctrl-C ends it\nin a second terminal:\n",
         (how_to_look(seen.socket), "bold cyan"),
-        "     Ctrl-C ends it",
+        overflow="fold",
     )
-    head.no_wrap = True
     notes = [Text(note, style="yellow", no_wrap=True) for note in seen.notes]
     lines = [_event_line(event) for event in list(seen.events)[-events:]]
     return Group(head, *notes, _plugins(seen.plugins), _runs(seen.runs[:_RUNS]), Text("events", style="bold"), *lines)

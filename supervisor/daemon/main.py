@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 import trio
 
+import supervisor
 from supervisor.clock import SystemClock
 from supervisor.core.errors import SupervisorError
 from supervisor.daemon.app import App, Surrounding
@@ -26,6 +28,10 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_REFUSED: Final = 3
 
+_MIXED: Final = (
+    "plugind: supervisord is installed in this environment too, and has replaced a file of plugind's package "
+    "`supervisor`: give plugind a virtual environment of its own"
+)
 _EXAMPLES: Final = """examples:
   plugind demo                          a private daemon with example plugins, to look at
   plugind --state-dir ./state --socket ./plugind.sock
@@ -35,6 +41,9 @@ _EXAMPLES: Final = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon, or the demo; returns the exit code."""
+    if not getattr(supervisor, "PLUGIND", False):
+        print(_MIXED, file=sys.stderr)
+        return EXIT_REFUSED
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["demo"]:
         from supervisor.daemon.demo import main as demo_main
@@ -122,14 +131,11 @@ def note_changes(former: Settings, settings: Settings) -> None:
 
 def close_on_exec() -> None:
     """Whatever was inherited must not reach workers; ours is so from its beginning."""
-    for name in os.listdir("/proc/self/fd"):
-        fd = int(name)
-        if fd > 2:
-            try:
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        # The descriptor that read this directory is in the list, and closed by now.
+        with contextlib.suppress(OSError):
+            if fd > 2:
                 os.set_inheritable(fd, False)
-            except OSError as error:
-                # The directory's own descriptor, closed meanwhile.
-                get_logger().debug("descriptor.gone", fd=fd, why=str(error))
 
 
 def _parser() -> argparse.ArgumentParser:

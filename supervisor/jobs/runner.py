@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from supervisor.core.errors import DeadlineExceeded, SupervisorError
+from supervisor.core.errors import CallCancelled, DeadlineExceeded, SupervisorError
 from supervisor.core.job import Run, RunOutcome, RunState
 from supervisor.core.manifest import JobSpec
 from supervisor.core.plugin import PluginId
@@ -148,6 +148,9 @@ class Runner:
                     return await self._start_and_call(active)
         except _NotStarted as reason:
             return RunOutcome(state=RunState.SKIPPED, error=str(reason))
+        except CallCancelled as error:
+            # The worker was stopped under it, or ended it itself.
+            return RunOutcome(state=RunState.CANCELLED, error=error.message)
         except SupervisorError as error:
             return RunOutcome(state=RunState.FAILED, error=f"{error.code}: {error.message}")
         except Exception as error:  # noqa: BLE001 - our own mistake costs this run, not the daemon

@@ -82,6 +82,7 @@ class Life:
         self._hung_up_because = "closed its RPC connection"
         self._up_since: float | None = None
         self._process: Process | None = None
+        self._data_dir = ""
         self.pid: int | None = None
 
     @property
@@ -113,6 +114,7 @@ class Life:
             why = f"cannot start {launch.argv[0]}: {error.strerror or error}"
             return Ending(pid=None, cause=why, exit=None, stage=None, ran_s=None, last_words="")
         self._process, self.pid = process, process.pid
+        self._data_dir = str(launch.cwd)
         ending = Ending(pid=process.pid, cause=None, exit=None, stage=None, ran_s=None, last_words="")
         try:
             ending = await self._attend_to_the_end(process)
@@ -245,10 +247,11 @@ class Life:
 
     def _introduction(self, config: dict[str, Any]) -> dict[str, Any]:
         return {
-            "plugin": {"id": self._plugin.id, "key": self._plugin.key, "version": self._plugin.version},
+            "plugin": self._plugin.key,
             "manifest": manifest_to_table(self._plugin.manifest),
             "capabilities": sorted(self._plugin.approved),
             "config": config,
+            "data_dir": self._data_dir,
             "api_version": API_VERSION,
         }
 

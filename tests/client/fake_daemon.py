@@ -92,7 +92,14 @@ class FakeDaemon:
         self._in_loop(end)
 
     def _in_loop(self, act: Callable[[], Any]) -> None:
-        trio.from_thread.run_sync(act, trio_token=self._token)
+        done = threading.Event()
+
+        def run() -> None:
+            act()
+            done.set()
+
+        self._token.run_sync_soon(run)
+        assert done.wait(5)
 
     async def _run(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -178,7 +185,8 @@ class FakeDaemon:
 
     def _close_streams(self) -> None:
         for stream in self._streams:
-            stream.socket.shutdown(2)
+            with contextlib.suppress(OSError):  # the client has gone already
+                stream.socket.shutdown(2)
 
 
 async def _never() -> None:
@@ -214,5 +222,6 @@ class _Subscriber:
 
     async def run(self) -> None:
         # One task, since tasks started one after the other may run in any order.
-        async for params in self._incoming:
-            await self.channel.notify("rpc.event", [params])
+        with contextlib.suppress(SupervisorError):  # the connection has gone: so has this subscription
+            async for params in self._incoming:
+                await self.channel.notify("rpc.event", [params])

@@ -108,7 +108,8 @@ def test_list_as_json_has_what_programs_look_for(ctl: Any, capsys: Any) -> None:
 def test_options_before_and_after_the_verb(daemon: FakeDaemon, capsys: Any, words: str) -> None:
     assert cli.main(words.replace("{s}", f"--socket={daemon.path}").split()) == 0
     assert cli.main(words.replace("{s}", f"--socket {daemon.path}").split()) == 0
-    json.loads(capsys.readouterr().out.split("\n]\n")[0] + "]")
+    first, _ = capsys.readouterr().out.split("\n]\n", 1)
+    json.loads(first + "]")
 
 
 EXITS = dict.fromkeys(CLASSES, 1) | dict.fromkeys(cli.REFUSED, 3) | {"NOT_FOUND": 4, "UNAVAILABLE": 5}

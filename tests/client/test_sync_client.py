@@ -239,7 +239,7 @@ def test_a_stream_gets_old_and_new_events(daemon: FakeDaemon) -> None:
 def test_a_stream_resumes_without_gap_or_double(daemon: FakeDaemon) -> None:
     seen = []
     daemon.emit()
-    with Client(daemon.path).events_stream() as stream:
+    with Client(daemon.path).events_stream(reconnect_for_s=3) as stream:
         daemon.drop_connections()  # before the first event: what is new must still be found
         daemon.emit()
         for i in range(6):

@@ -117,12 +117,12 @@ async def test_64_at_once_8_a_plugin(autojump_clock: Any, world: World) -> None:
     keys = [f"j{n}" for n in range(10)]
     world.workers.handlers |= dict.fromkeys(keys, never_answer)
     for n in range(10):
-        await world.install_ready(f"p{n}", *(job(key, "* * * * *", timeout_s=20) for key in keys))
-    await trio.sleep(61)
+        await world.install_ready(f"p{n}", *(job(key, "*/2 * * * *", timeout_s=20) for key in keys))
+    await trio.sleep(121)
     running = await world.history(state="running")
     assert len(running) == world.runner.statistics().running == 64
-    assert max(sum(run.plugin_key == f"p{n}" for run in running) for n in range(10)) == 8
-    await trio.sleep(58)
+    assert max(sum(run.plugin_key == f"p{n}" for run in running) for n in range(10)) <= 8
+    await trio.sleep(60)  # three rounds at most: a plugin without a place in the first needs two more
     assert set(await world.states()) == {"timed_out"}
     assert len(world.workers.calls) == 100
 
