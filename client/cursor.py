@@ -21,11 +21,9 @@ class Cursor:
         self._types = list(types)
         self._plugins = list(plugins)
         self._received = after_seq
-        self._asked_after: int | None = None
         self._waiting: deque[EventInfo] = deque()
         self._subscription: int | None = None
         self._taken = 0
-        self._resuming = False
         self.last_seq = after_seq
         """Of the event handed out last; at first where the stream begins, None until that is known."""
         self.ended = False
@@ -38,7 +36,6 @@ class Cursor:
 
     def subscribe_params(self) -> dict[str, Any]:
         """The params of the next `events.subscribe`."""
-        self._asked_after = self._received
         self._taken = 0
         self.ended = False
         return {"types": self._types, "plugins": self._plugins, "after_seq": self._received, "credit": CREDIT}
@@ -49,10 +46,6 @@ class Cursor:
         if self._received is None:
             # Without this, a connection lost before the first event would lose what comes meanwhile.
             self._received = self.last_seq = info["last_seq"]
-        if self._resuming and self._asked_after is not None and info["last_seq"] < self._asked_after:
-            # The journal began anew (its database was replaced): our place in the old one says nothing.
-            self._received, self.ended = 0, True
-        self._resuming = True
 
     def take(self, method: str, params: list[Any]) -> None:
         """Note what the daemon said: a notification."""

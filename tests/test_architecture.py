@@ -26,6 +26,8 @@ BELOW = {
     "sdk": {"wire", "core"},
     "client": {"base", "wire", "core"},
 }
+# Beside the arrow: the demo looks at its daemon through the socket, `pluginctl check` runs the daemon's own checks.
+ACROSS = {"supervisor/daemon/demo.py": "client", "client/cli/develop.py": "daemon"}
 # Modules right under supervisor/: bus, channel, clock, log and their like.
 BASE = {path.stem for path in (ROOT / "supervisor").glob("*.py")} - {"__init__"}
 THIRD_PARTY = {
@@ -83,7 +85,8 @@ def test_imports_follow_the_arrow(path: Path) -> None:
     for module in imports(path):
         if module.split(".")[0] in {"supervisor", "client"}:
             there = layer_of(module)
-            assert there is None or there == here or there in BELOW[here], f"{name(path)} imports {module}"
+            allowed = {None, here, ACROSS.get(name(path)), *BELOW[here]}
+            assert there in allowed, f"{name(path)} imports {module}"
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if layer(p) in THIRD_PARTY], ids=name)

@@ -11,7 +11,7 @@ from client.cli.render import escaped
 from client.errors import AlreadyExists, FailedPrecondition, InvalidParams
 
 if TYPE_CHECKING:
-    from supervisor.core.manifest import JobSpec
+    pass
 
 _MANIFEST = """\
 [plugin]
@@ -106,9 +106,10 @@ def _new(context: Context, options: Options) -> None:
 
 
 def _check(context: Context, options: Options) -> None:
-    from supervisor.lifecycle.packages import check_directory
+    # The daemon's own checks: what is well here is well there.
+    from supervisor.daemon.checks import check_package
 
-    manifest = check_directory(Path(options.dir).absolute(), _schedule_problem)
+    manifest = check_package(Path(options.dir).absolute())
     facts = {
         "key": str(manifest.key),
         "version": manifest.version,
@@ -118,20 +119,6 @@ def _check(context: Context, options: Options) -> None:
     }
     counts = f"{len(manifest.jobs)} jobs, {len(manifest.methods)} methods"
     context.show(facts, escaped(f"{manifest.key} {manifest.version} is well: {counts}"))
-
-
-def _schedule_problem(job: JobSpec, key: str) -> tuple[str, str] | None:
-    """The job's field at fault and what is wrong with it, or None."""
-    from supervisor.core.plugin import PluginKey
-    from supervisor.jobs.cron_fields import ScheduleError
-    from supervisor.jobs.plan import schedule_of
-
-    try:
-        schedule_of(job, PluginKey(key), "UTC")
-    except ScheduleError as error:
-        timing = "schedule" if job.schedule is not None else "every"
-        return "timezone" if error.field == "zone" else timing, str(error)
-    return None
 
 
 COMMANDS: Commands = {

@@ -99,14 +99,16 @@ class Connection:
         timeout_s = deadline_s(request.params) or kind.DEADLINE_S
         if kind in self._own:
             return self._own[kind](typed)
-        answer = self._service.handlers[kind](typed, self._caller)
+        handler = self._service.handlers[kind]
+        if kind.CHANGES:
+            # Begun only if it is to be run: what is repeated under one id is not.
+            answer: Answer = self._service.detached.run(self._caller, request, lambda: handler(typed, self._caller))
+        else:
+            answer = handler(typed, self._caller)
         if isinstance(answer, Immediate):
             return answer
-        work = answer
         if kind is control.PluginsWait:
-            answer = self._unless_draining(work)
-        elif kind.CHANGES:
-            answer = self._service.detached.run(self._caller, request, lambda: work)
+            answer = self._unless_draining(answer)
         return answer if timeout_s is None else _within(timeout_s, request.method, answer)
 
     def drain(self) -> None:
@@ -178,7 +180,7 @@ class Connection:
             raise Unavailable("the connection is closed")
         self._feeds[number] = feed
         await self._nursery.start(self._run_feed, number, feed)
-        return {"subscription": number, "last_seq": feed.last_seq}
+        return {"subscription": number, "last_seq": self._service.bus.last_seq}
 
     async def _run_feed(
         self, number: int, feed: Feed, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import trio
 
 from supervisor.control.access import Caller
-from supervisor.core.errors import Conflict, InternalError, InvalidParams, SupervisorError, Unavailable
+from supervisor.core.errors import (
+    Conflict,
+    FailedPrecondition,
+    InternalError,
+    InvalidParams,
+    SupervisorError,
+    Unavailable,
+)
 from supervisor.log import get_logger
 from supervisor.report import report_failure
 from supervisor.store.requests import RequestLog
@@ -17,7 +24,8 @@ from supervisor.wire.message import Failure, Request, named
 REQUEST_ID_KEY = "$request_id"
 """Reserved name in named params: a change that is asked for again under the same id is not made again."""
 
-_Work = Callable[[], Coroutine[Any, Any, Any]]
+_Work = Callable[[], Any]
+"""Gives the coroutine that makes the change."""
 
 
 class Detached:
@@ -26,6 +34,7 @@ class Detached:
     def __init__(self, nursery: trio.Nursery, requests: RequestLog) -> None:
         self._nursery = nursery
         self._requests = requests
+        self._under_way: set[tuple[int, str]] = set()
 
     async def run(self, caller: Caller, request: Request, work: _Work) -> Any:
         """Return what `work` returns; a caller that is cancelled stops waiting, nothing else.
@@ -63,11 +72,24 @@ class Detached:
         if not isinstance(request_id, str) or not 1 <= len(request_id) <= 200:
             raise InvalidParams(f"{REQUEST_ID_KEY} must be a string of 1 to 200 characters")
         former = await self._requests.begin(caller.uid, request_id, request.method)
-        if former is not None and not former.done:
-            raise Conflict(f"request {request_id!r} has begun and not ended: ask again later", request_id=request_id)
-        if former is not None:
+        if former is not None and former.done:
             return _replay(former.value)
-        return await self._first_time(caller.uid, request_id, work)
+        if former is not None:
+            raise self._unfinished(caller.uid, request_id)
+        self._under_way.add((caller.uid, request_id))
+        try:
+            return await self._first_time(caller.uid, request_id, work)
+        finally:
+            self._under_way.discard((caller.uid, request_id))
+
+    def _unfinished(self, uid: int, request_id: str) -> SupervisorError:
+        if (uid, request_id) in self._under_way:
+            return Conflict(f"request {request_id!r} has begun and not ended: ask again later", request_id=request_id)
+        return FailedPrecondition(
+            f"request {request_id!r} was cut short by the daemon's end, and its outcome is not known: "
+            "look at the state, then ask under a new id",
+            request_id=request_id,
+        )
 
     async def _first_time(self, uid: int, request_id: str, work: _Work) -> Any:
         try:

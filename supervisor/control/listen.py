@@ -22,7 +22,7 @@ def bound_socket(path: Path) -> Iterator[socket.socket]:
     Bound under a temporary name and renamed into place, so that there is always either the old socket or the new one.
 
     Raises:
-        AlreadyExists: another process answers there.
+        AlreadyExists: another process listens there.
         FailedPrecondition: the path, or its directory, cannot be used; the message says why.
     """
     _make_directory(path.parent)
@@ -84,8 +84,12 @@ def _refuse_what_is_not_stale(path: Path) -> None:
         probe.settimeout(1)
         try:
             probe.connect(str(path))
-        except OSError:
-            return  # Nobody answers: a daemon that was killed left it.
+        except (ConnectionRefusedError, FileNotFoundError):
+            return  # Nobody listens: a daemon that was killed left it.
+        except OSError as error:
+            # A full backlog, or another kind of socket: somebody is there.
+            why = f"{path} belongs to a living process ({error.strerror or error}): name another with --socket"
+            raise AlreadyExists(why) from error
     raise AlreadyExists(f"another daemon answers at {path}: stop it, or name another socket with --socket")
 
 

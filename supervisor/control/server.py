@@ -34,6 +34,7 @@ class ControlServer:
         self._most_of_a_uid = most_of_a_uid
         self._of_uid: Counter[int] = Counter()
         self._connections: set[Connection] = set()
+        self._draining = False
 
     @property
     def connections(self) -> int:
@@ -48,6 +49,7 @@ class ControlServer:
                 if sock is not None:
                     work.start_soon(self._serve, sock)
         finally:
+            self._draining = True
             for connection in self._connections:
                 connection.drain()
 
@@ -72,6 +74,9 @@ class ControlServer:
         self._of_uid[caller.uid] += 1
         connection = Connection(stream, caller, self._service)
         self._connections.add(connection)
+        if self._draining:
+            # Accepted at the last moment: its task has begun only now.
+            connection.drain()
         try:
             await connection.run()
         except Exception as error:  # noqa: BLE001  one client's trouble must not end the others'

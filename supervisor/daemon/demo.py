@@ -9,11 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,9 +26,10 @@ from supervisor.daemon.app import App, Surrounding
 from supervisor.daemon.demo_screen import Screen, make_screen
 from supervisor.daemon.reaper import become_subreaper
 from supervisor.daemon.settings import load_settings
+from supervisor.daemon.signals import handle_signals
 from supervisor.daemon.state_dir import open_state_dir
 from supervisor.daemon.systemd import Notifier
-from supervisor.log import configure, get_logger
+from supervisor.log import configure
 from supervisor.wire.results import EventInfo, PluginInfo, RunInfo
 
 EXAMPLES: Final = Path(__file__).with_name("examples")
@@ -129,14 +129,35 @@ async def _demo(directory: Path, seconds: float | None, plain: bool) -> tuple[Se
         )
         seen = Seen(socket)
         screen = make_screen(sys.stdout, plain=plain)
-        async with trio.open_nursery() as daemon:
-            await daemon.start(app.run)
-            with screen, trio.move_on_after(seconds if seconds is not None else float("inf")):
-                async with trio.open_nursery() as shown:
-                    shown.start_soon(_stop_on_signal, by_signal, shown.cancel_scope)
-                    await _show(seen, screen, shown)
-            app.request_stop("the demo is over")
+        async with trio.open_nursery() as watch:
+            showing = trio.CancelScope()
+
+            def stop() -> None:
+                by_signal.set()
+                showing.cancel(reason="asked to stop")
+
+            # To the very end: a second Ctrl-C hurries, and cuts nothing short.
+            await watch.start(_handle_signals, stop, app.hurry)
+            async with trio.open_nursery() as daemon:
+                await daemon.start(app.run)
+                with screen, showing, trio.move_on_after(seconds if seconds is not None else float("inf")):
+                    async with trio.open_nursery() as shown:
+                        await _show(seen, screen, shown)
+                app.request_stop("the demo is over")
+            watch.cancel_scope.cancel(reason="the daemon has ended")
     return seen, by_signal.is_set()
+
+
+async def _handle_signals(
+    stop: Callable[[], None],
+    hurry: Callable[[], None],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    async def hang_up() -> None:
+        stop()
+
+    await handle_signals(stop=stop, hurry=hurry, reload=hang_up, task_status=task_status)
 
 
 async def _show(seen: Seen, screen: Screen, nursery: trio.Nursery) -> None:
@@ -180,14 +201,6 @@ def how_to_look(socket: str) -> str:
     beside = Path(sys.argv[0]).resolve().with_name("pluginctl")
     program = str(beside) if beside.is_file() and shutil.which("pluginctl") != str(beside) else "pluginctl"
     return f"{program} --socket {socket} status"
-
-
-async def _stop_on_signal(by_signal: trio.Event, shown: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        async for number in signals:
-            get_logger().info("signal.received", signal=signal.Signals(number).name)
-            by_signal.set()
-            shown.cancel(reason="asked to stop")
 
 
 def _settings_file(directory: Path) -> Path:

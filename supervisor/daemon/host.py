@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, Final
 
-from supervisor.core.errors import InvalidParams, SupervisorError
+from supervisor.core.errors import InvalidParams, LocalProtocolError, SupervisorError
 from supervisor.core.event import Event, PluginEmitted
 from supervisor.core.plugin import Plugin, PluginId
 from supervisor.daemon.procfs import boot_id, start_ticks
@@ -15,7 +15,11 @@ from supervisor.store.plugins import PluginRegistry
 from supervisor.store.processes import ProcessBook
 from supervisor.store.state import StateStore
 from supervisor.wire import worker
+from supervisor.wire.codec import encode
+from supervisor.wire.message import Notification
 
+_MAX_PAYLOAD_BYTES: Final = 256 * 1024
+_MAX_PAYLOAD_DEPTH: Final = 12
 _EVENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -89,6 +93,19 @@ class StoreHost:
             raise InvalidParams(
                 f"an event's name must be 1 to 100 letters, digits, '.', '_', '-', not {request.name!r}"
             )
+        _check_payload(request)
         event = PluginEmitted(plugin_id=plugin.id, plugin_key=plugin.key, name=request.name, payload=request.payload)
         [recorded] = await self._registry.record(event)
         return {"seq": recorded.seq}
+
+
+def _check_payload(request: worker.EventsEmit) -> None:
+    """It must fit into a frame to every subscriber, and with others into a page."""
+    try:
+        encode(
+            Notification(request.name, [request.payload]), max_bytes=_MAX_PAYLOAD_BYTES, max_depth=_MAX_PAYLOAD_DEPTH
+        )
+    except LocalProtocolError as error:
+        raise InvalidParams(
+            f"event {request.name!r} cannot be emitted: {error.message}; store what is large in the state, emit its key"
+        ) from error

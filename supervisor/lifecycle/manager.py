@@ -184,7 +184,11 @@ class LifecycleManager:
             return
         get_logger().info("plugin.recovering", plugin=plugin.key)
         try:
-            await self._make_ready(name, Command.ENABLE)
+            async with self._locks.hold(plugin.key) as lock:
+                # Looked at again: a command may have come first, and its word counts.
+                current = self._registry.find(plugin.id)
+                if current and current.status is Status.ERROR and current.recoverable:
+                    await self._bring_up(current, Command.ENABLE, lock)
         except SupervisorError as error:
             get_logger().warning("plugin.not_recovered", plugin=plugin.key, error=error.message)
 
@@ -215,14 +219,16 @@ class LifecycleManager:
 
     async def _make_ready(self, name: str, command: Command) -> Plugin:
         async with self._locks.hold(self._registry.get(name).key) as lock:
-            plugin = await self._step(name, command)
-            await self._activate(plugin, lock)
-            ready: list[Event] = [PluginEnabled(plugin_id=plugin.id, plugin_key=plugin.key, version=plugin.version)]
-            if command is Command.LOAD:
-                loaded = PluginLoaded(plugin_id=plugin.id, plugin_key=plugin.key, version=plugin.version)
-                ready.insert(0, loaded)
-            await self._registry.record(*ready)
-            return self._registry.get(plugin.id)
+            return await self._bring_up(self._registry.get(name), command, lock)
+
+    async def _bring_up(self, plugin: Plugin, command: Command, lock: PluginLock) -> Plugin:
+        plugin = await self._step(plugin.id, command)
+        await self._activate(plugin, lock)
+        ready: list[Event] = [PluginEnabled(plugin_id=plugin.id, plugin_key=plugin.key, version=plugin.version)]
+        if command is Command.LOAD:
+            ready.insert(0, PluginLoaded(plugin_id=plugin.id, plugin_key=plugin.key, version=plugin.version))
+        await self._registry.record(*ready)
+        return self._registry.get(plugin.id)
 
     async def _activate(self, plugin: Plugin, lock: PluginLock) -> None:
         """Bring the worker up, or put the plugin into status error."""

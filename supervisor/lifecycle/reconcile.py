@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -37,6 +37,8 @@ class Reconciler:
         self._bus = bus
         self._start_concurrency = start_concurrency
         self._recover_after_s = recover_after_s
+        self._recovering: set[str] = set()
+        """Plugins that `_recover_until_up` looks after; at most one task each."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Started means: the subscription stands and the boot is under way."""
@@ -51,17 +53,19 @@ class Reconciler:
         slots = trio.Semaphore(self._start_concurrency)
         for plugin in self._registry.all():
             if wants_worker(plugin.status):
-                start: Callable[[Plugin], object] = self._start
-            elif plugin.status is Status.ERROR and plugin.recoverable:
-                start = self._recover
+                start: Callable[[Plugin], Awaitable[object]] = self._start
+            elif _is_to_recover(plugin):
+                start = self._recover_at_boot(nursery)
             else:
                 continue
             await slots.acquire()
             nursery.start_soon(self._in_slot, slots, start, plugin)
 
-    async def _in_slot(self, slots: trio.Semaphore, start: Callable[[Plugin], object], plugin: Plugin) -> None:
+    async def _in_slot(
+        self, slots: trio.Semaphore, start: Callable[[Plugin], Awaitable[object]], plugin: Plugin
+    ) -> None:
         try:
-            await start(plugin)  # type: ignore[misc]
+            await start(plugin)
         finally:
             slots.release()
 
@@ -76,21 +80,23 @@ class Reconciler:
         except SupervisorError as error:
             get_logger().warning("plugin.not_up_at_boot", plugin=plugin.key, error=error.message)
 
-    async def _recover(self, plugin: Plugin) -> None:
-        try:
+    def _recover_at_boot(self, nursery: trio.Nursery) -> Callable[[Plugin], Awaitable[object]]:
+        async def recover(plugin: Plugin) -> None:
             await self._lifecycle.recover(plugin.id)
-        except SupervisorError as error:
-            get_logger().warning("plugin.not_recovered", plugin=plugin.key, error=error.message)
+            nursery.start_soon(self._recover_until_up, plugin.id)
+
+        return recover
 
     async def _follow(self, events: Subscription, nursery: trio.Nursery) -> None:
         async for event in events:
             if isinstance(event, Gap):
                 for plugin in self._registry.all():
                     nursery.start_soon(self._look, plugin.id)
+                    nursery.start_soon(self._recover_until_up, plugin.id)
             elif _is_give_up(event):
                 nursery.start_soon(self._look, event.plugin_id)
-            elif event.type == PluginFailed.TYPE and self._recover_after_s > 0:
-                nursery.start_soon(self._recover_later, event.plugin_id)
+            elif event.type == PluginFailed.TYPE:
+                nursery.start_soon(self._recover_until_up, event.plugin_id)
 
     async def _look(self, plugin_id: str) -> None:
         try:
@@ -98,10 +104,21 @@ class Reconciler:
         except Exception as error:  # noqa: BLE001  one plugin's trouble must not end the watch over the others
             report_failure("plugin.give_up_failed", error, plugin=plugin_id)
 
-    async def _recover_later(self, plugin_id: str) -> None:
-        await trio.sleep(self._recover_after_s)
-        if plugin := self._registry.find(plugin_id):
-            await self._recover(plugin)
+    async def _recover_until_up(self, plugin_id: str) -> None:
+        """Try again and again, as long as it is in error for no operator's reason."""
+        if self._recover_after_s <= 0 or plugin_id in self._recovering:
+            return
+        self._recovering.add(plugin_id)
+        try:
+            while (plugin := self._registry.find(plugin_id)) and _is_to_recover(plugin):
+                await trio.sleep(self._recover_after_s)
+                await self._lifecycle.recover(plugin_id)
+        finally:
+            self._recovering.discard(plugin_id)
+
+
+def _is_to_recover(plugin: Plugin) -> bool:
+    return plugin.status is Status.ERROR and plugin.recoverable
 
 
 def _is_give_up(event: Recorded) -> bool:

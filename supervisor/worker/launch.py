@@ -63,10 +63,13 @@ def plan_launch(
     if program in {"python", "python3"}:
         env = {"PYTHONPATH": str(package_dir), **_PYTHON, **env}
         executable: str | None = around.python
-    elif is_file(package_dir / program):
+    elif _is_inside(package_dir, program, is_file):
         executable = str(package_dir / program)
+    elif "/" in program:
+        # Not looked up: a relative path would be taken from the daemon's own working directory.
+        executable = program if program.startswith("/") else None
     else:
-        executable = program if program.startswith("/") else which(program, env["PATH"])
+        executable = which(program, env["PATH"])
     if executable is None:
         raise CannotLaunch(f"there is no program {program!r}, neither in the package nor in PATH ({env['PATH']})")
     inside = [_inside(package_dir, argument, is_file) for argument in arguments]
@@ -103,4 +106,11 @@ def _environment(plugin: Plugin, *, package_dir: Path, data_dir: Path, around: S
 def _inside(package_dir: Path, argument: str, is_file: Callable[[Path], bool]) -> str:
     if argument.startswith(("-", "/")):
         return argument
-    return str(package_dir / argument) if is_file(package_dir / argument) else argument
+    return str(package_dir / argument) if _is_inside(package_dir, argument, is_file) else argument
+
+
+def _is_inside(package_dir: Path, name: str, is_file: Callable[[Path], bool]) -> bool:
+    try:
+        return is_file(package_dir / name)
+    except OSError:
+        return False  # Too long for a name, such as a whole script behind `-c`: no file then.

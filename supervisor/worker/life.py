@@ -121,10 +121,19 @@ class Life:
         except Exception as error:  # noqa: BLE001  a mistake of ours costs this life, never the daemon
             log_id = report_failure("worker.supervision_failed", error, plugin=self._plugin.key, pid=process.pid)
             cause = f"was lost to a mistake in plugind itself (log id {log_id})"
-            ending = replace(ending, cause=cause, exit=await self._make_sure_it_is_gone(process))
+            exit_ = await self._make_sure_it_is_gone(process)
+            ending = replace(
+                ending, cause=cause, exit=exit_, stage=Stage.KILL, ran_s=self.uptime_s, last_words=str(self._tail)
+            )
         await process.aclose()
-        await self._host.forget(self._plugin.id, process.pid)
+        await self._forget(process.pid)
         return ending
+
+    async def _forget(self, pid: int) -> None:
+        try:
+            await self._host.forget(self._plugin.id, pid)
+        except Exception as error:  # noqa: BLE001  how the life ended is worth more than a row about it
+            report_failure("worker.not_forgotten", error, plugin=self._plugin.key, pid=pid)
 
     async def _attend_to_the_end(self, process: Process) -> Ending:
         stage: Stage | None = None
@@ -274,7 +283,7 @@ class Life:
         except SupervisorError as error:
             return f"{error.code}: {error.message[:_MESSAGE_CHARACTERS]}"
         status = answer.get("status") if isinstance(answer, dict) else None
-        return None if status in {"ok", "degraded"} else f"status {shown(status)}"
+        return None if status in ("ok", "degraded") else f"status {shown(status)}"
 
     async def _end(self, process: Process, steps: list[StopStep]) -> Stage:
         try:
@@ -335,7 +344,7 @@ def handshake_problem(answer: Any, manifest: Manifest) -> str | None:
     if not isinstance(answer, dict):
         return f"answered initialize with rubbish: expected a map, got {type(answer).__name__}"
     if answer.get("api_version") != manifest.api_version:
-        return f"speaks api_version {answer.get('api_version')!r}, its manifest says {manifest.api_version}"
+        return f"speaks api_version {shown(answer.get('api_version'))}, its manifest says {manifest.api_version}"
     offered = answer.get("methods", [])
     if not isinstance(offered, list):
         return "answered initialize with rubbish: `methods` is no list"

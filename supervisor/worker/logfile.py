@@ -73,19 +73,24 @@ class LogFile:
             self._fd = None
 
     def _append(self, data: bytes) -> None:
-        if self._fd is not None and self._size and self._size + len(data) > self._max_bytes:
+        fd = self._open()
+        if self._size and self._size + len(data) > self._max_bytes:
             self._rotate()
-        if self._fd is None:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._fd = os.open(self._path, flags, 0o640)
-            self._size = os.fstat(self._fd).st_size
-        written = os.write(self._fd, data)
+            fd = self._open()
+        written = os.write(fd, data)
         self._size += written
         if written < len(data):
             # The disk filled up in the middle of a line: take the torn part back.
             self._size -= written
-            os.ftruncate(self._fd, self._size)
+            os.ftruncate(fd, self._size)
             raise OSError("short write")
+
+    def _open(self) -> int:
+        if self._fd is None:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._fd = os.open(self._path, flags, 0o640)
+            self._size = os.fstat(self._fd).st_size
+        return self._fd
 
     def _rotate(self) -> None:
         self.close()
@@ -132,25 +137,31 @@ def _rank(level: str) -> int:
 def _parse(raw: bytes) -> LogLine | None:
     try:
         record = json.loads(raw)
+        run_id = record.get("run_id")
         return LogLine(
             time_ms=int(record["time_ms"]),
             stream=str(record["stream"]),
             level=str(record["level"]),
             message=str(record["message"]),
-            run_id=record.get("run_id"),
+            run_id=None if run_id is None else str(run_id),
             truncated=bool(record.get("truncated", False)),
             fields=dict(record.get("fields", {})),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 
 def _lines_backwards(path: Path) -> Iterator[bytes]:
     number = 0
+    seen: set[int] = set()
     while True:
         try:
             with rotated(path, number).open("rb") as file:
-                yield from _file_backwards(file.fileno())
+                # While this one is read it may be rotated, and would be met again under its next name.
+                inode = os.fstat(file.fileno()).st_ino
+                if inode not in seen:
+                    yield from _file_backwards(file.fileno())
+                seen.add(inode)
         except FileNotFoundError:
             return
         number += 1

@@ -38,17 +38,20 @@ class WorkerManager:
         process that hangs in the kernel is left, after the longest of them.
         """
         async with trio.open_nursery() as outer:
-            await outer.start(self._run_lives)
-            task_status.started()
+            ready = trio.Event()
+            # Not `outer.start`: cancelled in there, it would wait for a shielded task that nobody closes.
+            outer.start_soon(self._run_lives, ready)
             try:
+                await ready.wait()
+                task_status.started()
                 await trio.sleep_forever()
             finally:
                 self.close()
 
-    async def _run_lives(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def _run_lives(self, ready: trio.Event) -> None:
         with trio.CancelScope(shield=True) as shield:
             async with trio.open_nursery() as self._lives:
-                task_status.started()
+                ready.set()
                 await self._closed.wait()
                 shield.deadline = trio.current_time() + self._longest_stop_s()
 
@@ -143,7 +146,7 @@ class WorkerManager:
 
         Raises:
             Unavailable: it is not running.
-            ResourceExhausted: 64 calls are in flight.
+            ResourceExhausted: 64 calls are in flight, or given up and not answered yet.
             DeadlineExceeded, PluginCrashed, CallCancelled: no answer came, and why.
             PluginError: it answered with an error; details: name, data.
         """
@@ -154,8 +157,14 @@ class WorkerManager:
             raise Unavailable(f"the worker is not running (its phase is {phase})", phase=str(phase))
         if life.channel is None:
             raise InvalidParams('the worker takes no calls: its manifest says worker.transport = "none"')
-        if life.channel.statistics().requests_out >= CALLS_PER_WORKER:
-            raise ResourceExhausted(f"{CALLS_PER_WORKER} calls to the worker are in flight", limit=CALLS_PER_WORKER)
+        now = life.channel.statistics()
+        # Those given up count until they are answered: the worker may still be at them, and health checks need room.
+        if now.requests_out + now.unanswered_cancels >= CALLS_PER_WORKER:
+            raise ResourceExhausted(
+                f"{now.requests_out} calls to the worker are in flight and {now.unanswered_cancels} given up but "
+                f"unanswered; at most {CALLS_PER_WORKER} may be",
+                limit=CALLS_PER_WORKER,
+            )
         try:
             return await life.channel.call(method, [params], timeout_s=timeout_s)
         except SupervisorError as error:

@@ -73,13 +73,14 @@ class ChildProcess:
         rpc: trio.SocketStream | None,
         stdout: trio.abc.ReceiveStream,
         stderr: trio.abc.ReceiveStream,
+        pidfd: int,
     ) -> None:
         self.pid = pid
         self.rpc = rpc
         self.stdout = stdout
         self.stderr = stderr
         self.exit: Exit | None = None
-        self._pidfd = os.pidfd_open(pid)
+        self._pidfd = pidfd
         self._reaped = trio.Event()
 
     async def watch(self) -> None:
@@ -143,14 +144,22 @@ def spawn(launch: Launch) -> ChildProcess:
             ours, theirs = fds.socketpair()
             actions.append((os.POSIX_SPAWN_DUP2, theirs, RPC_FD))
         pid = _spawn_in(launch, actions)
-        if launch.nofile is not None:
-            _limit_files(pid, launch.nofile)
+        try:
+            pidfd = fds.keep(os.pidfd_open(pid))
+            if launch.nofile is not None:
+                _limit_files(pid, launch.nofile)
+        except OSError:
+            # Nobody would ever know of it: it must not live. It has just begun, so that it ends at once.
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         rpc = trio.SocketStream(trio.socket.socket(fileno=fds.give(ours))) if ours is not None else None
         return ChildProcess(
             pid,
             rpc=rpc,
             stdout=trio.lowlevel.FdStream(fds.give(out)),
             stderr=trio.lowlevel.FdStream(fds.give(err)),
+            pidfd=fds.give(pidfd),
         )
 
 
@@ -207,9 +216,7 @@ class _Descriptors:
         return fd
 
     def pipe(self) -> tuple[int, int]:
-        ours, theirs = os.pipe2(os.O_CLOEXEC)
-        ours = self.keep(ours)
-        theirs = self.keep(theirs)
+        ours, theirs = self._keep_both(*os.pipe2(os.O_CLOEXEC))
         try:
             fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         except OSError as error:
@@ -220,4 +227,12 @@ class _Descriptors:
 
     def socketpair(self) -> tuple[int, int]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        return self.keep(ours.detach()), self.keep(theirs.detach())
+        return self._keep_both(ours.detach(), theirs.detach())
+
+    def _keep_both(self, ours: int, theirs: int) -> tuple[int, int]:
+        try:
+            high = self.keep(ours)
+        except OSError:
+            os.close(theirs)
+            raise
+        return high, self.keep(theirs)

@@ -10,7 +10,8 @@ import trio
 from supervisor.worker.logfile import Entry, LogFile
 from supervisor.worker.output import Line, LineSplitter
 
-_READ_BYTES: Final = 128 * 1024
+_READ_BYTES: Final = 8 * 1024
+"""All may be line ends: what is read at once is what keeps everybody else waiting."""
 TAIL_CHARACTERS: Final = 8000
 
 

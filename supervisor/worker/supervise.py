@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import trio
 
 from supervisor.core.errors import ActivationFailed, CallCancelled
-from supervisor.core.event import WorkerCrashed, WorkerStarted, WorkerStopped
+from supervisor.core.event import Event, WorkerCrashed, WorkerStarted, WorkerStopped
 from supervisor.core.plugin import Plugin
 from supervisor.log import get_logger
+from supervisor.report import report_failure
 from supervisor.worker.backoff import Verdict, after_crash
 from supervisor.worker.host import Host
 from supervisor.worker.launch import CannotLaunch, Launch
@@ -81,6 +82,8 @@ class Supervisor:
         self._closing = False
         self._renewed = False
         """Wanted anew since the last life began: no waiting before the next."""
+        self._unproven = True
+        """No life has come up since it was wanted."""
         self._changed = trio.Event()
 
     # What others ask for: synchronous, so that a caller cannot be cut in the middle.
@@ -95,6 +98,7 @@ class Supervisor:
         self._failure = None
         self._gave_up = False
         self._renewed = self._life is None or self._life.stop_asked
+        self._unproven = self.life is None
         self._pause.cancel(reason="a worker is wanted now")
         self._notify()
 
@@ -192,7 +196,8 @@ class Supervisor:
         try:
             while (wish := self._wish) is not None:
                 ending = await self._live(wish, log)
-                if ending.cause is None:
+                # A life may also be lost to a mistake while it is being stopped.
+                if ending.cause is None or self._phase is Phase.STOPPING:
                     await self._note_stop(wish.plugin, ending)
                     continue
                 wait_s = await self._note_crash(wish, ending)
@@ -212,10 +217,11 @@ class Supervisor:
 
         async def came_up() -> None:
             pid = self._life.pid if self._life else None
-            await self._tools.host.record(
+            await self._record(
                 WorkerStarted(plugin_id=plugin.id, plugin_key=plugin.key, pid=pid or 0, restarts=self._restarts)
             )
             self._failure = None
+            self._unproven = False
             self._step(Step.UP)
             get_logger().info("worker.started", plugin=plugin.key, pid=pid, restarts=self._restarts)
 
@@ -230,11 +236,28 @@ class Supervisor:
             stuck=self._note_stuck,
         )
         try:
-            launch = self._tools.prepare(plugin)
+            return await self._life.live(self._prepare(plugin), self._tools.spawn)
+        except CannotLaunch as error:
+            why = str(error)
+        except Exception as error:  # noqa: BLE001  a mistake of ours costs this life, never the other workers
+            log_id = report_failure("worker.start_failed", error, plugin=plugin.key)
+            why = f"was lost to a mistake in plugind itself (log id {log_id})"
+        return Ending(pid=None, cause=why, exit=None, stage=None, ran_s=None, last_words="")
+
+    def _prepare(self, plugin: Plugin) -> Launch:
+        try:
+            return self._tools.prepare(plugin)
+        except CannotLaunch:
+            raise
         except OSError as error:
-            why = str(error) if isinstance(error, CannotLaunch) else f"cannot prepare its start: {error}"
-            return Ending(pid=None, cause=why, exit=None, stage=None, ran_s=None, last_words="")
-        return await self._life.live(launch, self._tools.spawn)
+            raise CannotLaunch(f"cannot prepare its start: {error}") from error
+
+    async def _record(self, event: Event) -> None:
+        """A fact that cannot be recorded has happened all the same: it must not end the supervision."""
+        try:
+            await self._tools.host.record(event)
+        except Exception as error:  # noqa: BLE001  whatever it is, the worker goes on
+            report_failure("event.not_recorded", error, type=event.type, plugin=event.plugin_key)
 
     async def _note_stop(self, plugin: Plugin, ending: Ending) -> None:
         if ending.ran_s is not None and ending.exit is not None and ending.pid is not None:
@@ -246,7 +269,7 @@ class Supervisor:
                 exit_code=ending.exit.code,
                 signal=ending.exit.signal,
             )
-            await self._tools.host.record(stopped)
+            await self._record(stopped)
         get_logger().info(
             "worker.stopped", plugin=plugin.key, pid=ending.pid, stage=ending.stage, exit=str(ending.exit)
         )
@@ -276,11 +299,11 @@ class Supervisor:
             crashes=verdict.crashes,
             restart_in_s=restart_in_s,
         )
-        await self._tools.host.record(crash_event(wish.plugin, ending, verdict.crashes, restart_in_s))
+        await self._record(crash_event(wish.plugin, ending, verdict.crashes, restart_in_s))
         return restart_in_s
 
     def _judge(self, wish: Wish, ending: Ending) -> Verdict:
-        if wish.first_try_only and self._crashes == 0 and ending.ran_s is None:
+        if wish.first_try_only and self._unproven and self._crashes == 0 and ending.ran_s is None:
             return Verdict(crashes=1, wait_s=None)
         return after_crash(
             wish.plugin.manifest.worker.restart,

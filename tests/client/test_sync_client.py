@@ -275,18 +275,6 @@ def test_a_stream_allows_more_than_its_first_credit(daemon: FakeDaemon) -> None:
     assert daemon.connections == 1
 
 
-def test_a_stream_begins_again_when_the_journal_did(daemon: FakeDaemon) -> None:
-    for _ in range(5):
-        daemon.emit()
-    with Client(daemon.path).events_stream(after_seq=3) as stream:
-        assert [next(stream)["seq"] for _ in range(2)] == [4, 5]
-        daemon.stop()
-        daemon.events.clear()
-        daemon.emit("plugin.installed")
-        daemon.start()
-        assert stream.receive(timeout_s=5)["type"] == "plugin.installed"
-
-
 def test_a_stream_gives_up_after_the_time_it_was_given(daemon: FakeDaemon) -> None:
     with Client(daemon.path).events_stream(reconnect_for_s=0.1) as stream:
         daemon.stop()
