@@ -5,7 +5,6 @@ One task reads and one writes. A request of the peer is served in a task of its 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,13 +20,15 @@ from supervisor.core.errors import (
     SupervisorError,
     Unavailable,
 )
+from supervisor.outbox import Outbox
 from supervisor.wire.limits import Limits
 from supervisor.wire.message import Failure, Notification, Params, Request, Response
 from supervisor.wire.peer import Cancelled, Peer, PeerEvent, PeerStatistics, Refused
 
 _READ_BYTES: Final = 64 * 1024
 _WRITE_BYTES: Final = 256 * 1024
-_OUTBOX_BYTES: Final = 1024 * 1024
+_AT_A_TIME: Final = 32
+"""Messages of one peer that are handled before everybody else has a turn."""
 _LAST_WORDS_S: Final = 1.0
 
 
@@ -74,7 +75,7 @@ class Channel:
         self._on_notification = on_notification
         self._on_unexpected = on_unexpected
         self._write_timeout_s = write_timeout_s
-        self._outbox = _Outbox()
+        self._outbox = Outbox(stream)
         self._waiting: dict[int, _Waiter] = {}
         self._serving: dict[int, trio.CancelScope] = {}
         self._reading = trio.CancelScope()
@@ -185,24 +186,26 @@ class Channel:
         await self._outbox.wait_flushed()
 
     async def _read(self, nursery: trio.Nursery) -> None:
-        unfinished_since = None
-        while True:
-            deadline = float("inf")
-            if self._peer.partial:
-                if unfinished_since is None:
-                    unfinished_since = trio.current_time()
-                deadline = unfinished_since + self._peer.limits.partial_frame_s
-            with trio.move_on_at(deadline) as patience:
-                data = await self._stream.receive_some(_READ_BYTES)
-            if patience.cancelled_caught:
-                seconds = self._peer.limits.partial_frame_s
-                raise RemoteProtocolError(f"a frame was left unfinished for {seconds:g} s")
-            if not data:
-                return
+        unfinished_since: float | None = None
+        while data := await self._receive(unfinished_since):
             self._peer.receive(data)
-            for event in self._peer.events():
+            for count, event in enumerate(self._peer.events(), 1):
                 unfinished_since = None
                 await self._handle(event, nursery)
+                if count % _AT_A_TIME == 0:
+                    await trio.lowlevel.checkpoint()
+            if not self._peer.partial:
+                unfinished_since = None
+            elif unfinished_since is None:
+                unfinished_since = trio.current_time()
+
+    async def _receive(self, unfinished_since: float | None) -> bytes | bytearray:
+        if unfinished_since is None:
+            return await self._stream.receive_some(_READ_BYTES)
+        seconds = self._peer.limits.partial_frame_s
+        with trio.move_on_at(unfinished_since + seconds):
+            return await self._stream.receive_some(_READ_BYTES)
+        raise RemoteProtocolError(f"a frame was left unfinished for {seconds:g} s")
 
     async def _handle(self, event: PeerEvent, nursery: trio.Nursery) -> None:
         match event:
@@ -300,57 +303,3 @@ class _Waiter:
     def resolve(self, outcome: Any) -> None:
         self.outcome = outcome
         self.done.set()
-
-
-class _Outbox:
-    """Frames waiting for the writer. What asks for room first keeps it to about `_OUTBOX_BYTES`."""
-
-    def __init__(self) -> None:
-        self._frames: deque[bytes] = deque()
-        self._size = 0
-        self._filled = trio.Event()
-        self._emptied = trio.Event()
-        self._writing = False
-        self._flushed = trio.Event()
-        self._closed = False
-
-    def close(self) -> None:
-        """Nobody writes any more: who waits for room waits no longer."""
-        self._closed = True
-        self._emptied.set()
-
-    def put(self, frame: bytes) -> None:
-        self._frames.append(frame)
-        self._size += len(frame)
-        self._filled.set()
-
-    async def wait_room(self) -> None:
-        """No checkpoint when there is room."""
-        while self._size >= _OUTBOX_BYTES and not self._closed:
-            await self._emptied.wait()
-
-    async def take(self) -> bytes:
-        """All frames, as soon as there are any."""
-        while not self._frames:
-            self._filled = trio.Event()
-            await self._filled.wait()
-        self._writing = True
-        return self.take_nowait()
-
-    def note_written(self) -> None:
-        """What was taken is with the kernel."""
-        self._writing = False
-        flushed, self._flushed = self._flushed, trio.Event()
-        flushed.set()
-
-    async def wait_flushed(self) -> None:
-        while self._frames or self._writing:
-            await self._flushed.wait()
-
-    def take_nowait(self) -> bytes:
-        data = self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
-        self._frames.clear()
-        self._size = 0
-        emptied, self._emptied = self._emptied, trio.Event()
-        emptied.set()
-        return data

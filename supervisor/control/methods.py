@@ -51,9 +51,9 @@ class Daemon(Protocol):
 class Places(Protocol):
     """Where a plugin's things are."""
 
-    def package_dir(self, plugin: Plugin) -> Path: ...
-    def data_dir(self, plugin: Plugin) -> Path: ...
     def log_file(self, plugin: Plugin) -> Path: ...
+    def shown(self, plugin: Plugin) -> Mapping[str, str]:
+        """package_dir, data_dir and log_file as absolute paths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,16 +149,8 @@ class Methods:
         ]
 
     def _get(self, request: control.PluginsGet) -> results.PluginDetails:
-        plugin, places = self._parts.registry.get(request.plugin), self._parts.places
-        return plugin_details(
-            plugin,
-            self._parts.workers.view(plugin.id),
-            {
-                "package_dir": str(places.package_dir(plugin)),
-                "data_dir": str(places.data_dir(plugin)),
-                "log_file": str(places.log_file(plugin)),
-            },
-        )
+        plugin = self._parts.registry.get(request.plugin)
+        return plugin_details(plugin, self._parts.workers.view(plugin.id), self._parts.places.shown(plugin))
 
     def _can_transition(self, request: control.PluginsCanTransition) -> results.TransitionAnswer:
         plugin = self._parts.registry.get(request.plugin)

@@ -32,6 +32,14 @@ class PluginPlaces:
     def log_file(self, plugin: Plugin) -> Path:
         return self._logs / f"{plugin.key}.log"
 
+    def shown(self, plugin: Plugin) -> dict[str, str]:
+        """All of them as text. Joined by hand: this is asked for with every status, and paths are slow to make."""
+        return {
+            "package_dir": f"{self._packages.root}/{plugin.package_dir}",
+            "data_dir": f"{self._data}/{plugin.key}",
+            "log_file": f"{self._logs}/{plugin.key}.log",
+        }
+
     async def remove(self, plugin: Plugin) -> None:
         """Its data directory and its logs. Does not raise: what is left over is logged, and goes at the next boot."""
         logs = [rotated(self.log_file(plugin), number) for number in range(self._log_files)]

@@ -96,7 +96,7 @@ class PackageStore:
         check_schedule: CheckSchedule,
         limits: PackageLimits | None = None,
     ) -> None:
-        self._root = root
+        self.root = root
         self._staging = staging
         self._check_schedule = check_schedule
         self._limits = limits or PackageLimits()
@@ -133,7 +133,7 @@ class PackageStore:
         try:
             await trio.to_thread.run_sync(self._commit, staged, name)
         except OSError as error:
-            raise ResourceExhausted(f"cannot store the package {name} in {self._root}: {error.strerror}") from error
+            raise ResourceExhausted(f"cannot store the package {name} in {self.root}: {error.strerror}") from error
         return name
 
     async def discard(self, staged: Staged) -> None:
@@ -158,7 +158,7 @@ class PackageStore:
         """
         path = self.path(package_dir)
         if not path.is_dir():
-            raise NotFound(f"the package {package_dir} is not in {self._root}", package_dir=package_dir)
+            raise NotFound(f"the package {package_dir} is not in {self.root}", package_dir=package_dir)
         return await trio.to_thread.run_sync(digest_of, path, self._limits)
 
     def path(self, package_dir: str) -> Path:
@@ -170,7 +170,7 @@ class PackageStore:
         key, slash, version = package_dir.partition("/")
         if not slash or key_problem(key) or not _VERSION_DIR.fullmatch(version):
             raise InvalidParams(f"{package_dir!r} is no package directory: <key>/<version>-<digest>")
-        return self._root / key / version
+        return self.root / key / version
 
     def _stage(self, source: Path) -> Staged:
         real = self._checked_source(source)
@@ -194,7 +194,7 @@ class PackageStore:
             real = source.resolve(strict=True)
         except (OSError, RuntimeError) as error:
             raise InvalidParams(f"there is no directory {source} that this daemon can see") from error
-        if any(place.resolve().is_relative_to(real) for place in (self._staging, self._root)):
+        if any(place.resolve().is_relative_to(real) for place in (self._staging, self.root)):
             raise InvalidParams(f"{source} holds the daemon's own state directory; name the plugin's directory")
         if problem := parents_problem(real, os.geteuid()):
             raise InvalidParams(problem)
@@ -219,7 +219,7 @@ class PackageStore:
                     error.errno != errno.ENOENT or path.parent.exists()
                 ):
                     raise
-        for changed in (path.parent, self._root):
+        for changed in (path.parent, self.root):
             sync_directory(changed)
 
     def _is_intact(self, path: Path, digest: str) -> bool:
@@ -248,7 +248,7 @@ class PackageStore:
 
     def _collect(self, in_use: Container[str]) -> list[str]:
         gone = []
-        for path in sorted(self._root.glob("*/*")):
+        for path in sorted(self.root.glob("*/*")):
             name = f"{path.parent.name}/{path.name}"
             # What does not look like ours (lost+found) is left alone.
             if name not in in_use and not key_problem(path.parent.name) and _VERSION_DIR.fullmatch(path.name):

@@ -18,6 +18,7 @@ RESPONSE: Final = 1
 NOTIFICATION: Final = 2
 MAX_ID: Final = 2**32 - 1
 _INT64 = range(-(2**63), 2**63)
+_HARMLESS: Final = frozenset({str, bytes, bool, float})
 
 
 def decode(frame: bytes, *, max_depth: int) -> Message:
@@ -95,17 +96,21 @@ def profile_problem(values: list[Any], max_depth: int) -> str | None:
     for depth in range(max_depth + 1):
         inner: list[Any] = []
         for item in level:
+            if item is None or type(item) in _HARMLESS:
+                continue
             if isinstance(item, dict | list | tuple):
                 if depth == max_depth:
                     return f"a value is nested deeper than {max_depth} levels"
                 if not isinstance(item, dict):
                     inner.extend(item)
                     continue
-                if not all(isinstance(key, str) for key in item):
+                if not all(issubclass(kind, str) for kind in set(map(type, item))):
                     return "map keys must be strings"
                 inner.extend(item.values())
             elif isinstance(item, int) and item not in _INT64:
                 return "integers must fit in 64 bits with sign"
+        if not inner:
+            return None
         level = inner
     return None
 

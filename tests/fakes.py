@@ -1,0 +1,330 @@
+"""Stand-ins for what is slow or hard to command: workers without processes, packages without files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from supervisor.bus import EventBus
+from supervisor.core.errors import ActivationFailed, CallCancelled, SupervisorError
+from supervisor.core.event import Recorded, WorkerCrashed, WorkerStarted, WorkerStopped
+from supervisor.core.lifecycle import Status
+from supervisor.core.manifest import Manifest
+from supervisor.core.plugin import Capability, Plugin, PluginId
+from supervisor.lifecycle.manager import LifecycleManager
+from supervisor.lifecycle.packages import Staged
+from supervisor.store.database import Database
+from supervisor.store.plugins import PluginRegistry
+from supervisor.worker.phase import Phase
+from supervisor.worker.supervise import WorkerView
+from tests.jobs.world import WallClock, manifest
+
+Answer = Callable[[str, dict[str, Any]], Any]
+
+
+@dataclass
+class Script:
+    """What a plugin's worker does; seconds. A worker whose start `fails` does so after `up_after_s`."""
+
+    up_after_s: float = 0.5
+    stops_after_s: float = 0.25
+    fails: str | None = None
+
+
+class _Worker:
+    def __init__(self) -> None:
+        self.plugin: Plugin | None = None
+        self.wanted: bool | None = None
+        self.first_try_only = False
+        self.phase = Phase.STOPPED
+        self.failure: ActivationFailed | None = None
+        self.gave_up = False
+        self.changed = trio.Event()
+        self.life = trio.CancelScope()
+        self.alive = False
+
+    def notify(self) -> None:
+        changed, self.changed = self.changed, trio.Event()
+        changed.set()
+
+
+class FakeWorkers:
+    """WorkerManager's face over scripted outcomes; records its calls, and the events that the real one records."""
+
+    def __init__(self, registry: PluginRegistry, nursery: trio.Nursery) -> None:
+        self.scripts: dict[str, Script] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.wanted_at: dict[str, float] = {}
+        self.answer: Answer = lambda method, params: {"method": method, **params}
+        self._registry = registry
+        self._nursery = nursery
+        self._workers: dict[str, _Worker] = {}
+
+    def script(self, key: str) -> Script:
+        return self.scripts.setdefault(key, Script())
+
+    # WorkerManager's face.
+
+    def want(self, plugin: Plugin, *, first_try_only: bool = False) -> None:
+        self.calls.append(("want", plugin.key))
+        self.wanted_at.setdefault(plugin.key, trio.current_time())
+        worker = self._worker(plugin.id)
+        worker.plugin, worker.wanted, worker.first_try_only = plugin, True, first_try_only
+        worker.failure, worker.gave_up = None, False
+        if not worker.alive:
+            worker.alive = True
+            self._nursery.start_soon(self._live, worker, plugin)
+        worker.notify()
+
+    def unwant(self, plugin_id: PluginId) -> None:
+        self.calls.append(("unwant", self._registry.get(plugin_id).key))
+        worker = self._worker(plugin_id)
+        worker.wanted = False
+        worker.life.cancel()
+        worker.notify()
+
+    def forget(self, plugin_id: PluginId) -> None:
+        self.calls.append(("forget", plugin_id))
+        self._workers.pop(plugin_id, None)
+
+    def view(self, plugin_id: PluginId) -> WorkerView:
+        worker = self._worker(plugin_id)
+        failure = worker.failure.message if worker.failure else None
+        return WorkerView(phase=worker.phase, wanted=worker.wanted, gave_up=worker.gave_up, last_failure=failure)
+
+    def phase(self, plugin_id: PluginId) -> Phase:
+        return self._worker(plugin_id).phase
+
+    def changed(self, plugin_id: PluginId) -> trio.Event:
+        return self._worker(plugin_id).changed
+
+    def pids(self) -> set[int]:
+        return set()
+
+    async def wait_up(self, plugin_id: PluginId) -> None:
+        worker = self._worker(plugin_id)
+        while not (worker.wanted and worker.phase is Phase.RUNNING):
+            if worker.failure:
+                raise worker.failure
+            if not worker.wanted:
+                raise CallCancelled("not wanted")
+            await worker.changed.wait()
+
+    async def wait_stopped(self, plugin_id: PluginId) -> None:
+        worker = self._worker(plugin_id)
+        while worker.phase is not Phase.STOPPED:
+            await worker.changed.wait()
+
+    async def call(self, plugin_id: PluginId, method: str, params: dict[str, Any], *, timeout_s: float | None) -> Any:
+        await trio.lowlevel.checkpoint()
+        return self.answer(method, params)
+
+    # For tests.
+
+    async def crash_for_good(self, plugin: Plugin, why: str) -> None:
+        """As a worker that has crashed too often."""
+        worker = self._worker(plugin.id)
+        worker.wanted, worker.gave_up, worker.failure = False, True, ActivationFailed(why)
+        worker.life.cancel()
+        worker.phase = Phase.STOPPED
+        worker.notify()
+        await self._registry.record(_crashed(plugin, why))
+
+    def _worker(self, plugin_id: str) -> _Worker:
+        return self._workers.setdefault(plugin_id, _Worker())
+
+    async def _live(self, worker: _Worker, plugin: Plugin) -> None:
+        while worker.wanted:
+            script = self.script(plugin.key)
+            started = False
+            worker.phase = Phase.STARTING
+            worker.notify()
+            with trio.CancelScope() as worker.life:
+                await trio.sleep(script.up_after_s)
+                if script.fails is not None:
+                    worker.failure = ActivationFailed(script.fails)
+                    worker.gave_up, worker.wanted, worker.phase = True, False, Phase.STOPPED
+                    worker.alive = False
+                    worker.notify()
+                    await self._registry.record(_crashed(plugin, script.fails))
+                    return
+                with trio.CancelScope(shield=True):
+                    await self._registry.record(
+                        WorkerStarted(plugin_id=plugin.id, plugin_key=plugin.key, pid=1, restarts=0)
+                    )
+                started, worker.phase = True, Phase.RUNNING
+                worker.notify()
+                await trio.sleep_forever()
+            if worker.gave_up:
+                break
+            worker.phase = Phase.STOPPING
+            worker.notify()
+            await trio.sleep(script.stops_after_s)
+            if started:
+                await self._registry.record(
+                    WorkerStopped(
+                        plugin_id=plugin.id, plugin_key=plugin.key, pid=1, stage="drain", exit_code=0, signal=None
+                    )
+                )
+            worker.phase = Phase.STOPPED
+            worker.notify()
+        worker.alive = False
+
+
+def _crashed(plugin: Plugin, why: str) -> WorkerCrashed:
+    return WorkerCrashed(
+        plugin_id=plugin.id,
+        plugin_key=plugin.key,
+        cause=why,
+        pid=1,
+        exit_code=1,
+        signal=None,
+        stderr_tail="",
+        crashes=11,
+        restart_in_s=None,
+    )
+
+
+class FakePackages:
+    """PackageStore's face: a source directory's name is the plugin's key."""
+
+    def __init__(self) -> None:
+        self.stored: set[str] = set()
+        self.staged = 0
+        self.version = "1.0"
+
+    async def stage(self, source: Path) -> Staged:
+        await trio.lowlevel.checkpoint()
+        self.staged += 1
+        return Staged(manifest=self.manifest_of(source.name), digest="0" * 64, dir=source)
+
+    def manifest_of(self, key: str) -> Manifest:
+        from dataclasses import replace
+
+        return replace(manifest(key), version=self.version)
+
+    async def discard(self, staged: Staged) -> None:
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        self.staged -= 1
+
+    async def commit(self, staged: Staged) -> str:
+        await trio.lowlevel.checkpoint()
+        name = f"{staged.manifest.key}/{staged.manifest.version}-000000000000"
+        self.stored.add(name)
+        return name
+
+    async def remove(self, package_dir: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.stored.discard(package_dir)
+
+
+class FakeData:
+    def __init__(self) -> None:
+        self.removed: list[str] = []
+
+    async def remove(self, plugin: Plugin) -> None:
+        await trio.lowlevel.checkpoint()
+        self.removed.append(plugin.key)
+
+
+@dataclass
+class LifecycleWorld:
+    """A lifecycle manager on a real store, with workers, packages and data that are fakes."""
+
+    database: Database
+    bus: EventBus
+    events: list[Recorded]
+    registry: PluginRegistry
+    workers: FakeWorkers
+    packages: FakePackages = field(default_factory=FakePackages)
+    data: FakeData = field(default_factory=FakeData)
+    lifecycle: LifecycleManager = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lifecycle = LifecycleManager(self.registry, self.workers, self.packages, self.data)  # type: ignore[arg-type]
+
+    async def put(self, key: str, status: Status, *, recoverable: bool = False, error: str | None = None) -> Plugin:
+        """A plugin of this status, its worker running if it is ready; what it took is forgotten."""
+        plugin = await self.registry.install(
+            self.packages.manifest_of(key),
+            package_dir=f"{key}/1.0-000000000000",
+            approved=frozenset({Capability("jobs.schedule")}),
+            uid=0,
+        )
+        self.packages.stored.add(plugin.package_dir)
+        if status is not Status.INSTALLED:
+            plugin = await self.registry.set_status(
+                plugin.id, expected=Status.INSTALLED, status=status, recoverable=recoverable, error=error
+            )
+        if status is Status.READY:
+            self.workers.want(plugin)
+            await self.workers.wait_up(plugin.id)
+        self.forget_the_past()
+        return plugin
+
+    def forget_the_past(self) -> None:
+        self.events.clear()
+        self.workers.calls.clear()
+        self.workers.wanted_at.clear()
+
+    def told(self) -> list[str]:
+        """The events since, shortened: a status change is `-> status`, others lose their `plugin.`."""
+        return [
+            f"-> {event.data['status']}"
+            if event.type == "plugin.status_changed"
+            else event.type.removeprefix("plugin.")
+            for event in self.events
+        ]
+
+    def fail_next_transaction(self, error: SupervisorError) -> None:
+        """The next one does its work, and fails at the commit."""
+        transact = self.database.transact
+
+        async def failing(work: Callable[[Any], Any]) -> Any:
+            self.database.transact = transact  # type: ignore[method-assign]
+
+            def do(transaction: Any) -> Any:
+                work(transaction)
+                raise error
+
+            return await transact(do)
+
+        self.database.transact = failing  # type: ignore[method-assign]
+
+    def hold_next_transaction(self) -> tuple[trio.Event, trio.Event]:
+        """(it has arrived, let it go on)."""
+        transact, arrived, go_on = self.database.transact, trio.Event(), trio.Event()
+
+        async def held(work: Callable[[Any], Any]) -> Any:
+            self.database.transact = transact  # type: ignore[method-assign]
+            arrived.set()
+            with trio.CancelScope(shield=True):
+                await go_on.wait()
+            return await transact(work)
+
+        self.database.transact = held  # type: ignore[method-assign]
+        return arrived, go_on
+
+
+@asynccontextmanager
+async def open_lifecycle_world(path: Path) -> AsyncIterator[LifecycleWorld]:
+    """Opening the same path again is the daemon's next start."""
+    bus, events = EventBus(), []
+
+    def publish(event: Recorded) -> None:
+        events.append(event)
+        bus.publish(event)
+
+    database = await Database.open(path, clock=WallClock(), publish=publish, inline=True)
+    try:
+        registry = await PluginRegistry.load(database)
+        async with trio.open_nursery() as nursery:
+            yield LifecycleWorld(database, bus, events, registry, FakeWorkers(registry, nursery))
+            nursery.cancel_scope.cancel()
+    finally:
+        await database.aclose()

@@ -1,0 +1,321 @@
+"""What the workers' tests share: processes that follow a script, a host that remembers, and a supervisor's tools."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import trio
+import trio.testing
+
+from supervisor.core.event import Event
+from supervisor.core.lifecycle import Status
+from supervisor.core.manifest import HealthPolicy, Manifest, MethodSpec, RestartPolicy, WorkerSpec
+from supervisor.core.plugin import Capability, Plugin, PluginId, PluginKey
+from supervisor.wire.worker import HostRequest
+from supervisor.worker.launch import Launch
+from supervisor.worker.life import Graces
+from supervisor.worker.logfile import LogFile
+from supervisor.worker.manager import WorkerManager
+from supervisor.worker.process import Exit
+from supervisor.worker.supervise import Tools
+
+SPAWNED_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+PLUGIN_ID = PluginId("11111111-1111-4111-8111-111111111111")
+NEVER = float("inf")
+HANDSHAKE = {"api_version": 1, "methods": []}
+
+
+def make_plugin(
+    key: str = "test.fake",
+    *,
+    id_: PluginId = PLUGIN_ID,
+    capabilities: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+    **worker: Any,
+) -> Plugin:
+    granted = tuple(Capability(name) for name in capabilities)
+    manifest = Manifest(
+        key=PluginKey(key),
+        version="1.0.0",
+        api_version=1,
+        display_name=key,
+        description="a fake",
+        author="tests",
+        categories=("automation",),
+        capabilities=granted,
+        min_supervisor_version=None,
+        worker=WorkerSpec(**{"command": ("python", "main.py"), **worker}),
+        jobs=(),
+        methods=tuple(MethodSpec(name=name) for name in methods),
+        config_schema={},
+    )
+    return Plugin(
+        id=id_,
+        key=PluginKey(key),
+        version="1.0.0",
+        status=Status.READY,
+        manifest=manifest,
+        approved=frozenset(granted),
+        install_order=1,
+        package_dir=key,
+        last_error=None,
+        disable_reason=None,
+        installed_at=SPAWNED_AT,
+        updated_at=SPAWNED_AT,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """How a fake worker behaves; seconds, NEVER for what it does not do."""
+
+    answers_after_s: float = 0.0
+    """`initialize`; NEVER: it hangs."""
+    handshake: Any = field(default_factory=lambda: dict(HANDSHAKE))
+    refusal: Any = None
+    health: Any = field(default_factory=lambda: {"status": "ok"})
+    healthy_for_s: float = NEVER
+    """Afterwards it does not answer `health`."""
+    exits_after_s: float = NEVER
+    exit: Exit = Exit(5, None)
+    stderr: bytes = b""
+    hangs_up_after_s: float = NEVER
+    sends_after_handshake: bytes = b""
+    drains_in_s: float = 0.0
+    ends_on_term_in_s: float = 0.0
+    ends_on_kill_in_s: float = 0.0
+    rpc: bool = True
+
+
+class FakeProcess:
+    """Implements `Process`. It lives while `watch` runs; `call`s are answered with their params, save `hang`."""
+
+    def __init__(self, pid: int, script: Script) -> None:
+        self.pid = pid
+        self.script = script
+        self.exit: Exit | None = None
+        self.signals: list[int] = []
+        self.asked: list[str] = []
+        self.closed = False
+        self.reaped_at: float | None = None
+        self.rpc, self._far = trio.testing.memory_stream_pair() if script.rpc else (None, None)
+        self._out, self.stdout = trio.testing.memory_stream_one_way_pair()
+        self._err, self.stderr = trio.testing.memory_stream_one_way_pair()
+        self._ended = trio.Event()
+        self._reaped = trio.Event()
+        self._how = script.exit
+        self._born = trio.current_time()
+        self._body: trio.Nursery | None = None
+
+    async def watch(self) -> None:
+        async with trio.open_nursery() as self._body:
+            self._later(self.script.exits_after_s, lambda: self.end(self.script.exit))
+            self._later(self.script.hangs_up_after_s, self._hang_up)
+            if self._far is not None:
+                self._body.start_soon(self._talk)
+            if self.script.stderr:
+                self._body.start_soon(self._err.send_all, self.script.stderr)
+            await self._ended.wait()
+            self._body.cancel_scope.cancel()
+        self.exit = self._how
+        self.reaped_at = trio.current_time()
+        self._hang_up()
+        self._out.close()
+        self._err.close()
+        self._reaped.set()
+
+    async def wait(self) -> Exit:
+        await self._reaped.wait()
+        assert self.exit is not None
+        return self.exit
+
+    def end(self, how: Exit) -> None:
+        if not self._ended.is_set():
+            self._how = how
+            self._ended.set()
+
+    def signal_group(self, number: int) -> None:
+        if self.exit is not None:
+            return
+        self.signals.append(number)
+        after_s = {
+            signal.SIGTERM: self.script.ends_on_term_in_s,
+            signal.SIGKILL: self.script.ends_on_kill_in_s,
+        }[signal.Signals(number)]
+        self._later(after_s, lambda: self.end(Exit(None, number)))
+
+    async def aclose(self) -> None:
+        self.closed = True
+        for stream in (self.rpc, self.stdout, self.stderr):
+            if stream is not None:
+                await trio.aclose_forcefully(stream)
+
+    def _later(self, after_s: float, act: Callable[[], None]) -> None:
+        async def wait() -> None:
+            await trio.sleep(after_s)
+            act()
+
+        if after_s == 0:
+            act()
+        elif after_s != NEVER and self._body is not None:
+            self._body.start_soon(wait)
+
+    def _hang_up(self) -> None:
+        if self._far is not None:
+            self._far.send_stream.close()
+            self._far.receive_stream.close()
+
+    async def _talk(self) -> None:
+        assert self._far is not None
+        unpacker = msgpack.Unpacker()
+        try:
+            while data := await self._far.receive_some():
+                unpacker.feed(data)
+                for message in unpacker:
+                    if message[0] == 0:
+                        await self._serve(*message[1:])
+        except trio.ClosedResourceError:
+            await trio.sleep_forever()  # It hung up, and lives on.
+
+    async def _serve(self, id_: int, method: str, params: list[Any]) -> None:
+        script = self.script
+        self.asked.append(method)
+        match method:
+            case "initialize" if script.answers_after_s != NEVER:
+                await trio.sleep(script.answers_after_s)
+                await self._answer(id_, script.refusal, None if script.refusal else script.handshake)
+                if script.sends_after_handshake:
+                    assert self._far is not None
+                    await self._far.send_all(script.sends_after_handshake)
+            case "health" if trio.current_time() < self._born + script.healthy_for_s:
+                await self._answer(id_, None, script.health)
+            case "shutdown":
+                self._later(script.drains_in_s, lambda: self.end(Exit(0, None)))
+            case "call" if params[0].get("method") != "hang":
+                await self._answer(id_, None, params[0])
+
+    async def _answer(self, id_: int, error: Any, result: Any) -> None:
+        assert self._far is not None
+        await self._far.send_all(msgpack.packb([1, id_, error, result]))
+
+
+class FakeHost:
+    """Implements `Host`. What is named in `faults` raises; `record` takes `record_s` seconds."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[float, Event]] = []
+        self.known: set[int] = set()
+        self.faults: set[str] = set()
+        self.record_s = 0.0
+
+    async def config(self, plugin_id: PluginId) -> dict[str, Any]:
+        self._fail("config")
+        return {}
+
+    async def serve(self, plugin: Plugin, request: HostRequest) -> Any:
+        self._fail("serve")
+        return {"config": {}}
+
+    async def record(self, event: Event) -> None:
+        await trio.sleep(self.record_s)
+        self._fail(f"record {event.type}")
+        self.events.append((trio.current_time(), event))
+
+    async def remember(self, plugin_id: PluginId, pid: int) -> None:
+        self._fail("remember")
+        self.known.add(pid)
+
+    async def forget(self, plugin_id: PluginId, pid: int) -> None:
+        self._fail("forget")
+        self.known.discard(pid)
+
+    def types(self) -> list[str]:
+        return [event.type.removeprefix("plugin.worker_") for _, event in self.events]
+
+    def of(self, class_: type[Event]) -> list[Any]:
+        return [event for _, event in self.events if isinstance(event, class_)]
+
+    def _fail(self, what: str) -> None:
+        if what in self.faults:
+            raise ZeroDivisionError(f"a mistake in {what}")
+
+
+class Even(random.Random):
+    """No jitter."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return 0.0
+
+
+class World:
+    """A manager over fake processes: the n-th spawn follows `scripts[n]`, the last one for ever."""
+
+    def __init__(self, tmp_path: Path, *scripts: Script, graces: Graces | None = None) -> None:
+        self.scripts = scripts or (Script(),)
+        self.host = FakeHost()
+        self.processes: list[FakeProcess] = []
+        self.spawned_at: list[float] = []
+        self.most_alive = 0
+        self.fail_spawn: list[Exception] = []
+        self.log_path = tmp_path / "plugin.log"
+        self.tools = Tools(
+            host=self.host,
+            graces=graces or Graces(),
+            prepare=lambda plugin: Launch(
+                argv=("/fake", plugin.key), env={}, cwd=tmp_path, rpc=plugin.manifest.worker.transport == "rpc"
+            ),
+            spawn=self.spawn,
+            open_log=lambda _: LogFile(self.log_path, max_bytes=10**7, files=5),
+            now_ms=lambda: int(trio.current_time() * 1000),
+            random=Even(),
+        )
+        self.manager = WorkerManager(self.tools)
+
+    @property
+    def alive(self) -> list[FakeProcess]:
+        return [process for process in self.processes if process.exit is None]
+
+    def spawn(self, launch: Launch) -> FakeProcess:
+        if self.fail_spawn:
+            raise self.fail_spawn.pop(0)
+        script = self.scripts[min(len(self.processes), len(self.scripts) - 1)]
+        process = FakeProcess(1000 + len(self.processes), replace(script, rpc=launch.rpc))
+        self.processes.append(process)
+        self.spawned_at.append(trio.current_time())
+        self.most_alive = max(self.most_alive, len(self.alive))
+        return process
+
+    async def serve(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run the manager around `work`; afterwards all are reaped, closed and forgotten, and the journal is sound."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.manager.run)
+            await work()
+            nursery.cancel_scope.cancel()
+        self.check_sound()
+
+    def check_sound(self) -> None:
+        assert self.alive == []
+        assert all(process.closed for process in self.processes)
+        if "forget" not in self.host.faults:
+            assert self.host.known == set()
+        started = set()
+        for _, event in self.host.events:
+            if event.type == "plugin.worker_started":
+                started.add(event.pid)  # type: ignore[attr-defined]
+            if event.type == "plugin.worker_stopped":
+                assert event.pid in started  # type: ignore[attr-defined]
+
+
+def policy(**changes: Any) -> RestartPolicy:
+    return RestartPolicy(**changes)
+
+
+def health(**changes: Any) -> HealthPolicy:
+    return HealthPolicy(**changes)

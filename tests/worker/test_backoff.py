@@ -1,0 +1,68 @@
+"""How long to wait after which crash, and when to give up."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor.core.manifest import RestartPolicy
+from supervisor.worker.backoff import Verdict, after_crash
+
+POLICY = RestartPolicy()
+
+
+@pytest.mark.parametrize(
+    ("crashes", "wait_s"),
+    [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16), (5, 32), (6, 64), (7, 128), (8, 256), (9, 300), (10, None), (11, None)],
+)
+@pytest.mark.parametrize("ran_s", [None, 0.0, 0.5, 59.999])
+def test_the_promised_waits(crashes: int, wait_s: float | None, ran_s: float | None) -> None:
+    verdict = after_crash(POLICY, crashes=crashes, ran_s=ran_s, spread=0)
+    assert verdict == Verdict(crashes=crashes + 1, wait_s=wait_s)
+
+
+@pytest.mark.parametrize("crashes", [0, 3, 10, 10**9])
+@pytest.mark.parametrize("ran_s", [60.0, 60.001, 1e9])
+def test_stable_running_restarts_at_once_and_the_count_begins_anew(crashes: int, ran_s: float) -> None:
+    assert after_crash(POLICY, crashes=crashes, ran_s=ran_s, spread=1) == Verdict(crashes=0, wait_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("crashes", "spread", "wait_s"),
+    [(0, -1, 0.75), (0, 1, 1.25), (0, 0.5, 1.125), (3, -1, 6.0), (3, 1, 10.0), (9, 1, 300.0), (9, -1, 225.0)],
+)
+def test_spread(crashes: int, spread: float, wait_s: float) -> None:
+    assert after_crash(POLICY, crashes=crashes, ran_s=None, spread=spread).wait_s == pytest.approx(wait_s)
+
+
+def test_the_cap_holds_with_the_spread() -> None:
+    waits = [
+        after_crash(RestartPolicy(max_restarts=10**6), crashes=n, ran_s=None, spread=s).wait_s
+        for n in range(200)
+        for s in (-1, 0, 1)
+    ]
+    assert all(wait is not None and 0.75 <= wait <= 300 for wait in waits)
+
+
+@pytest.mark.parametrize("crashes", [63, 64, 65, 1023, 1024, 5000, 999_999])
+def test_huge_counts_do_not_overflow(crashes: int) -> None:
+    policy = RestartPolicy(max_restarts=1_000_000)
+    assert after_crash(policy, crashes=crashes, ran_s=None, spread=0) == Verdict(crashes=crashes + 1, wait_s=300.0)
+
+
+@pytest.mark.parametrize("max_restarts", [0, 1, 3])
+def test_so_many_restarts_and_no_more(max_restarts: int) -> None:
+    policy, crashes, restarts = RestartPolicy(max_restarts=max_restarts), 0, 0
+    while True:
+        verdict = after_crash(policy, crashes=crashes, ran_s=1.0, spread=0)
+        crashes = verdict.crashes
+        if verdict.wait_s is None:
+            break
+        restarts += 1
+    assert (restarts, crashes) == (max_restarts, max_restarts + 1)
+
+
+def test_a_policy_of_ones_own() -> None:
+    policy = RestartPolicy(backoff_s=0.5, max_backoff_s=3, max_restarts=99, stable_after_s=2)
+    waits = [after_crash(policy, crashes=n, ran_s=1.9, spread=0).wait_s for n in range(5)]
+    assert waits == [0.5, 1, 2, 3, 3]
+    assert after_crash(policy, crashes=4, ran_s=2.0, spread=0) == Verdict(crashes=0, wait_s=0.0)
