@@ -71,21 +71,19 @@ class Detached:
             return await work()
         if not isinstance(request_id, str) or not 1 <= len(request_id) <= 200:
             raise InvalidParams(f"{REQUEST_ID_KEY} must be a string of 1 to 200 characters")
-        former = await self._requests.begin(caller.uid, request_id, request.method)
-        if former is not None and former.done:
-            return _replay(former.value)
-        if former is not None:
-            raise self._unfinished(caller.uid, request_id)
-        self._under_way.add((caller.uid, request_id))
+        mine = (caller.uid, request_id)
+        if mine in self._under_way:
+            raise Conflict(f"request {request_id!r} has begun and not ended: ask again later", request_id=request_id)
+        self._under_way.add(mine)
         try:
-            return await self._first_time(caller.uid, request_id, work)
+            former = await self._requests.begin(caller.uid, request_id, request.method)
+            if former is None:
+                return await self._first_time(caller.uid, request_id, work)
         finally:
-            self._under_way.discard((caller.uid, request_id))
-
-    def _unfinished(self, uid: int, request_id: str) -> SupervisorError:
-        if (uid, request_id) in self._under_way:
-            return Conflict(f"request {request_id!r} has begun and not ended: ask again later", request_id=request_id)
-        return FailedPrecondition(
+            self._under_way.discard(mine)
+        if former.done:
+            return _replay(former.value)
+        raise FailedPrecondition(
             f"request {request_id!r} was cut short by the daemon's end, and its outcome is not known: "
             "look at the state, then ask under a new id",
             request_id=request_id,

@@ -56,8 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         systemd = take_environment()
         settings = load_settings(flags, os.environ, os.geteuid())
         if options.check:
-            print(json.dumps(describe(settings), indent=2, default=str))
-            return 0
+            return _print(json.dumps(describe(settings), indent=2, default=str))
         configure(settings.log_format, settings.log_level)  # type: ignore[arg-type]  # checked by the settings
         return _run(settings, systemd, flags)
     except SettingsError as error:
@@ -66,6 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SupervisorError as error:
         print(f"plugind: {error.message}", file=sys.stderr)
         return EXIT_REFUSED
+
+
+def _print(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Whoever read has seen enough. Python would complain once more as it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _run(settings: Settings, systemd: SystemdEnvironment, flags: dict[str, Any]) -> int:

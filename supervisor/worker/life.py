@@ -42,7 +42,8 @@ class Graces:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a life ended. `cause` is None if it was asked to end; `ran_s` is None if it never came up."""
+    """How a life ended. `cause` is None if it was asked to end; `ran_s`, the seconds that it was up and well, is None
+    if it never came up."""
 
     pid: int | None
     cause: str | None
@@ -81,6 +82,8 @@ class Life:
         self._hung_up = trio.Event()
         self._hung_up_because = "closed its RPC connection"
         self._up_since: float | None = None
+        self._well_until: float | None = None
+        """When it was last known to be well, once it has failed its health checks."""
         self._process: Process | None = None
         self._data_dir = ""
         self.pid: int | None = None
@@ -123,7 +126,7 @@ class Life:
             cause = f"was lost to a mistake in plugind itself (log id {log_id})"
             exit_ = await self._make_sure_it_is_gone(process)
             ending = replace(
-                ending, cause=cause, exit=exit_, stage=Stage.KILL, ran_s=self.uptime_s, last_words=str(self._tail)
+                ending, cause=cause, exit=exit_, stage=Stage.KILL, ran_s=self._ran_s(), last_words=str(self._tail)
             )
         await process.aclose()
         await self._forget(process.pid)
@@ -145,7 +148,7 @@ class Life:
             with self._wanted:
                 await self._host.remember(self._plugin.id, process.pid)
                 cause = await self._attend(process)
-            ran_s = self.uptime_s
+            ran_s = self._ran_s()
             if cause is None:
                 self._stopping()
                 stage = await self._end(process, self._stop_steps(process))
@@ -158,6 +161,12 @@ class Life:
                 self._channel.close(self._call_error(cause, exit_))
             body.cancel_scope.cancel(reason="the process is gone")
         return Ending(pid=process.pid, cause=cause, exit=exit_, stage=stage, ran_s=ran_s, last_words=str(self._tail))
+
+    def _ran_s(self) -> float | None:
+        # A worker that was deaf from the first has not run stably while that was being found out.
+        if self._up_since is None or self._well_until is None:
+            return self.uptime_s
+        return self._well_until - self._up_since
 
     async def _make_sure_it_is_gone(self, process: Process) -> Exit | None:
         if process.exit is None:
@@ -266,13 +275,16 @@ class Life:
 
     async def _stay_well(self, channel: Channel) -> str:
         policy = self._plugin.manifest.worker.health
-        missed = 0
+        missed, well_at = 0, trio.current_time()
         while missed < policy.failures:
             await trio.sleep(policy.interval_s)
             problem = await self._ask_health(channel, policy.timeout_s)
             missed = missed + 1 if problem else 0
             if problem:
                 self._note("warning", f"health check failed ({missed} of {policy.failures}): {problem}")
+            else:
+                well_at = trio.current_time()
+        self._well_until = well_at
         return f"failed {missed} health checks in a row; the last one: {problem}"
 
     async def _ask_health(self, channel: Channel, timeout_s: float) -> str | None:

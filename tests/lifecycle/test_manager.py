@@ -46,24 +46,30 @@ COMMANDS: dict[str, Callable[[LifecycleManager], Awaitable[Any]]] = {
 LOAD = ["-> ready", "worker_started", "loaded", "enabled"]
 ENABLE = ["-> ready", "worker_started", "enabled"]
 S = Status
+
+
+def each(statuses: list[Any], told: list[str]) -> dict[Any, list[str]]:
+    return dict.fromkeys(statuses, told)
+
+
 # Command -> status it is allowed from (None: absent) -> what is told, in order. Whatever is not here is refused.
 TOLD: dict[str, dict[Status | None, list[str]]] = {
-    "install": dict.fromkeys([None, S.UNINSTALLED], ["installed", "-> installed"]),
-    "load": dict.fromkeys([S.INSTALLED, S.DISABLED, S.ERROR], LOAD),
-    "enable": dict.fromkeys([S.DISABLED, S.ERROR, S.UPGRADE_PENDING], ENABLE),
+    "install": each([None, S.UNINSTALLED], ["installed", "-> installed"]),
+    "load": each([S.INSTALLED, S.DISABLED, S.ERROR], LOAD),
+    "enable": each([S.DISABLED, S.ERROR, S.UPGRADE_PENDING], ENABLE),
     "disable": {S.READY: ["-> disabled", "worker_stopped", "disabled"]},
     "unload": {
-        **dict.fromkeys([S.INSTALLED, S.DISABLED, S.ERROR, S.UPGRADE_PENDING], ["-> uninstalled", "unloaded"]),
+        **each([S.INSTALLED, S.DISABLED, S.ERROR, S.UPGRADE_PENDING], ["-> uninstalled", "unloaded"]),
         S.READY: ["worker_stopped", "-> uninstalled", "unloaded"],
     },
     "unload remove_data": {
-        **dict.fromkeys([S.INSTALLED, S.DISABLED, S.ERROR, S.UPGRADE_PENDING], ["-> uninstalled", "unloaded"]),
+        **each([S.INSTALLED, S.DISABLED, S.ERROR, S.UPGRADE_PENDING], ["-> uninstalled", "unloaded"]),
         S.READY: ["worker_stopped", "-> uninstalled", "unloaded"],
         S.UNINSTALLED: ["unloaded"],
     },
     "mark_error": {
         S.READY: ["-> error", "worker_stopped", "error"],
-        **dict.fromkeys([S.INSTALLED, S.UPGRADE_PENDING], ["-> error", "error"]),
+        **each([S.INSTALLED, S.UPGRADE_PENDING], ["-> error", "error"]),
     },
     "mark_upgrade_pending": {S.READY: ["-> upgrade_pending", "worker_stopped", "upgrade_pending"]},
     "start": {S.READY: []},
@@ -94,7 +100,9 @@ async def stored(world: LifecycleWorld) -> PluginRegistry:
 
 @pytest.mark.parametrize("status", EVERYWHERE, ids=str)
 @pytest.mark.parametrize("command", COMMANDS)
-async def test_every_command_from_every_status(world: LifecycleWorld, command: str, status: Status | None) -> None:
+async def test_every_command_from_every_status(
+    autojump_clock: Any, world: LifecycleWorld, command: str, status: Status | None
+) -> None:
     if status is not None:
         await world.put(KEY, status)
     if status in TOLD[command]:
@@ -127,12 +135,12 @@ async def refused(world: LifecycleWorld, command: str, status: Status | None) ->
     assert (world.packages.stored, world.packages.staged, world.data.removed) == (packages, 0, [])
 
 
-async def test_a_plugin_may_be_named_by_id(world: LifecycleWorld) -> None:
+async def test_a_plugin_may_be_named_by_id(autojump_clock: Any, world: LifecycleWorld) -> None:
     plugin = await world.put(KEY, S.DISABLED)
     assert (await world.lifecycle.enable(plugin.id)).status is S.READY
 
 
-async def test_reasons_are_stored_where_they_belong(world: LifecycleWorld) -> None:
+async def test_reasons_are_stored_where_they_belong(autojump_clock: Any, world: LifecycleWorld) -> None:
     await world.put(KEY, S.READY)
     disabled = await world.lifecycle.disable(KEY, "spring cleaning")
     assert (disabled.disable_reason, disabled.last_error) == ("spring cleaning", None)
@@ -148,7 +156,9 @@ async def test_reasons_are_stored_where_they_belong(world: LifecycleWorld) -> No
     ("command", "status"),
     [("load", status) for status in TOLD["load"]] + [("enable", status) for status in TOLD["enable"]],
 )
-async def test_an_activation_that_fails_ends_in_error(world: LifecycleWorld, command: str, status: Status) -> None:
+async def test_an_activation_that_fails_ends_in_error(
+    autojump_clock: Any, world: LifecycleWorld, command: str, status: Status
+) -> None:
     await world.put(KEY, status)
     world.workers.script(KEY).fails = "exited with code 3\nno license"
     with pytest.raises(ActivationFailed, match="no license"):
@@ -164,7 +174,7 @@ async def test_an_activation_that_fails_ends_in_error(world: LifecycleWorld, com
 @pytest.mark.parametrize("overtaker", OVERTAKERS)
 @pytest.mark.parametrize("command", ["load", "enable"])
 async def test_who_wants_it_stopped_does_not_wait_for_it_to_start(
-    world: LifecycleWorld, command: str, overtaker: str
+    autojump_clock: Any, world: LifecycleWorld, command: str, overtaker: str
 ) -> None:
     await world.put(KEY, S.DISABLED)
     world.workers.script(KEY).up_after_s = inf
@@ -181,7 +191,9 @@ async def test_who_wants_it_stopped_does_not_wait_for_it_to_start(
 
 
 @pytest.mark.parametrize("overtaker", [o for o in OVERTAKERS if o != "stop"])
-async def test_it_overtakes_an_activation_that_has_not_begun_to_wait(world: LifecycleWorld, overtaker: str) -> None:
+async def test_it_overtakes_an_activation_that_has_not_begun_to_wait(
+    autojump_clock: Any, world: LifecycleWorld, overtaker: str
+) -> None:
     await world.put(KEY, S.DISABLED)
     world.workers.script(KEY).up_after_s = inf
     arrived, go_on = world.hold_next_transaction()
@@ -199,7 +211,7 @@ async def test_it_overtakes_an_activation_that_has_not_begun_to_wait(world: Life
 
 
 @pytest.mark.parametrize("command", ["start", "restart"])
-async def test_a_start_of_the_worker_is_overtaken_too(world: LifecycleWorld, command: str) -> None:
+async def test_a_start_of_the_worker_is_overtaken_too(autojump_clock: Any, world: LifecycleWorld, command: str) -> None:
     await world.put(KEY, S.READY)
     await world.lifecycle.stop_worker(KEY)
     world.workers.script(KEY).up_after_s = inf
@@ -215,7 +227,7 @@ async def cut_short(world: LifecycleWorld, command: str, by: str) -> None:
         await COMMANDS[command](world.lifecycle)
 
 
-async def test_a_refused_stop_overtakes_nothing(world: LifecycleWorld) -> None:
+async def test_a_refused_stop_overtakes_nothing(autojump_clock: Any, world: LifecycleWorld) -> None:
     await world.put(KEY, S.DISABLED)
     arrived, go_on = world.hold_next_transaction()
     async with trio.open_nursery() as nursery:
@@ -227,7 +239,7 @@ async def test_a_refused_stop_overtakes_nothing(world: LifecycleWorld) -> None:
     assert world.told() == LOAD
 
 
-async def test_two_plugins_never_wait_for_each_other(world: LifecycleWorld) -> None:
+async def test_two_plugins_never_wait_for_each_other(autojump_clock: Any, world: LifecycleWorld) -> None:
     await world.put("acme.slow", S.INSTALLED)
     await world.put(KEY, S.INSTALLED)
     world.workers.script("acme.slow").up_after_s = 1000
@@ -242,7 +254,7 @@ async def test_two_plugins_never_wait_for_each_other(world: LifecycleWorld) -> N
 
 
 @pytest.mark.parametrize("seed", range(40))
-async def test_commands_on_one_plugin_never_interleave(world: LifecycleWorld, seed: int) -> None:
+async def test_commands_on_one_plugin_never_interleave(autojump_clock: Any, world: LifecycleWorld, seed: int) -> None:
     chance = random.Random(seed)
     await world.put(KEY, S.DISABLED)
     names = [name for name in COMMANDS if name != "unload remove_data"]
@@ -296,7 +308,9 @@ FULL = ResourceExhausted("the disk is full")
 
 
 @pytest.mark.parametrize("command", ["load", "enable", "mark_error", "disable", "mark_upgrade_pending", "install"])
-async def test_a_transaction_that_fails_tells_nothing_and_changes_nothing(world: LifecycleWorld, command: str) -> None:
+async def test_a_transaction_that_fails_tells_nothing_and_changes_nothing(
+    autojump_clock: Any, world: LifecycleWorld, command: str
+) -> None:
     status = next(iter(TOLD[command]))
     before = await world.put(KEY, status) if status else None
     phase = world.workers.phase(before.id) if before else None
@@ -312,7 +326,9 @@ async def test_a_transaction_that_fails_tells_nothing_and_changes_nothing(world:
     assert world.told() == TOLD[command][status]
 
 
-async def test_an_unload_that_cannot_be_stored_gives_the_worker_back(world: LifecycleWorld) -> None:
+async def test_an_unload_that_cannot_be_stored_gives_the_worker_back(
+    autojump_clock: Any, world: LifecycleWorld
+) -> None:
     plugin = await world.put(KEY, S.READY)
     transact = world.database.transact
 
@@ -330,7 +346,7 @@ async def test_an_unload_that_cannot_be_stored_gives_the_worker_back(world: Life
     assert (world.registry.get(KEY).status, world.packages.stored) == (S.READY, {plugin.package_dir})
 
 
-async def test_reinstall_keeps_id_config_and_state(world: LifecycleWorld) -> None:
+async def test_reinstall_keeps_id_config_and_state(autojump_clock: Any, world: LifecycleWorld) -> None:
     first = await world.lifecycle.install(Path("/src") / KEY, uid=7)
     await world.registry.set_config(first.id, {"city": "Bern"})
     state = StateStore(world.database)
@@ -345,7 +361,7 @@ async def test_reinstall_keeps_id_config_and_state(world: LifecycleWorld) -> Non
     assert world.data.removed == []
 
 
-async def test_remove_data_leaves_nothing(world: LifecycleWorld) -> None:
+async def test_remove_data_leaves_nothing(autojump_clock: Any, world: LifecycleWorld) -> None:
     first = await world.lifecycle.install(Path("/src") / KEY, uid=7)
     await world.registry.set_config(first.id, {"city": "Bern"})
     await StateStore(world.database).set(first.id, "count", 41)
@@ -357,7 +373,7 @@ async def test_remove_data_leaves_nothing(world: LifecycleWorld) -> None:
     assert await StateStore(world.database).get(second.id, "count") == (False, None)
 
 
-async def test_give_up_makes_an_error_that_is_worth_another_try(world: LifecycleWorld) -> None:
+async def test_give_up_makes_an_error_that_is_worth_another_try(autojump_clock: Any, world: LifecycleWorld) -> None:
     plugin = await world.put(KEY, S.READY)
     await world.workers.crash_for_good(plugin, "segfault")
     await world.lifecycle.give_up(plugin.id)
@@ -367,7 +383,7 @@ async def test_give_up_makes_an_error_that_is_worth_another_try(world: Lifecycle
     assert (after.last_error, after.recoverable) == ("segfault", True)
 
 
-async def test_give_up_comes_too_late_for_a_command(world: LifecycleWorld) -> None:
+async def test_give_up_comes_too_late_for_a_command(autojump_clock: Any, world: LifecycleWorld) -> None:
     plugin = await world.put(KEY, S.READY)
     await world.workers.crash_for_good(plugin, "segfault")
     await world.lifecycle.restart_worker(KEY)
@@ -376,7 +392,7 @@ async def test_give_up_comes_too_late_for_a_command(world: LifecycleWorld) -> No
     assert world.registry.get(KEY).status is S.READY
 
 
-async def test_recover_is_for_workers_that_failed(world: LifecycleWorld) -> None:
+async def test_recover_is_for_workers_that_failed(autojump_clock: Any, world: LifecycleWorld) -> None:
     await world.put(KEY, S.READY)
     await world.lifecycle.mark_error(KEY, "an operator's word")
     world.forget_the_past()
@@ -387,7 +403,7 @@ async def test_recover_is_for_workers_that_failed(world: LifecycleWorld) -> None
     assert world.told() == ENABLE
 
 
-async def test_recover_does_not_undo_a_command_that_came_first(world: LifecycleWorld) -> None:
+async def test_recover_does_not_undo_a_command_that_came_first(autojump_clock: Any, world: LifecycleWorld) -> None:
     await world.put(KEY, S.ERROR, recoverable=True)
     world.workers.script(KEY).up_after_s = inf
     arrived, go_on = world.hold_next_transaction()

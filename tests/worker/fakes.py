@@ -84,7 +84,7 @@ class Script:
     healthy_for_s: float = NEVER
     """Afterwards it does not answer `health`."""
     exits_after_s: float = NEVER
-    exit: Exit = Exit(5, None)
+    exit: Exit = field(default_factory=lambda: Exit(5, None))
     stderr: bytes = b""
     hangs_up_after_s: float = NEVER
     sends_after_handshake: bytes = b""

@@ -84,7 +84,15 @@ def test_nothing_of_the_daemons_environment_but_three() -> None:
 
 def test_the_manifest_adds_and_overrides_but_not_ours() -> None:
     ours = dict.fromkeys(PLUGIND, "mine")
-    env = {"LANG": "fr", "TZ": "UTC", "PATH": "/p", "HOME": "/h", "LD_PRELOAD": "/own.so", "PYTHONUNBUFFERED": "", **ours}
+    env = {
+        "LANG": "fr",
+        "TZ": "UTC",
+        "PATH": "/p",
+        "HOME": "/h",
+        "LD_PRELOAD": "/own.so",
+        "PYTHONUNBUFFERED": "",
+        **ours,
+    }
     launch = plan("python", "x", env=env, environ={"LANG": "de", "PATH": "/d"})
     assert launch.env == {**PYTHON, **env, **PLUGIND}
 
@@ -120,7 +128,9 @@ def test_the_package_comes_before_path() -> None:
 
 
 def test_a_missing_program_is_named() -> None:
-    with pytest.raises(CannotLaunch, match="there is no program 'absent', neither in the package nor in PATH") as caught:
+    with pytest.raises(
+        CannotLaunch, match="there is no program 'absent', neither in the package nor in PATH"
+    ) as caught:
         plan("absent")
     assert "/usr/bin" in str(caught.value)
 

@@ -146,7 +146,9 @@ def test_there_is_no_log_yet(path: Path) -> None:
 
 
 def test_a_record_comes_back_whole(path: Path, log: LogFile) -> None:
-    log.write([entry(5, stream="log", level="error", message="m\n\0\u00e9", run_id="r", truncated=True, fields={"k": [1]})])
+    log.write(
+        [entry(5, stream="log", level="error", message="m\n\0\u00e9", run_id="r", truncated=True, fields={"k": [1]})]
+    )
     assert read_log(path, tail=1) == [
         {
             "time_ms": 5,

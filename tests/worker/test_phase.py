@@ -6,7 +6,7 @@ import pytest
 
 from supervisor.worker.phase import PHASES, Phase, Step, next_phase
 
-STEPS = "spawn up crash give_up stop reaped".split()
+STEPS = ["spawn", "up", "crash", "give_up", "stop", "reaped"]
 TABLE = """
 stopped   starting -        -        -        -         -
 starting  -        running  backoff  stopped  stopping  -

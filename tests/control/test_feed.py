@@ -1,0 +1,213 @@
+"""Subscriptions: from where the client left off, no gap, no double; credit; overflow; the end."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from supervisor.core.lifecycle import Status
+from tests.control.world import ControlWorld, Wire, open_control_world
+
+ROUNDS = 30
+
+
+async def seqs(wire: Wire, until: int) -> list[int]:
+    """The events' numbers, up to `until`."""
+    found = [(await wire.event())["event"]["seq"]]
+    while found[-1] < until:
+        found.append((await wire.event())["event"]["seq"])
+    return found
+
+
+async def test_what_is_told(world: ControlWorld, wire: Wire) -> None:
+    plugin = await world.plugin(status=Status.READY)
+    answer = await wire.call("events.subscribe")
+    assert answer == {"subscription": 1, "last_seq": world.lifecycle_world.bus.last_seq}
+    await wire.call("plugins.disable", plugin=plugin.key, reason="tea")
+    told = [(await wire.event()) for _ in range(3)]
+    assert [it["subscription"] for it in told] == [1, 1, 1]
+    assert [it["event"]["type"] for it in told] == [
+        "plugin.status_changed",
+        "plugin.worker_stopped",
+        "plugin.disabled",
+    ]
+    last = told[-1]["event"]
+    assert (last["plugin"], last["plugin_id"], last["data"]) == (plugin.key, plugin.id, {"reason": "tea"})
+
+
+async def test_who_did_not_subscribe_is_told_nothing(world: ControlWorld, wire: Wire) -> None:
+    plugin = await world.plugin()
+    await world.emit(plugin, 3)
+    await wire.send([0, 70, "daemon.ping", []])
+    assert (await wire.message())[:2] == [1, 70]
+
+
+async def test_only_what_was_asked_for(world: ControlWorld, wire: Wire) -> None:
+    one, two = await world.plugin("acme.one"), await world.plugin("acme.two")
+    await wire.call("events.subscribe", types=["plugin.en*", "plugin.loaded"], plugins=[two.key])
+    for plugin in (one, two):
+        await wire.call("plugins.load", plugin=plugin.id)
+    assert [(await wire.event())["event"]["type"] for _ in range(2)] == ["plugin.loaded", "plugin.enabled"]
+    replayed = await wire.call("events.subscribe", types=["plugin.enabled"], after_seq=0)
+    told = [await wire.event() for _ in range(2)]
+    assert [(it["subscription"], it["event"]["plugin"]) for it in told] == [
+        (replayed["subscription"], one.key),
+        (replayed["subscription"], two.key),
+    ]
+    assert (await wire.refused("events.subscribe", plugins=["nobody"]))["name"] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+async def test_replay_runs_into_the_present_without_gap_or_double(world: ControlWorld, seed: int) -> None:
+    chance = random.Random(seed)
+    plugin = await world.plugin()
+    await world.emit(plugin, 450)
+    total = 450 + 300
+    first = (await world.journal.list(0))[0].seq
+
+    async def publish() -> None:
+        left = 300
+        while left:
+            batch = min(left, chance.randint(1, 40))
+            await world.emit(plugin, batch)
+            left -= batch
+            for _ in range(chance.randint(0, 5)):
+                await trio.lowlevel.checkpoint()
+
+    last = world.lifecycle_world.bus.last_seq - 450 + total
+
+    async def subscribe(after: int) -> None:
+        wire = await (await world.dial()).hello()
+        async with wire.stream:
+            for _ in range(chance.randint(0, 30)):
+                await trio.lowlevel.checkpoint()
+            await wire.call("events.subscribe", after_seq=after)
+            assert await seqs(wire, last) == list(range(after + 1, last + 1))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(subscribe, chance.randint(first - 1, first + 400))
+        nursery.start_soon(publish)
+
+
+async def test_resume_over_a_restart(tmp_path: Path) -> None:
+    with trio.fail_after(10):
+        async with open_control_world(tmp_path) as world:
+            plugin = await world.plugin()
+            last = (await world.emit(plugin, 5))[-1].seq
+        async with open_control_world(tmp_path) as world:
+            await world.emit(world.lifecycle_world.registry.get(plugin.id), 5)
+            wire = await (await world.dial()).hello()
+            async with wire.stream:
+                await wire.call("events.subscribe", after_seq=last - 2)
+                assert await seqs(wire, last + 5) == list(range(last - 1, last + 6))
+
+
+async def test_resume_is_refused_where_it_would_leave_a_gap(world: ControlWorld, wire: Wire) -> None:
+    plugin = await world.plugin()
+    last = (await world.emit(plugin, 20))[-1].seq
+    for wrong in (last + 1, -1):
+        error = await wire.refused("events.subscribe", after_seq=wrong)
+        assert (error["name"], error["data"]["last_seq"]) == ("FAILED_PRECONDITION", last)
+    await world.journal.trim(max_events=5, max_age=timedelta(days=1))
+    assert (await wire.refused("events.subscribe", after_seq=last - 6))["data"]["first_seq"] == last - 4
+    await wire.call("events.subscribe", after_seq=last - 5)
+    assert await seqs(wire, last) == list(range(last - 4, last + 1))
+    await world.journal.trim(max_events=0, max_age=timedelta(days=1))
+    assert (await wire.refused("events.subscribe", after_seq=last - 1))["name"] == "FAILED_PRECONDITION"
+    await wire.call("events.subscribe", after_seq=last)
+    # Refused ones are no subscriptions.
+    assert (await wire.call("events.subscribe"))["subscription"] > 2
+
+
+async def quiet(wire: Wire) -> bool:
+    """Whether nothing more comes before the answer to a ping."""
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    await wire.send([0, 900, "daemon.ping", []])
+    return bool((await wire.message())[:2] == [1, 900])
+
+
+async def test_credit(world: ControlWorld, wire: Wire) -> None:
+    plugin = await world.plugin()
+    first = world.lifecycle_world.bus.last_seq + 1
+    number = (await wire.call("events.subscribe", credit=3))["subscription"]
+    await world.emit(plugin, 10)
+    assert await seqs(wire, first + 2) == [first, first + 1, first + 2]
+    assert await quiet(wire)
+    await wire.call("events.credit", subscription=number, n=2)
+    assert await seqs(wire, first + 4) == [first + 3, first + 4]
+    assert await quiet(wire)
+    assert (await wire.refused("events.credit", subscription=number, n=0))["name"] == "INVALID_PARAMS"
+    assert (await wire.refused("events.credit", subscription=99, n=1))["name"] == "NOT_FOUND"
+    replay = (await wire.call("events.subscribe", after_seq=first, credit=0))["subscription"]
+    assert await quiet(wire)
+    await wire.call("events.credit", subscription=replay, n=1)
+    told = await wire.event()
+    assert (told["subscription"], told["event"]["seq"]) == (replay, first + 1)
+
+
+async def test_unsubscribe_is_the_end(world: ControlWorld, wire: Wire) -> None:
+    plugin = await world.plugin()
+    number = (await wire.call("events.subscribe"))["subscription"]
+    await wire.call("events.unsubscribe", subscription=number)
+    await world.emit(plugin, 3)
+    assert await quiet(wire)
+    assert (await wire.refused("events.unsubscribe", subscription=number))["name"] == "NOT_FOUND"
+
+
+async def test_a_connection_holds_so_many(world: ControlWorld, wire: Wire) -> None:
+    for _ in range(64):
+        await wire.call("events.subscribe")
+    assert (await wire.refused("events.subscribe"))["name"] == "RESOURCE_EXHAUSTED"
+    await wire.call("events.unsubscribe", subscription=1)
+    await wire.call("events.subscribe")
+
+
+async def test_who_is_too_slow_is_ended_alone_and_can_resume(world: ControlWorld, wire: Wire) -> None:
+    plugin = await world.plugin()
+    slow = await (await world.dial()).hello()
+    first = world.lifecycle_world.bus.last_seq + 1
+    last = first + 3999
+    quick_seqs: list[int] = []
+    quick_at = trio.Event()
+
+    async def read_quickly() -> None:
+        while not quick_seqs or quick_seqs[-1] < last:
+            quick_seqs.append((await wire.event())["event"]["seq"])
+            if quick_seqs[-1] % 100 == (first - 1) % 100:
+                quick_at.set()
+
+    async with slow.stream:
+        await slow.call("events.subscribe")
+        await wire.call("events.subscribe")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_quickly)
+            for _ in range(40):
+                quick_at = trio.Event()
+                await world.emit(plugin, 100, "x" * 2000)
+                await quick_at.wait()
+        assert quick_seqs == list(range(first, last + 1))
+        got: list[int] = []
+        while "event" in (item := await slow.event()):
+            got.append(item["event"]["seq"])
+        assert item == {"subscription": 1, "end": True, "reason": "overflow", "last_seq": got[-1]}
+        assert got == list(range(first, got[-1] + 1))
+        assert len(got) < 4000
+        await slow.call("events.subscribe", after_seq=got[-1])
+        assert await seqs(slow, last) == list(range(got[-1] + 1, last + 1))
+        assert (await slow.refused("events.unsubscribe", subscription=1))["name"] == "NOT_FOUND"
+
+
+async def test_list_pages(world: ControlWorld, wire: Wire) -> None:
+    plugin = await world.plugin()
+    last = (await world.emit(plugin, 10, {"deep": [1]}))[-1].seq
+    page: Any = await wire.call("events.list", after_seq=last - 4, limit=3)
+    assert ([e["seq"] for e in page["events"]], page["last_seq"]) == ([last - 3, last - 2, last - 1], last)
+    newest = await wire.call("events.list", limit=2, types=["emitted.*"], plugins=[plugin.key])
+    assert [e["seq"] for e in newest["events"]] == [last - 1, last]
