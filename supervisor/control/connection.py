@@ -179,11 +179,12 @@ class Connection:
         if self._nursery is None:
             raise Unavailable("the connection is closed")
         self._feeds[number] = feed
-        await self._nursery.start(self._run_feed, number, feed)
-        return {"subscription": number, "last_seq": self._service.bus.last_seq}
+        # Where it begins, not where it is: events may have been sent already.
+        begins_after: int = await self._nursery.start(self._run_feed, number, feed)
+        return {"subscription": number, "last_seq": begins_after}
 
     async def _run_feed(
-        self, number: int, feed: Feed, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self, number: int, feed: Feed, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
     ) -> None:
         try:
             await feed.run(task_status=task_status)

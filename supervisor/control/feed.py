@@ -47,10 +47,6 @@ class Feed:
         self._credited = trio.Event()
         self.scope = trio.CancelScope()
 
-    @property
-    def last_seq(self) -> int:
-        return self._last_seq
-
     def add_credit(self, n: int) -> None:
         if self._credit is not None:
             self._credit += n
@@ -71,11 +67,11 @@ class Feed:
                 last_seq=last,
             )
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Started means: whatever is published from now on will be sent."""
+    async def run(self, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+        """Started, with the `seq` after which it begins, means: whatever is published from now on will be sent."""
         with self.scope:
             if self._replays:
-                task_status.started()
+                task_status.started(self._last_seq)
                 await self._replay()
             with self._bus.subscribe(_BUFFERED) as live:
                 if self._replays:
@@ -83,7 +79,7 @@ class Feed:
                     await self._replay()
                 else:
                     self._last_seq = self._bus.last_seq
-                    task_status.started()
+                    task_status.started(self._last_seq)
                 await self._follow(live)
 
     async def _replay(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import trio
 
@@ -16,6 +17,8 @@ from supervisor.log import get_logger
 from supervisor.report import report_failure
 from supervisor.store.plugins import PluginRegistry
 from supervisor.worker.manager import WorkerManager
+
+_AGAIN_S: Final = 10.0
 
 
 class Reconciler:
@@ -100,9 +103,21 @@ class Reconciler:
 
     async def _look(self, plugin_id: str) -> None:
         try:
-            await self._lifecycle.give_up(plugin_id)
+            while True:
+                if await self._gave_up(plugin_id):
+                    return
+                await trio.sleep(_AGAIN_S)
         except Exception as error:  # noqa: BLE001  one plugin's trouble must not end the watch over the others
             report_failure("plugin.give_up_failed", error, plugin=plugin_id)
+
+    async def _gave_up(self, plugin_id: str) -> bool:
+        """False when it could not be stored, as on a full disk: it has to be tried again."""
+        try:
+            await self._lifecycle.give_up(plugin_id)
+        except SupervisorError as error:
+            get_logger().warning("plugin.give_up_not_stored", plugin=plugin_id, error=error.message)
+            return False
+        return True
 
     async def _recover_until_up(self, plugin_id: str) -> None:
         """Try again and again, as long as it is in error for no operator's reason."""

@@ -122,6 +122,7 @@ class EventPage(TypedDict):
 class SubscriptionInfo(TypedDict):
     subscription: int
     last_seq: int
+    """The subscription tells what comes after this event."""
 
 
 class StateEntry(TypedDict):

@@ -230,6 +230,8 @@ async def test_a_request_id_under_way(world: ControlWorld, wire: Wire) -> None:
     world.lifecycle_world.workers.script(plugin.key).up_after_s = 0.2
     params = {"plugin": plugin.key, "$request_id": "r-1"}
     first = await wire.ask("plugins.enable", **params)
+    while world.lifecycle_world.workers.phase(plugin.id) is not Phase.STARTING:
+        await world.lifecycle_world.workers.changed(plugin.id).wait()
     error = await wire.refused("plugins.enable", **params)
     assert (error["name"], error["retryable"]) == ("CONFLICT", True)
     result = (await wire.answer(first))[1]

@@ -96,6 +96,27 @@ async def test_replay_runs_into_the_present_without_gap_or_double(world: Control
         nursery.start_soon(publish)
 
 
+@pytest.mark.parametrize("seed", range(ROUNDS))
+async def test_a_subscription_says_where_it_begins(world: ControlWorld, seed: int) -> None:
+    plugin = await world.plugin()
+    chance = random.Random(seed)
+
+    async def publish() -> None:
+        while True:
+            await world.emit(plugin, 1)
+            for _ in range(chance.randint(0, 2)):
+                await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publish)
+        for after_seq in (None, 0, None):
+            wire = await (await world.dial()).hello()
+            async with wire.stream:
+                answer = await wire.call("events.subscribe", after_seq=after_seq)
+                assert (await wire.event())["event"]["seq"] == answer["last_seq"] + 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_resume_over_a_restart(tmp_path: Path) -> None:
     with trio.fail_after(10):
         async with open_control_world(tmp_path) as world:

@@ -114,6 +114,28 @@ async def test_a_worker_given_up_makes_an_error_that_is_tried_again(
         assert world.told() == ["-> ready", "worker_started", "enabled"]
 
 
+async def test_giving_up_is_stored_when_the_disk_has_room_again(
+    autojump_clock: Any, world: LifecycleWorld, reconciled: Reconciled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = await world.put("acme.one", S.READY)
+    began = trio.current_time()
+    set_status = world.registry.set_status
+
+    async def full_for_a_while(*args: Any, **more: Any) -> Any:
+        if trio.current_time() < began + 60:
+            raise ResourceExhausted("the disk is full")
+        return await set_status(*args, **more)
+
+    monkeypatch.setattr(world.registry, "set_status", full_for_a_while)
+    async with reconciled():
+        await trio.sleep(1)
+        await world.workers.crash_for_good(plugin, "segfault")
+        await trio.sleep(50)
+        assert world.told() == ["worker_crashed"]
+        await trio.sleep(20)
+        assert world.told() == ["worker_crashed", "-> error", "error"]
+
+
 async def test_errors_of_crashes_are_tried_at_boot_and_from_then_on(
     autojump_clock: Any, world: LifecycleWorld, reconciled: Reconciled
 ) -> None:
