@@ -17,6 +17,7 @@ from supervisor.channel import Immediate
 from supervisor.clock import Clock, to_ms
 from supervisor.control.access import Caller
 from supervisor.control.describe import describe
+from supervisor.control.paging import as_many_as_fit
 from supervisor.control.views import plugin_details, plugin_info
 from supervisor.core.errors import DeadlineExceeded, InvalidParams, SupervisorError
 from supervisor.core.lifecycle import Status, can_transition
@@ -241,19 +242,22 @@ class Methods:
 
     async def _jobs_runs(self, request: control.JobsRuns, _: Caller) -> list[results.RunInfo]:
         plugin_id = self._parts.registry.get(request.plugin).id if request.plugin is not None else None
-        return await self._parts.jobs.runs(
+        runs = await self._parts.jobs.runs(
             job=request.job,
             plugin_id=plugin_id,
             state=request.state,
             before_ms=request.before_ms,
             limit=request.limit,
         )
+        return as_many_as_fit(runs)
 
     async def _events_list(self, request: control.EventsList, _: Caller) -> results.EventPage:
         ids = [self._parts.registry.get(name).id for name in request.plugins]
         found = await self._parts.journal.list(request.after_seq, request.types, ids, request.limit)
         events = [results.EventInfo(**event.to_wire()) for event in found]  # type: ignore[typeddict-item]
-        return {"events": events, "last_seq": await self._parts.journal.last_seq()}
+        # The newest end when nobody said from where, else the end that a next page goes on from.
+        fitting = as_many_as_fit(reversed(events))[::-1] if request.after_seq is None else as_many_as_fit(events)
+        return {"events": fitting, "last_seq": await self._parts.journal.last_seq()}
 
     async def _logs_read(self, request: control.LogsRead, _: Caller) -> list[results.LogLine]:
         path = self._parts.places.log_file(self._parts.registry.get(request.plugin))
@@ -261,12 +265,13 @@ class Methods:
             raise InvalidParams(f"tail must be from 1 to {_MAX_TAIL}, not {request.tail}")
         if request.level is not None and request.level not in LEVELS:
             raise InvalidParams(f"level must be one of {', '.join(LEVELS)}, not {request.level!r}")
-        return await trio.to_thread.run_sync(
+        lines = await trio.to_thread.run_sync(
             lambda: read_log(
                 path, tail=request.tail, since_ms=request.since_ms, level=request.level, run_id=request.run
             ),
             abandon_on_cancel=True,
         )
+        return as_many_as_fit(reversed(lines))[::-1]
 
     # shared
 

@@ -15,11 +15,11 @@ from supervisor.store.plugins import PluginRegistry
 from supervisor.store.processes import ProcessBook
 from supervisor.store.state import StateStore
 from supervisor.wire import worker
-from supervisor.wire.codec import encode
+from supervisor.wire.codec import encode, profile_problem
 from supervisor.wire.message import Notification
 
 _MAX_PAYLOAD_BYTES: Final = 256 * 1024
-_MAX_PAYLOAD_DEPTH: Final = 12
+_MAX_DEPTH: Final = 12
 _EVENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -76,6 +76,9 @@ class StoreHost:
         return {"found": found, "value": value}
 
     async def _state_set(self, plugin: Plugin, request: worker.StateSet) -> Any:
+        # It is to fit, inside a list of others, into what may be sent.
+        if problem := profile_problem([request.value], _MAX_DEPTH):
+            raise InvalidParams(f"state {request.key!r} cannot be set: {problem}")
         await self._state.set(plugin.id, request.key, request.value)
         return {}
 
@@ -102,9 +105,7 @@ class StoreHost:
 def _check_payload(request: worker.EventsEmit) -> None:
     """It must fit into a frame to every subscriber, and with others into a page."""
     try:
-        encode(
-            Notification(request.name, [request.payload]), max_bytes=_MAX_PAYLOAD_BYTES, max_depth=_MAX_PAYLOAD_DEPTH
-        )
+        encode(Notification(request.name, [request.payload]), max_bytes=_MAX_PAYLOAD_BYTES, max_depth=_MAX_DEPTH)
     except LocalProtocolError as error:
         raise InvalidParams(
             f"event {request.name!r} cannot be emitted: {error.message}; store what is large in the state, emit its key"

@@ -264,8 +264,11 @@ class LifecycleManager:
     ) -> Plugin:
         async with self._locks.hold(self._registry.get(name).key, overtaking=str(command)):
             plugin = await self._step(name, command, reason=reason, error=error)
-            await self._stop(plugin)
-            await self._registry.record(told(plugin))
+            try:
+                await self._stop(plugin)
+            finally:
+                # Also of a worker that even SIGKILL did not end: the status has changed, and whoever asked hears why.
+                await self._registry.record(told(plugin))
             return self._registry.get(plugin.id)
 
     async def _uninstall(self, plugin: Plugin, then: list[Event]) -> None:

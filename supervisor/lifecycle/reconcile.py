@@ -75,7 +75,7 @@ class Reconciler:
     async def _start(self, plugin: Plugin) -> None:
         # Looked at again: a command may have been there first.
         current = self._registry.find(plugin.id)
-        if current is None or not wants_worker(current.status):
+        if current is None or not wants_worker(current.status) or self._workers.view(plugin.id).wanted is not None:
             return
         try:
             self._workers.want(current)

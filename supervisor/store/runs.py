@@ -13,8 +13,11 @@ from supervisor.core.job import RUN_STEPS, TERMINAL, Job, Run, RunOutcome, RunSt
 from supervisor.core.plugin import PluginId
 from supervisor.store.database import Database, Transaction
 from supervisor.store.tables import current, pack, unpack
+from supervisor.wire.codec import profile_problem
 
 MAX_RESULT_BYTES: Final = 64 * 1024
+_MAX_DEPTH: Final = 12
+"""Of a result: inside a list of runs it is to stay within what may be sent."""
 MAX_ERROR_CHARS: Final = 8_000
 KEEP_RUNS: Final = 1_000
 KEEP_MS: Final = 30 * 86_400_000
@@ -241,6 +244,8 @@ def _pack_result(result: Any) -> bytes | None:
     """A result that cannot be kept never costs the run its end: a note of what it was is kept instead."""
     if result is None:
         return None
+    if problem := profile_problem([result], _MAX_DEPTH):
+        return pack({"omitted": f"the result cannot be shown: {problem}"})
     try:
         packed = pack(result)
     except (ValueError, TypeError, OverflowError) as error:

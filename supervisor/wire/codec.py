@@ -82,6 +82,11 @@ def encode(message: Message, *, max_bytes: int, max_depth: int = 16, plain_error
     return frame
 
 
+def packed_size(value: Any) -> int:
+    """Bytes that a value takes in a frame."""
+    return len(msgpack.packb(value))
+
+
 def _values(envelope: list[Any]) -> list[Any]:
     """What a message carries: each of its params, or error and result."""
     if envelope[0] == RESPONSE:

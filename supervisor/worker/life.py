@@ -145,8 +145,9 @@ class Life:
             body.start_soon(process.watch)
             relays = self._start_relays(process, body)
             self._open_channel(process, body)
+            # Beside the handshake: a worker need not wait for its own row.
+            body.start_soon(self._host.remember, self._plugin.id, process.pid)
             with self._wanted:
-                await self._host.remember(self._plugin.id, process.pid)
                 cause = await self._attend(process)
             ran_s = self._ran_s()
             if cause is None:

@@ -86,8 +86,7 @@ class WorkerManager:
 
     def unwant(self, plugin_id: PluginId) -> None:
         """The plugin is to have none; it is drained and stopped."""
-        if supervisor := self._supervisors.get(plugin_id):
-            supervisor.unwant()
+        self._supervisor(plugin_id).unwant()
 
     def forget(self, plugin_id: PluginId) -> None:
         """The plugin is gone for good, and so is its worker."""

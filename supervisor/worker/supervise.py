@@ -104,7 +104,7 @@ class Supervisor:
 
     def unwant(self) -> None:
         """Have none: drains and stops it, or ends the wait for a restart."""
-        self._wish = None
+        self._wish, self._never_wanted = None, False
         self._pause.cancel(reason="the worker is no longer wanted")
         if self._life:
             self._life.ask_to_stop()
