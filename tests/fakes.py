@@ -21,7 +21,7 @@ from supervisor.lifecycle.packages import Staged
 from supervisor.store.database import Database
 from supervisor.store.plugins import PluginRegistry
 from supervisor.worker.phase import Phase
-from supervisor.worker.supervise import WorkerView
+from supervisor.worker.view import WorkerView
 from tests.jobs.world import WallClock, manifest
 
 Answer = Callable[[str, dict[str, Any]], Any]

@@ -10,7 +10,7 @@ from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import Plugin
 from supervisor.wire.results import PluginDetails, PluginInfo
 from supervisor.worker.phase import Phase
-from supervisor.worker.supervise import WorkerView
+from supervisor.worker.view import WorkerView
 
 
 def plugin_info(plugin: Plugin, worker: WorkerView) -> PluginInfo:

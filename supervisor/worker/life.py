@@ -10,19 +10,20 @@ from typing import Any, Final
 import trio
 
 from supervisor.channel import Channel
-from supervisor.core.errors import CallCancelled, DeadlineExceeded, MethodNotFound, PluginCrashed, SupervisorError
-from supervisor.core.manifest import API_VERSION, Manifest, manifest_to_table
+from supervisor.core.errors import PluginCrashed, SupervisorError
 from supervisor.core.plugin import Plugin
-from supervisor.core.reading import shown
 from supervisor.report import report_failure
 from supervisor.wire import worker as methods
 from supervisor.wire.limits import WORKER
 from supervisor.wire.message import Notification, Request
+from supervisor.worker.ending import Ending, call_error, never_lived
+from supervisor.worker.handshake import shake_hands
+from supervisor.worker.health import wait_unwell
 from supervisor.worker.host import Host, serve_worker
 from supervisor.worker.launch import Launch
-from supervisor.worker.logfile import LEVELS, Entry, LogFile
+from supervisor.worker.logfile import Entry, LogFile
 from supervisor.worker.process import Exit, Process
-from supervisor.worker.relay import Tail, relay
+from supervisor.worker.relay import Tail, log_entry, relay
 from supervisor.worker.shutdown import Stage, StopStep, WorkerUnkillable, stop_in_stages
 
 _LAST_OUTPUT_S: Final = 0.1
@@ -38,19 +39,6 @@ class Graces:
 
     term_s: float = 5.0
     kill_s: float = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a life ended. `cause` is None if it was asked to end; `ran_s`, the seconds that it was up and well, is None
-    if it never came up."""
-
-    pid: int | None
-    cause: str | None
-    exit: Exit | None
-    stage: Stage | None
-    ran_s: float | None
-    last_words: str
 
 
 class Life:
@@ -115,7 +103,7 @@ class Life:
             process = spawn(launch)
         except OSError as error:
             why = f"cannot start {launch.argv[0]}: {error.strerror or error}"
-            return Ending(pid=None, cause=why, exit=None, stage=None, ran_s=None, last_words="")
+            return never_lived(why)
         self._process, self.pid = process, process.pid
         self._data_dir = str(launch.cwd)
         ending = Ending(pid=process.pid, cause=None, exit=None, stage=None, ran_s=None, last_words="")
@@ -158,10 +146,12 @@ class Life:
             exit_ = await process.wait()
             with trio.move_on_after(_LAST_OUTPUT_S):
                 await relays.wait()
+            words = str(self._tail)
+            ending = Ending(pid=process.pid, cause=cause, exit=exit_, stage=stage, ran_s=ran_s, last_words=words)
             if self._channel:
-                self._channel.close(self._call_error(cause, exit_))
+                self._channel.close(call_error(self._plugin, ending))
             body.cancel_scope.cancel(reason="the process is gone")
-        return Ending(pid=process.pid, cause=cause, exit=exit_, stage=stage, ran_s=ran_s, last_words=str(self._tail))
+        return ending
 
     def _ran_s(self) -> float | None:
         # A worker that was deaf from the first has not run stably while that was being found out.
@@ -240,7 +230,7 @@ class Life:
         spec = self._plugin.manifest.worker
         if self._channel is None:
             await trio.sleep(spec.start_grace_s)
-        elif refusal := await self._shake_hands(self._channel, spec.start_timeout_s):
+        elif refusal := await shake_hands(self._channel, self._plugin, self._host, data_dir=self._data_dir):
             return refusal
         self._up_since = trio.current_time()
         # So that a worker that has stopped has always started, in the journal too. It costs one commit.
@@ -248,55 +238,9 @@ class Life:
             await self._came_up()
         if self._channel is None:
             await trio.sleep_forever()
-        return await self._stay_well(self._channel)
-
-    async def _shake_hands(self, channel: Channel, timeout_s: float) -> str | None:
-        """Return what was wrong, None when all is well."""
-        try:
-            config = await self._host.config(self._plugin.id)
-        except SupervisorError as error:
-            return f"was not started: its configuration cannot be read: {error.message}"
-        try:
-            answer = await channel.call(methods.HANDSHAKE, [self._introduction(config)], timeout_s=timeout_s)
-        except DeadlineExceeded:
-            return f"did not answer initialize within {timeout_s:g} s"
-        except SupervisorError as error:
-            return f"refused initialize: {error.code}: {error.message[:_MESSAGE_CHARACTERS]}"
-        return handshake_problem(answer, self._plugin.manifest)
-
-    def _introduction(self, config: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "plugin": self._plugin.key,
-            "manifest": manifest_to_table(self._plugin.manifest),
-            "capabilities": sorted(self._plugin.approved),
-            "config": config,
-            "data_dir": self._data_dir,
-            "api_version": API_VERSION,
-        }
-
-    async def _stay_well(self, channel: Channel) -> str:
-        policy = self._plugin.manifest.worker.health
-        missed, well_at = 0, trio.current_time()
-        while missed < policy.failures:
-            await trio.sleep(policy.interval_s)
-            problem = await self._ask_health(channel, policy.timeout_s)
-            missed = missed + 1 if problem else 0
-            if problem:
-                self._note("warning", f"health check failed ({missed} of {policy.failures}): {problem}")
-            else:
-                well_at = trio.current_time()
-        self._well_until = well_at
-        return f"failed {missed} health checks in a row; the last one: {problem}"
-
-    async def _ask_health(self, channel: Channel, timeout_s: float) -> str | None:
-        try:
-            answer = await channel.call(methods.HEALTH, [{}], timeout_s=timeout_s)
-        except MethodNotFound:
-            return None  # It answers: that is health enough for a worker that knows no better.
-        except SupervisorError as error:
-            return f"{error.code}: {error.message[:_MESSAGE_CHARACTERS]}"
-        status = answer.get("status") if isinstance(answer, dict) else None
-        return None if status in ("ok", "degraded") else f"status {shown(status)}"
+        unwell = await wait_unwell(self._channel, spec.health, self._note)
+        self._well_until = unwell.well_at
+        return unwell.cause
 
     async def _end(self, process: Process, steps: list[StopStep]) -> Stage:
         try:
@@ -323,7 +267,7 @@ class Life:
         try:
             await channel.call(methods.SHUTDOWN, [{"drain_s": grace_s}], timeout_s=grace_s)
         except SupervisorError as error:
-            self._note("warning", f"shutdown was not accepted: {error.code}: {error.message[:_MESSAGE_CHARACTERS]}")
+            self._note(f"shutdown was not accepted: {error.code}: {error.message[:_MESSAGE_CHARACTERS]}")
 
     def _term(self, process: Process) -> StopStep:
         return _signal_step(process, Stage.TERM, signal.SIGTERM, self._graces.term_s)
@@ -331,52 +275,15 @@ class Life:
     def _kill(self, process: Process) -> StopStep:
         return _signal_step(process, Stage.KILL, signal.SIGKILL, self._graces.kill_s)
 
-    def _call_error(self, cause: str | None, exit_: Exit) -> SupervisorError:
-        if cause is None:
-            return CallCancelled(f"the worker of {self._plugin.key!r} was stopped")
-        return PluginCrashed(
-            f"the worker of {self._plugin.key!r} ended: {cause}",
-            exit_code=exit_.code,
-            signal=exit_.signal,
-            stderr_tail=str(self._tail),
-        )
-
     def _on_notification(self, notification: Notification) -> None:
         if notification.method == methods.Log.METHOD:
-            self._log.write([_log_entry(notification, self._now_ms())])
+            self._log.write([log_entry(notification, self._now_ms())])
 
     def _on_unexpected(self, request: Request, error: Exception) -> str:
         return report_failure("worker.request_failed", error, plugin=self._plugin.key, method=request.method)
 
-    def _note(self, level: str, message: str) -> None:
-        self._log.write([Entry(time_ms=self._now_ms(), stream="plugind", level=level, message=message)])
-
-
-def handshake_problem(answer: Any, manifest: Manifest) -> str | None:
-    """What is wrong with a worker's answer to `initialize`, or None. Pure."""
-    if not isinstance(answer, dict):
-        return f"answered initialize with rubbish: expected a map, got {type(answer).__name__}"
-    if answer.get("api_version") != manifest.api_version:
-        return f"speaks api_version {shown(answer.get('api_version'))}, its manifest says {manifest.api_version}"
-    offered = answer.get("methods", [])
-    if not isinstance(offered, list):
-        return "answered initialize with rubbish: `methods` is no list"
-    missing = [method.name for method in manifest.methods if method.name not in offered]
-    return f"lacks methods that its manifest declares: {', '.join(missing)}" if missing else None
-
-
-def _log_entry(notification: Notification, now_ms: int) -> Entry:
-    """A worker's log record; hostile input, so whatever does not fit is shown as it came."""
-    record = notification.params[0] if notification.params and isinstance(notification.params[0], dict) else {}
-    level, fields, run_id = record.get("level"), record.get("fields"), record.get("run_id")
-    return Entry(
-        time_ms=now_ms,
-        stream="log",
-        level=level if level in LEVELS else "info",
-        message=str(record.get("message", ""))[:_MESSAGE_CHARACTERS],
-        run_id=run_id if isinstance(run_id, str) else None,
-        fields=fields if isinstance(fields, dict) else {},
-    )
+    def _note(self, message: str) -> None:
+        self._log.write([Entry(time_ms=self._now_ms(), stream="plugind", level="warning", message=message)])
 
 
 def _signal_step(process: Process, stage: Stage, number: int, grace_s: float) -> StopStep:

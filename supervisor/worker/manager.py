@@ -11,7 +11,8 @@ from supervisor.core.plugin import Plugin, PluginId
 from supervisor.wire.limits import CALLS_PER_WORKER
 from supervisor.worker.life import Graces
 from supervisor.worker.phase import Phase
-from supervisor.worker.supervise import Supervisor, Tools, Wish, WorkerView
+from supervisor.worker.supervise import Supervisor, Tools
+from supervisor.worker.view import Wish, WorkerView
 
 _PASSED_ON: Final = frozenset(
     {"CANCELLED", "DEADLINE_EXCEEDED", "INVALID_PARAMS", "METHOD_NOT_FOUND", "PLUGIN_CRASHED"}

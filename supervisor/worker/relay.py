@@ -7,12 +7,14 @@ from typing import Final
 
 import trio
 
-from supervisor.worker.logfile import Entry, LogFile
+from supervisor.wire.message import Notification
+from supervisor.worker.logfile import LEVELS, Entry, LogFile
 from supervisor.worker.output import Line, LineSplitter
 
 _READ_BYTES: Final = 8 * 1024
 """All may be line ends: what is read at once is what keeps everybody else waiting."""
 TAIL_CHARACTERS: Final = 8000
+_MESSAGE_CHARACTERS: Final = 10_000
 
 
 class Tail:
@@ -63,3 +65,17 @@ async def relay(
         pass  # Our own end was closed: the worker is gone and something else keeps the pipe open.
     finally:
         take(splitter.flush())
+
+
+def log_entry(notification: Notification, now_ms: int) -> Entry:
+    """A worker's log record; hostile input, so whatever does not fit is shown as it came."""
+    record = notification.params[0] if notification.params and isinstance(notification.params[0], dict) else {}
+    level, fields, run_id = record.get("level"), record.get("fields"), record.get("run_id")
+    return Entry(
+        time_ms=now_ms,
+        stream="log",
+        level=level if level in LEVELS else "info",
+        message=str(record.get("message", ""))[:_MESSAGE_CHARACTERS],
+        run_id=run_id if isinstance(run_id, str) else None,
+        fields=fields if isinstance(fields, dict) else {},
+    )

@@ -9,43 +9,20 @@ from dataclasses import dataclass
 import trio
 
 from supervisor.core.errors import ActivationFailed, CallCancelled
-from supervisor.core.event import Event, WorkerCrashed, WorkerStarted, WorkerStopped
+from supervisor.core.event import Event, WorkerStarted
 from supervisor.core.plugin import Plugin
 from supervisor.log import get_logger
 from supervisor.report import report_failure
 from supervisor.worker.backoff import Verdict, after_crash
+from supervisor.worker.ending import Ending, activation_failure, crash_event, never_lived, stop_event
 from supervisor.worker.host import Host
 from supervisor.worker.launch import CannotLaunch, Launch
-from supervisor.worker.life import Ending, Graces, Life
+from supervisor.worker.life import Graces, Life
 from supervisor.worker.logfile import LogFile
 from supervisor.worker.phase import Phase, Step, next_phase
 from supervisor.worker.process import Process
 from supervisor.worker.shutdown import WorkerUnkillable
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """Somebody wants this plugin to have a worker. `first_try_only`: a first life that never comes up is the last."""
-
-    plugin: Plugin
-    first_try_only: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerView:
-    """What is observed of a worker; seconds throughout."""
-
-    phase: Phase = Phase.STOPPED
-    wanted: bool | None = None
-    """None: nobody has asked for it since the daemon began."""
-    pid: int | None = None
-    restarts: int = 0
-    crashes: int = 0
-    uptime_s: float | None = None
-    next_restart_in_s: float | None = None
-    calls_in_flight: int = 0
-    gave_up: bool = False
-    last_failure: str | None = None
+from supervisor.worker.view import Wish, WorkerView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +219,7 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001  a mistake of ours costs this life, never the other workers
             log_id = report_failure("worker.start_failed", error, plugin=plugin.key)
             why = f"was lost to a mistake in plugind itself (log id {log_id})"
-        return Ending(pid=None, cause=why, exit=None, stage=None, ran_s=None, last_words="")
+        return never_lived(why)
 
     def _prepare(self, plugin: Plugin) -> Launch:
         try:
@@ -260,15 +237,7 @@ class Supervisor:
             report_failure("event.not_recorded", error, type=event.type, plugin=event.plugin_key)
 
     async def _note_stop(self, plugin: Plugin, ending: Ending) -> None:
-        if ending.ran_s is not None and ending.exit is not None and ending.pid is not None:
-            stopped = WorkerStopped(
-                plugin_id=plugin.id,
-                plugin_key=plugin.key,
-                pid=ending.pid,
-                stage=str(ending.stage),
-                exit_code=ending.exit.code,
-                signal=ending.exit.signal,
-            )
+        if (stopped := stop_event(plugin, ending)) is not None:
             await self._record(stopped)
         get_logger().info(
             "worker.stopped", plugin=plugin.key, pid=ending.pid, stage=ending.stage, exit=str(ending.exit)
@@ -329,31 +298,3 @@ class Supervisor:
     def _notify(self) -> None:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
-
-
-def activation_failure(plugin: Plugin, ending: Ending) -> ActivationFailed:
-    """What a failed life tells whoever waited for it. Pure."""
-    words = f"{ending.cause}\n{ending.last_words}" if ending.last_words else str(ending.cause)
-    return ActivationFailed(
-        f"the worker of {plugin.key!r} {words}",
-        plugin=plugin.key,
-        cause=ending.cause,
-        exit_code=ending.exit.code if ending.exit else None,
-        signal=ending.exit.signal if ending.exit else None,
-        stderr_tail=ending.last_words,
-    )
-
-
-def crash_event(plugin: Plugin, ending: Ending, crashes: int, restart_in_s: float | None) -> WorkerCrashed:
-    """The fact, for the journal. Pure."""
-    return WorkerCrashed(
-        plugin_id=plugin.id,
-        plugin_key=plugin.key,
-        cause=str(ending.cause),
-        pid=ending.pid,
-        exit_code=ending.exit.code if ending.exit else None,
-        signal=ending.exit.signal if ending.exit else None,
-        stderr_tail=ending.last_words,
-        crashes=crashes,
-        restart_in_s=restart_in_s,
-    )

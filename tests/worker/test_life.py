@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.worker.life import handshake_problem
+from supervisor.worker.handshake import handshake_problem
 from tests.worker.fakes import make_plugin
 
 MANIFEST = make_plugin(methods=("a", "b")).manifest

@@ -20,7 +20,7 @@ from supervisor.worker.logfile import read_log
 from supervisor.worker.phase import Phase
 from supervisor.worker.process import Exit
 from supervisor.worker.shutdown import WorkerUnkillable
-from supervisor.worker.supervise import WorkerView
+from supervisor.worker.view import WorkerView
 from tests.worker.fakes import NEVER, PLUGIN_ID, Script, World, health, make_plugin, policy
 
 Clock = trio.testing.MockClock

@@ -20,14 +20,16 @@ import trio
 from supervisor.core.event import WorkerCrashed, WorkerStarted
 from supervisor.core.manifest import Limits, parse_stored_manifest
 from supervisor.core.plugin import Plugin
+from supervisor.worker.ending import Ending
 from supervisor.worker.launch import CannotLaunch, Launch, Surroundings, plan_launch
-from supervisor.worker.life import Ending, Graces, Life
+from supervisor.worker.life import Graces, Life
 from supervisor.worker.logfile import Entry, LogFile, read_log
 from supervisor.worker.manager import WorkerManager
 from supervisor.worker.phase import Phase
 from supervisor.worker.process import Exit, spawn
 from supervisor.worker.shutdown import Stage
-from supervisor.worker.supervise import Tools, WorkerView
+from supervisor.worker.supervise import Tools
+from supervisor.worker.view import WorkerView
 from tests.worker.fakes import PLUGIN_ID, Even, FakeHost, make_plugin, policy
 
 PLUGINS = Path(__file__).parent.parent / "plugins"

@@ -1,0 +1,90 @@
+"""How a worker's life ended, and what is told of it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supervisor.core.errors import ActivationFailed, CallCancelled, PluginCrashed, SupervisorError
+from supervisor.core.event import WorkerCrashed, WorkerStopped
+from supervisor.core.plugin import Plugin
+from supervisor.worker.process import Exit
+from supervisor.worker.shutdown import Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """`cause` is None if it was asked to end. `ran_s`, the seconds that it was up and well, is None if it never came
+    up. `pid` and `exit` are None if there never was a process."""
+
+    pid: int | None
+    cause: str | None
+    exit: Exit | None
+    stage: Stage | None
+    ran_s: float | None
+    last_words: str
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.exit.code if self.exit else None
+
+    @property
+    def signal(self) -> int | None:
+        return self.exit.signal if self.exit else None
+
+
+def never_lived(cause: str) -> Ending:
+    """The ending of what could not even be started."""
+    return Ending(pid=None, cause=cause, exit=None, stage=None, ran_s=None, last_words="")
+
+
+def call_error(plugin: Plugin, ending: Ending) -> SupervisorError:
+    """What a call in flight gets when the life ends."""
+    if ending.cause is None:
+        return CallCancelled(f"the worker of {plugin.key!r} was stopped")
+    return PluginCrashed(
+        f"the worker of {plugin.key!r} ended: {ending.cause}",
+        exit_code=ending.exit_code,
+        signal=ending.signal,
+        stderr_tail=ending.last_words,
+    )
+
+
+def activation_failure(plugin: Plugin, ending: Ending) -> ActivationFailed:
+    """What a failed life tells whoever waited for it."""
+    words = f"{ending.cause}\n{ending.last_words}" if ending.last_words else str(ending.cause)
+    return ActivationFailed(
+        f"the worker of {plugin.key!r} {words}",
+        plugin=plugin.key,
+        cause=ending.cause,
+        exit_code=ending.exit_code,
+        signal=ending.signal,
+        stderr_tail=ending.last_words,
+    )
+
+
+def crash_event(plugin: Plugin, ending: Ending, crashes: int, restart_in_s: float | None) -> WorkerCrashed:
+    return WorkerCrashed(
+        plugin_id=plugin.id,
+        plugin_key=plugin.key,
+        cause=str(ending.cause),
+        pid=ending.pid,
+        exit_code=ending.exit_code,
+        signal=ending.signal,
+        stderr_tail=ending.last_words,
+        crashes=crashes,
+        restart_in_s=restart_in_s,
+    )
+
+
+def stop_event(plugin: Plugin, ending: Ending) -> WorkerStopped | None:
+    """None for a worker that had never started, as far as anybody was told."""
+    if ending.ran_s is None or ending.pid is None:
+        return None
+    return WorkerStopped(
+        plugin_id=plugin.id,
+        plugin_key=plugin.key,
+        pid=ending.pid,
+        stage=str(ending.stage),
+        exit_code=ending.exit_code,
+        signal=ending.signal,
+    )

@@ -1,0 +1,55 @@
+"""The first exchange with a worker: who it is, what it may, what it offers."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from supervisor.channel import Channel
+from supervisor.core.errors import DeadlineExceeded, SupervisorError
+from supervisor.core.manifest import API_VERSION, Manifest, manifest_to_table
+from supervisor.core.plugin import Plugin
+from supervisor.core.reading import shown
+from supervisor.wire.worker import HANDSHAKE
+from supervisor.worker.host import Host
+
+_MESSAGE_CHARACTERS: Final = 10_000
+
+
+async def shake_hands(channel: Channel, plugin: Plugin, host: Host, *, data_dir: str) -> str | None:
+    """Return what was wrong, None when all is well; lasts at most the plugin's `start_timeout_s`."""
+    timeout_s = plugin.manifest.worker.start_timeout_s
+    try:
+        config = await host.config(plugin.id)
+    except SupervisorError as error:
+        return f"was not started: its configuration cannot be read: {error.message}"
+    try:
+        answer = await channel.call(HANDSHAKE, [_introduction(plugin, config, data_dir)], timeout_s=timeout_s)
+    except DeadlineExceeded:
+        return f"did not answer initialize within {timeout_s:g} s"
+    except SupervisorError as error:
+        return f"refused initialize: {error.code}: {error.message[:_MESSAGE_CHARACTERS]}"
+    return handshake_problem(answer, plugin.manifest)
+
+
+def _introduction(plugin: Plugin, config: dict[str, Any], data_dir: str) -> dict[str, Any]:
+    return {
+        "plugin": plugin.key,
+        "manifest": manifest_to_table(plugin.manifest),
+        "capabilities": sorted(plugin.approved),
+        "config": config,
+        "data_dir": data_dir,
+        "api_version": API_VERSION,
+    }
+
+
+def handshake_problem(answer: Any, manifest: Manifest) -> str | None:
+    """What is wrong with a worker's answer to `initialize`, or None. Pure."""
+    if not isinstance(answer, dict):
+        return f"answered initialize with rubbish: expected a map, got {type(answer).__name__}"
+    if answer.get("api_version") != manifest.api_version:
+        return f"speaks api_version {shown(answer.get('api_version'))}, its manifest says {manifest.api_version}"
+    offered = answer.get("methods", [])
+    if not isinstance(offered, list):
+        return "answered initialize with rubbish: `methods` is no list"
+    missing = [method.name for method in manifest.methods if method.name not in offered]
+    return f"lacks methods that its manifest declares: {', '.join(missing)}" if missing else None
