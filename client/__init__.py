@@ -1,4 +1,4 @@
-"""Talk to plugind: `Client` blocks, `AsyncClient` runs on trio; both raise the classes of `client.errors`.
+"""Talk to plugind: `Client` blocks, `AsyncClient` runs on trio; both raise the error classes that stand beside them.
 
 The names are loaded when they are used, so a blocking program never imports trio.
 """
@@ -8,9 +8,68 @@ from __future__ import annotations
 TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from client.async_client import AsyncClient, AsyncEventStream
+    from client.errors import (
+        ActivationFailed,
+        AlreadyExists,
+        ApprovalRequired,
+        CallCancelled,
+        Conflict,
+        ConnectionLost,
+        DaemonNotRunning,
+        DeadlineExceeded,
+        FailedPrecondition,
+        InternalError,
+        InvalidParams,
+        InvalidRequest,
+        InvalidTransition,
+        LocalProtocolError,
+        MethodNotFound,
+        NotFound,
+        ParseError,
+        PermissionDenied,
+        PluginCrashed,
+        PluginError,
+        RemoteProtocolError,
+        ResourceExhausted,
+        SupervisorError,
+        Unauthenticated,
+        Unavailable,
+        UpgradeFailed,
+    )
     from client.sync_client import Client, EventStream
 
-__all__ = ["AsyncClient", "AsyncEventStream", "Client", "EventStream"]
+__all__ = [
+    "ActivationFailed",
+    "AlreadyExists",
+    "ApprovalRequired",
+    "AsyncClient",
+    "AsyncEventStream",
+    "CallCancelled",
+    "Client",
+    "Conflict",
+    "ConnectionLost",
+    "DaemonNotRunning",
+    "DeadlineExceeded",
+    "EventStream",
+    "FailedPrecondition",
+    "InternalError",
+    "InvalidParams",
+    "InvalidRequest",
+    "InvalidTransition",
+    "LocalProtocolError",
+    "MethodNotFound",
+    "NotFound",
+    "ParseError",
+    "PermissionDenied",
+    "PluginCrashed",
+    "PluginError",
+    "RemoteProtocolError",
+    "ResourceExhausted",
+    "SupervisorError",
+    "Unauthenticated",
+    "Unavailable",
+    "UpgradeFailed",
+]
 
 
 def __getattr__(name: str) -> object:
@@ -22,6 +81,10 @@ def __getattr__(name: str) -> object:
         from client import async_client
 
         return getattr(async_client, name)
+    if name in __all__:
+        from client import errors
+
+        return getattr(errors, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

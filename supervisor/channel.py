@@ -23,7 +23,7 @@ from supervisor.core.errors import (
 from supervisor.outbox import Outbox
 from supervisor.wire.limits import Limits
 from supervisor.wire.message import Failure, Notification, Params, Request, Response
-from supervisor.wire.peer import Cancelled, Peer, PeerEvent, PeerStatistics, Refused
+from supervisor.wire.peer import Cancelled, Late, Peer, PeerEvent, PeerStatistics, Refused
 
 _READ_BYTES: Final = 64 * 1024
 _WRITE_BYTES: Final = 256 * 1024
@@ -44,6 +44,10 @@ OnRequest = Callable[[Request], Coroutine[Any, Any, Any] | Immediate]
 OnNotification = Callable[[Notification], None]
 OnUnexpected = Callable[[Request, Exception], str]
 """Log an exception that no handler should have raised; return the id under which it is found in the log."""
+
+
+def do_nothing() -> None:
+    """For callers that do not care."""
 
 
 def refuse_requests(request: Request) -> Immediate:
@@ -77,6 +81,7 @@ class Channel:
         self._write_timeout_s = write_timeout_s
         self._outbox = Outbox(stream)
         self._waiting: dict[int, _Waiter] = {}
+        self._given_up: dict[int, Callable[[], None]] = {}
         self._serving: dict[int, trio.CancelScope] = {}
         self._reading = trio.CancelScope()
         self._answered = trio.Event()
@@ -120,13 +125,26 @@ class Channel:
         waiting, self._waiting = self._waiting, {}
         for waiter in waiting.values():
             waiter.resolve(error)
+        given_up, self._given_up = self._given_up, {}
+        for on_settled in given_up.values():
+            on_settled()
 
     async def aclose(self) -> None:
         """Close the stream itself."""
         await trio.aclose_forcefully(self._stream)
 
-    async def call(self, method: str, params: Params, *, timeout_s: float | None) -> Any:
+    async def call(
+        self,
+        method: str,
+        params: Params,
+        *,
+        timeout_s: float | None,
+        on_settled: Callable[[], None] = do_nothing,
+    ) -> Any:
         """Ask the peer and wait for its answer; a caller that stops waiting tells the peer.
+
+        `on_settled` is called once, when the peer has nothing more to do with it: it has answered, or will not any
+        more. For a caller that gave up that is later than the return.
 
         Raises:
             DeadlineExceeded: no answer within `timeout_s` seconds (None: as long as it takes).
@@ -134,7 +152,7 @@ class Channel:
             SupervisorError: what the peer answered, or the reason why the connection was closed.
         """
         with trio.move_on_after(float("inf") if timeout_s is None else timeout_s):
-            return await self._call(method, params)
+            return await self._call(method, params, on_settled)
         raise DeadlineExceeded(f"{method} was not answered within {timeout_s:g} s", method=method, timeout_s=timeout_s)
 
     async def notify(self, method: str, params: Params) -> None:
@@ -149,19 +167,23 @@ class Channel:
             raise self._closed
         self._outbox.put(frame)
 
-    async def _call(self, method: str, params: Params) -> Any:
-        await self._outbox.wait_room()
-        if self._closed is not None:
-            raise self._closed
-        id_, frame = self._peer.request(method, params)
-        waiter = self._waiting[id_] = _Waiter()
-        self._outbox.put(frame)
+    async def _call(self, method: str, params: Params, on_settled: Callable[[], None]) -> Any:
         try:
-            await waiter.done.wait()
-        except trio.Cancelled:
-            if self._waiting.pop(id_, None) is not None:
-                self._outbox.put(self._peer.cancel(id_))
-            raise
+            await self._outbox.wait_room()
+            if self._closed is not None:
+                raise self._closed
+            id_, frame = self._peer.request(method, params)
+            waiter = self._waiting[id_] = _Waiter()
+            self._outbox.put(frame)
+            try:
+                await waiter.done.wait()
+            except trio.Cancelled:
+                if self._waiting.pop(id_, None) is not None:
+                    self._given_up[id_], on_settled = on_settled, do_nothing
+                    self._outbox.put(self._peer.cancel(id_))
+                raise
+        finally:
+            on_settled()
         if isinstance(waiter.outcome, SupervisorError):
             raise waiter.outcome
         return waiter.outcome
@@ -217,6 +239,8 @@ class Channel:
                 self._resolve(id_, failure.to_error())
             case Notification():
                 self._on_notification(event)
+            case Late(id_):
+                self._given_up.pop(id_, do_nothing)()
             case Cancelled(id_):
                 if scope := self._serving.get(id_):
                     scope.cancel(reason="the peer cancelled its request")

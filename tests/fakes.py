@@ -64,21 +64,22 @@ class FakeWorkers:
         self._registry = registry
         self._nursery = nursery
         self._workers: dict[str, _Worker] = {}
+        self._give_ups: list[PluginId] = []
+        self._gave_up = trio.Event()
 
     def script(self, key: str) -> Script:
         return self.scripts.setdefault(key, Script())
 
     # WorkerManager's face.
 
-    def want(self, plugin: Plugin, *, first_try_only: bool = False) -> None:
+    def want(self, plugin: Plugin, *, first_try_only: bool = False, gate: trio.Event | None = None) -> None:
         self.calls.append(("want", plugin.key))
-        self.wanted_at.setdefault(plugin.key, trio.current_time())
         worker = self._worker(plugin.id)
         worker.plugin, worker.wanted, worker.first_try_only = plugin, True, first_try_only
         worker.failure, worker.gave_up = None, False
         if not worker.alive:
             worker.alive = True
-            self._nursery.start_soon(self._live, worker, plugin)
+            self._nursery.start_soon(self._live, worker, plugin, gate)
         worker.notify()
 
     def unwant(self, plugin_id: PluginId) -> None:
@@ -105,6 +106,15 @@ class FakeWorkers:
 
     def pids(self) -> set[int]:
         return set()
+
+    def wanted(self, plugin_id: PluginId) -> bool:
+        return self._worker(plugin_id).wanted
+
+    async def wait_given_up(self) -> PluginId:
+        while not self._give_ups:
+            self._gave_up = trio.Event()
+            await self._gave_up.wait()
+        return self._give_ups.pop(0)
 
     async def wait_up(self, plugin_id: PluginId) -> None:
         worker = self._worker(plugin_id)
@@ -133,12 +143,19 @@ class FakeWorkers:
         worker.life.cancel()
         worker.phase = Phase.STOPPED
         worker.notify()
+        self._give_ups.append(plugin.id)
+        self._gave_up.set()
         await self._registry.record(_crashed(plugin, why))
 
     def _worker(self, plugin_id: str) -> _Worker:
         return self._workers.setdefault(plugin_id, _Worker())
 
-    async def _live(self, worker: _Worker, plugin: Plugin) -> None:
+    async def _live(self, worker: _Worker, plugin: Plugin, gate: trio.Event | None) -> None:
+        if gate is not None:
+            with trio.CancelScope() as worker.life:
+                await gate.wait()
+        if worker.wanted:
+            self.wanted_at.setdefault(plugin.key, trio.current_time())
         while worker.wanted:
             script = self.script(plugin.key)
             started = False
@@ -151,6 +168,8 @@ class FakeWorkers:
                     worker.gave_up, worker.wanted, worker.phase = True, False, Phase.STOPPED
                     worker.alive = False
                     worker.notify()
+                    self._give_ups.append(plugin.id)
+                    self._gave_up.set()
                     await self._registry.record(_crashed(plugin, script.fails))
                     return
                 with trio.CancelScope(shield=True):

@@ -94,3 +94,18 @@ async def test_a_cancelled_listener_loses_nothing(autojump_clock: trio.testing.M
 def test_nothing_there() -> None:
     with EventBus().subscribe() as subscription, pytest.raises(trio.WouldBlock):
         subscription.take_nowait()
+
+
+def test_the_buffer_is_bounded_by_bytes_too() -> None:
+    def large(seq: int) -> Recorded:
+        return Recorded(seq=seq, at=AT, type="t", plugin_id="i", plugin_key="k", data={"payload": "x" * 1000})
+
+    bus = EventBus()
+    with bus.subscribe(max_bytes=3500) as slow, bus.subscribe() as quick, bus.subscribe(max_bytes=10) as tiny:
+        for seq in range(1, 6):
+            bus.publish(large(seq))
+        assert drain(slow) == [1, 2, 3, Gap(missed=2, last_seq=5)]
+        assert drain(quick) == [1, 2, 3, 4, 5]
+        assert drain(tiny) == [1, Gap(missed=4, last_seq=5)]
+        bus.publish(large(6))
+        assert drain(slow) == drain(tiny) == [6]

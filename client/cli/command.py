@@ -43,6 +43,51 @@ class Command:
 
 
 Commands = Mapping[str, Command]
+STATUSES = ("installed", "ready", "disabled", "error", "upgrade_pending", "uninstalled")
+PHASES = ("stopped", "starting", "running", "stopping", "backoff")
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number of the command line, within these bounds."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, not {text!r}")
+        return value
+
+    return read
+
+
+def since(text: str) -> int:
+    """The instant, in UTC ms, that `--since` names.
+
+    Raises:
+        UsageError: it names none.
+    """
+    from client.cli.render import now_ms, parse_instant
+
+    try:
+        return parse_instant(text, now_ms())
+    except (ValueError, OverflowError):
+        raise UsageError(f"--since {text!r} is neither a span such as 10m nor a date and time") from None
+
+
+def seconds(text: str) -> float:
+    """A span of time of the command line, above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 366 * 86_400:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
+    return value
+
+
 PLUGIN = Argument("plugin", metavar="KEY", help="the plugin's key or id")
 JOB = Argument("job", metavar="JOB", help="the job, as <plugin>/<key> or by id")
 YES = Argument("-y", "--yes", action="store_true", help="ask nothing")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.cli.command import Argument, Command, Commands, Options
 from client.cli.output import Context
-from client.cli.render import escaped
+from client.cli.render import counted, escaped
 from client.errors import AlreadyExists, FailedPrecondition, InvalidParams
 
 if TYPE_CHECKING:
-    pass
+    from supervisor.core.manifest import Manifest
 
 _MANIFEST = """\
 [plugin]
@@ -81,15 +82,25 @@ def write_plugin(key: str, directory: Path, author: str) -> list[Path]:
     name = key.replace(".", " ").replace("_", " ").replace("-", " ").strip().title() or key
     texts = {"plugin.toml": _MANIFEST.format(key=key, name=name, author=author), "main.py": _MAIN.format(key=key)}
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        _make_directory(directory)
         if any(directory.iterdir()):
             raise AlreadyExists(f"{directory} is not empty: name another directory", path=str(directory))
         for file, text in texts.items():
             with (directory / file).open("x", encoding="utf-8") as out:
+                os.fchmod(out.fileno(), 0o644)
                 out.write(text)
     except OSError as error:
         raise FailedPrecondition(f"cannot write {directory}: {error.strerror}", path=str(directory)) from None
     return [directory / file for file in texts]
+
+
+def _make_directory(directory: Path) -> None:
+    """Make it and what is missing above it, such that only its owner can write: whatever the umask, it installs."""
+    if directory.is_dir():
+        return
+    _make_directory(directory.parent)
+    directory.mkdir(0o755)
+    directory.chmod(0o755)
 
 
 def _new(context: Context, options: Options) -> None:
@@ -105,11 +116,19 @@ def _new(context: Context, options: Options) -> None:
     context.show({"key": options.name, "directory": str(directory), "files": [str(file) for file in files]}, text)
 
 
-def _check(context: Context, options: Options) -> None:
-    # The daemon's own checks: what is well here is well there.
+def checked(directory: str) -> Manifest:
+    """The manifest of a package, after the daemon's own checks: what is well here is well there.
+
+    Raises:
+        InvalidParams: with all its problems.
+    """
     from supervisor.daemon.checks import check_package
 
-    manifest = check_package(Path(options.dir).absolute())
+    return check_package(Path(directory).absolute())
+
+
+def _check(context: Context, options: Options) -> None:
+    manifest = checked(options.dir)
     facts = {
         "key": str(manifest.key),
         "version": manifest.version,
@@ -117,7 +136,7 @@ def _check(context: Context, options: Options) -> None:
         "jobs": [job.key for job in manifest.jobs],
         "methods": [method.name for method in manifest.methods],
     }
-    counts = f"{len(manifest.jobs)} jobs, {len(manifest.methods)} methods"
+    counts = f"{counted(len(manifest.jobs), 'job')}, {counted(len(manifest.methods), 'method')}"
     context.show(facts, escaped(f"{manifest.key} {manifest.version} is well: {counts}"))
 
 

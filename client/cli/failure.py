@@ -22,7 +22,7 @@ def tell(context: Context, error: SupervisorError) -> None:
         context.note("the worker's last words:")
         for line in tail.strip().splitlines()[-_TAIL_LINES:]:
             context.note(f"  {escaped(line)}")
-    if hint := _hint(error):
+    if hint := _hint(context, error):
         context.note(f"hint: {hint}")
 
 
@@ -40,16 +40,38 @@ def _tell_json(context: Context, name: str, message: str, data: Mapping[str, Any
     context.note(to_json({"error": {"name": name, "message": message, "data": dict(data)}}))
 
 
-def _hint(error: SupervisorError) -> str:
+def _hint(context: Context, error: SupervisorError) -> str:
     plugin = error.details.get("plugin")
-    key = escaped(plugin) if isinstance(plugin, str) else "KEY"
+    name = plugin if isinstance(plugin, str) else context.about
+    key = escaped(name or "KEY")
     match error.code:
         case "ACTIVATION_FAILED" | "PLUGIN_CRASHED":
-            return f"`pluginctl logs {key}` shows what it printed, `pluginctl enable {key}` tries again"
+            return f"`pluginctl logs {key}` shows what it printed; {_way_back(context, name, key)}"
+        case "UNAVAILABLE" if name and "socket" not in error.details and error.details:
+            return f"`pluginctl status {key}` says what is going on"
+        case "DEADLINE_EXCEEDED" if context.command in {"call", "wait"}:
+            return "`--timeout S` waits for S seconds"
         case "PERMISSION_DENIED" if "socket" not in error.details:
             return "this needs a higher role: try again as root or as plugind's own user"
+        case "NOT_FOUND" if "run" in error.details or "method" in error.details:
+            return ""  # the message says where they are listed
         case "NOT_FOUND":
             return "`pluginctl list` shows the plugins there are, `pluginctl jobs list` the jobs"
         case "INTERNAL" if "log_id" in error.details:
             return "plugind's own log has the details under that id: `journalctl -u plugind`"
     return ""
+
+
+def _way_back(context: Context, name: str | None, key: str) -> str:
+    """What tries again: that depends on what has become of the plugin meanwhile."""
+    again = f"`pluginctl restart {key}` tries again at once"
+    if name is None:
+        return again
+    try:
+        status = context.client.plugins.get(name)["status"]
+    except SupervisorError:
+        return again  # the first error is the one to tell
+    if status == "ready":
+        return again
+    verb = "load" if status == "installed" else "enable"
+    return f"`pluginctl {verb} {key}` tries again with the installed copy; after an edit uninstall and install it"

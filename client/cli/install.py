@@ -14,7 +14,8 @@ from supervisor.core.errors import SupervisorError
 
 def _install(context: Context, options: Options) -> None:
     source = os.path.abspath(options.source)
-    _show_wishes(context, source, yes=options.yes)
+    context.client.hello()  # before anybody is asked anything
+    _agree(context, source, yes=options.yes)
     info = context.client.plugins.install(source)
     if options.load:
         try:
@@ -27,19 +28,27 @@ def _install(context: Context, options: Options) -> None:
     context.show(info, f"{escaped(info['key'])} {escaped(info['version'])}: {done}. {escaped(info['summary'])}")
 
 
-def _show_wishes(context: Context, source: str, *, yes: bool) -> None:
-    """What it would be allowed; a manifest that cannot be read is left to the daemon, which says what is wrong."""
+def _agree(context: Context, source: str, *, yes: bool) -> None:
+    """Show what it would be allowed, and ask; nobody is asked about a package that cannot be installed.
+
+    Raises:
+        Declined: the answer was no.
+        InvalidParams: the package has problems. With `--yes`, or nothing to ask, that is left to the daemon.
+    """
     plugin = _plugin_table(source)
     if plugin is None:
         return
     name = f"{escaped(plugin.get('key', source))} {escaped(plugin.get('version', ''))}".strip()
     wishes = plugin.get("capabilities")
-    if isinstance(wishes, list) and wishes:
-        context.note(f"{name} from {escaped(source)} wants to be allowed:")
-        for wish in wishes:
-            context.note(f"  {escaped(wish)}")
-    else:
-        context.note(f"{name} from {escaped(source)} wants nothing to be allowed")
+    if not (isinstance(wishes, list) and wishes):
+        return
+    if not yes:
+        from client.cli.develop import checked
+
+        checked(source)
+    context.note(f"{name} from {escaped(source)} wants to be allowed:")
+    for wish in wishes:
+        context.note(f"  {escaped(wish)}")
     context.confirm("Install it, and allow this?", yes=yes)
 
 
@@ -56,7 +65,7 @@ def _plugin_table(source: str) -> Mapping[str, Any] | None:
 
 INSTALL = Command(
     _install,
-    "Install a plugin from a directory and load it.",
+    "Install a plugin from a directory and load it; a script says --yes to the capabilities that it wants.",
     "install ./weather",
     Argument("source", metavar="SOURCE", help="the plugin's directory, the one with plugin.toml"),
     Argument("--no-load", dest="load", action="store_false", help="install only"),

@@ -5,13 +5,27 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from client.cli.command import JOB, Argument, Command, Commands, Options
+from client.cli.command import JOB, Argument, Command, Commands, Options, whole
 from client.cli.output import Context
 from client.cli.plain import to_json
 from client.cli.render import cell, duration, escaped, fields, now_ms, table, when
+from supervisor.core.cause import short_cause
 
 if TYPE_CHECKING:
     from supervisor.wire.results import JobInfo, RunInfo
+
+_REBOOT = "@reboot"
+STATES = (
+    "queued",
+    "running",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "timed_out",
+    "interrupted",
+    "skipped",
+    "missed",
+)
 
 
 def _list(context: Context, options: Options) -> None:
@@ -21,8 +35,8 @@ def _list(context: Context, options: Options) -> None:
         (
             j["job"],
             j["schedule"] or "by hand",
-            "paused" if j["paused"] else when(j["next_due_ms"], now),
-            when(j["last_due_ms"], now),
+            _next_time(j, now),
+            when(j["last_run_ms"], now),
             j["last_state"],
             j["running"] or None,
         )
@@ -31,6 +45,13 @@ def _list(context: Context, options: Options) -> None:
     heads = ("JOB", "SCHEDULE", "NEXT", "LAST", "LAST STATE", "RUNNING")
     text = table(heads, rows, width=context.width, colour=context.colour) if rows else "no jobs"
     context.show(jobs, text)
+
+
+def _next_time(job: JobInfo, now: int) -> str:
+    if job["paused"]:
+        return "paused"
+    at_start = job["next_due_ms"] is None and job["schedule"] == _REBOOT
+    return "at start" if at_start else when(job["next_due_ms"], now)
 
 
 def _job_text(job: JobInfo) -> str:
@@ -43,8 +64,8 @@ def _job_text(job: JobInfo) -> str:
             "id": job["id"],
             "schedule": f"{job['schedule'] or 'by hand'} ({job['timezone']})",
             "state": state,
-            "next": when(job["next_due_ms"], now),
-            "last": f"{when(job['last_due_ms'], now)} {job['last_state'] or ''}".strip(),
+            "next": _next_time(job, now),
+            "last": f"{when(job['last_run_ms'], now)} {job['last_state'] or ''}".strip(),
             "running": job["running"],
         },
     )
@@ -57,11 +78,21 @@ def _get(context: Context, options: Options) -> None:
 
 def _next(context: Context, options: Options) -> None:
     times = context.client.jobs.next(options.job, options.count)
-    context.show(times, "\n".join(map(escaped, times["times"])) or "never: this job is run by hand only")
+    context.show(times, "\n".join(map(escaped, times["times"])) or _no_time(context, options.job))
+
+
+def _no_time(context: Context, name: str) -> str:
+    if not context.json and context.client.jobs.get(name)["schedule"] == _REBOOT:
+        return "at the next start of plugind"
+    return "never: this job is run by hand only"
 
 
 def _run(context: Context, options: Options) -> int:
-    run = context.client.jobs.run(options.job, options.wait)
+    run = context.client.jobs.run(options.job)
+    if options.wait:
+        from client.cli.wait import wait_for_run
+
+        run = wait_for_run(context, run)
     context.show(run, _run_text(run))
     return 1 if options.wait and run["state"] != "succeeded" else 0
 
@@ -79,7 +110,7 @@ def _run_text(run: RunInfo) -> str:
 
 def _pause(context: Context, options: Options) -> None:
     job = context.client.jobs.pause(options.job)
-    context.show(job, f"{escaped(job['job'])}: paused until `pluginctl jobs resume`")
+    context.show(job, f"{escaped(job['job'])}: paused until `pluginctl jobs resume {escaped(job['job'])}`")
 
 
 def _resume(context: Context, options: Options) -> None:
@@ -99,7 +130,7 @@ def _runs(context: Context, options: Options) -> None:
             r["state"],
             when(r["created_ms"], now),
             duration(None if r["duration_ms"] is None else r["duration_ms"] / 1000),
-            " ".join((r["error"] or "").split()),
+            short_cause(r["error"] or ""),
         )
         for r in runs
     ]
@@ -126,7 +157,7 @@ COMMANDS: Commands = {
         "The next times of a job, paused or not.",
         "jobs next acme.weather/refresh -n 3",
         JOB,
-        Argument("-n", "--count", type=int, default=5, help="how many (5)"),
+        Argument("-n", "--count", type=whole(1, 100), metavar="N", default=5, help="how many (5)"),
     ),
     "run": Command(
         _run,
@@ -139,13 +170,13 @@ COMMANDS: Commands = {
     "resume": Command(_resume, "Put a paused job back on the schedule.", "jobs resume acme.weather/refresh", JOB),
     "runs": Command(
         _runs,
-        "Past and present runs, newest first.",
+        "Past and present runs, newest first; in short `runs list`.",
         "runs list acme.weather/refresh --state failed",
         Argument("of", metavar="JOB", nargs="?", help="of this job only"),
         Argument("--plugin", metavar="KEY", help="of this plugin only"),
-        Argument("--state", help="queued, running, succeeded, failed, cancelled, timed_out, interrupted, …"),
+        Argument("--state", choices=STATES, metavar="STATE", help=", ".join(STATES)),
         Argument("--before", type=int, metavar="MS", help="go on before this created_ms"),
-        Argument("-n", "--limit", type=int, default=50, help="at most so many (50)"),
+        Argument("-n", "--limit", type=whole(1, 1000), metavar="N", default=50, help="at most so many (50)"),
     ),
     "cancel": Command(
         _cancel,

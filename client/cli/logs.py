@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from client.cli.command import PLUGIN, Argument, Command, Commands, Options, UsageError
+from client.cli.command import LEVELS, PLUGIN, Argument, Command, Commands, Options, since, whole
 from client.cli.output import Context
-from client.cli.render import escaped, now_ms, parse_instant
+from client.cli.render import escaped, now_ms
 from client.cli.status import log_line
 from supervisor.core.errors import Unavailable
 
@@ -49,10 +49,7 @@ def _read(context: Context, options: Options) -> None:
 
 
 def _first(client: Client, options: Options) -> list[LogLine]:
-    try:
-        since_ms = None if options.since is None else parse_instant(options.since, now_ms())
-    except ValueError:
-        raise UsageError(f"--since {options.since!r} is neither a span such as 10m nor a date and time") from None
+    since_ms = None if options.since is None else since(options.since)
     return client.logs.read(options.plugin, options.tail, since_ms, options.level, options.run)
 
 
@@ -84,9 +81,9 @@ def _follow(context: Context, options: Options) -> None:
 
 _FILTERS = (
     PLUGIN,
-    Argument("-n", "--tail", type=int, default=100, help="the last so many lines (100)"),
+    Argument("-n", "--tail", type=whole(1, 10_000), metavar="N", default=100, help="the last so many lines (100)"),
     Argument("--since", metavar="WHEN", help="10m, 2h, 1d, or a date and time"),
-    Argument("--level", help="this level and above: debug, info, warning, error"),
+    Argument("--level", choices=LEVELS, metavar="LEVEL", help="this level and above: debug, info, warning, error"),
     Argument("--run", metavar="ID", help="of this run only"),
 )
 COMMANDS: Commands = {

@@ -11,7 +11,7 @@ from client.cli.output import Context, Declined
 from supervisor.core.errors import SupervisorError
 
 if TYPE_CHECKING:
-    from client.cli.command import Command, Commands
+    from client.cli.command import Command, Commands, Options
 
 NOUNS = {
     "plugins": "install, load, enable, disable, stop … plugins, and ask about them",
@@ -76,9 +76,10 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has what it wanted. Python flushes once more at exit: let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader has what it wanted
         return 0
+    except OSError as error:
+        return _tell_os_error(context, error)
     finally:
         context.close()
     return code
@@ -88,7 +89,10 @@ def exit_code(error: SupervisorError) -> int:
     """The exit code that an error stands for."""
     if error.code in REFUSED:
         return REFUSED_CODE
-    return {"NOT_FOUND": NOT_FOUND, "UNAVAILABLE": UNAVAILABLE}.get(error.code, FAILED)
+    if error.code == "UNAVAILABLE":
+        # What says why is an answer: plugind is there, and a plugin or its database is not.
+        return REFUSED_CODE if error.details and "socket" not in error.details else UNAVAILABLE
+    return NOT_FOUND if error.code == "NOT_FOUND" else FAILED
 
 
 def _main(context: Context, words: list[str]) -> int:
@@ -106,6 +110,7 @@ def _main(context: Context, words: list[str]) -> int:
         options = parse(name, command, words)
         context.json = getattr(options, "json", context.json)
         context.socket = getattr(options, "socket", context.socket)
+        context.about, context.command = _about(options), name.split()[-1]
         return command.run(context, options) or 0
     except UsageError as error:
         return _tell_usage(context, str(error), error.usage, words)
@@ -119,6 +124,28 @@ def _main(context: Context, words: list[str]) -> int:
         return exit_code(error)
     except SystemExit as stop:  # argparse, after --help
         return stop.code if isinstance(stop.code, int) else 0
+
+
+def _about(options: Options) -> str | None:
+    """The plugin that a command is about, by whatever it is named there."""
+    plugin = getattr(options, "plugin", None)
+    if isinstance(plugin, str):
+        return plugin
+    job = getattr(options, "job", None)
+    return job.partition("/")[0] if isinstance(job, str) and "/" in job else None
+
+
+def _tell_os_error(context: Context, error: OSError) -> int:
+    """Of ours, since the client has its own errors: most often the output cannot be written."""
+    _drop_output()
+    where = f"{error.filename}: " if error.filename else "cannot write the output: "
+    context.note(f"pluginctl: {where}{error.strerror or error}")
+    return FAILED
+
+
+def _drop_output() -> None:
+    """Python flushes once more at exit: let that go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _take_options(context: Context, words: list[str]) -> None:

@@ -20,6 +20,10 @@ class Context:
     def __init__(self, *, json: bool, socket: str | None) -> None:
         self.json = json
         self.socket = socket
+        self.about: str | None = None
+        """Key or id of the plugin that the command is about, if it is about one."""
+        self.command = ""
+        """Its last word, such as `call`."""
         self._client: Client | None = None
 
     @property
@@ -42,7 +46,8 @@ class Context:
     @property
     def width(self) -> int | None:
         """Columns of the terminal; None when the output goes elsewhere and nothing is to be cut."""
-        return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+        # A terminal that nobody told its size says 0.
+        return (os.get_terminal_size(sys.stdout.fileno()).columns or None) if sys.stdout.isatty() else None
 
     def say(self, text: str) -> None:
         """To people; `text` is escaped already where it came from elsewhere."""
@@ -74,15 +79,35 @@ class Context:
         sys.stderr.flush()
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask when there is a terminal to ask on.
+        """Ask on the terminal. What is piped in is no answer: a script says `--yes`.
 
         Raises:
             Declined: the answer was not yes.
+            UsageError: there is no terminal to ask on.
         """
-        if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if yes:
             return
         sys.stdout.flush()
-        sys.stderr.write(f"{question} [y/N] ")
-        sys.stderr.flush()
+        if not (sys.stdin.isatty() and _ask(f"{question} [y/N] ")):
+            from client.cli.command import UsageError
+
+            raise UsageError(f"this needs --yes, since there is no terminal to ask on: {question}", usage=_NO_USAGE)
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise Declined("nothing was done")
+
+
+_NO_USAGE = "nothing was done"
+
+
+def _ask(question: str) -> bool:
+    """Put the question where a person sees it; whether there is such a place."""
+    if sys.stderr.isatty():
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        return True
+    try:
+        with open("/dev/tty", "w", encoding="utf-8", errors="backslashreplace") as terminal:
+            terminal.write(question)
+    except OSError:
+        return False
+    return True

@@ -36,7 +36,7 @@ def overview(nouns: Mapping[str, str], short: Mapping[str, str], first_words: Ma
         f"commands:\n{daily}\n\n"
         f"all methods, as `pluginctl NOUN VERB`; `pluginctl NOUN --help` lists the verbs:\n{every}\n\n"
         f"short forms: {forms}\n\n"
-        "exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not found, 5 plugind unavailable\n\n"
+        "exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 not found, 5 plugind not reachable\n\n"
         "example: pluginctl install ./weather\n"
     )
 

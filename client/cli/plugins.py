@@ -5,12 +5,27 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from client.cli.command import PLUGIN, YES, Argument, Command, Commands, Options, UsageError
+from client.cli.command import (
+    PHASES,
+    PLUGIN,
+    STATUSES,
+    YES,
+    Argument,
+    Command,
+    Commands,
+    Options,
+    UsageError,
+    seconds,
+    whole,
+)
 from client.cli.install import INSTALL
 from client.cli.output import Context
 from client.cli.plain import to_json
 from client.cli.render import cell, duration, escaped, fields, table
 from client.cli.status import STATUS
+from client.cli.wait import patience
+from client.errors import DeadlineExceeded
+from supervisor.core.cause import short_cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +34,9 @@ if TYPE_CHECKING:
     from supervisor.wire.results import PluginInfo
 
 _HEADS = ("KEY", "VERSION", "STATUS", "PHASE", "PID", "RESTARTS", "UPTIME", "WHAT")
+_NARROW = 110
+_LEFT_OUT = ("VERSION", "PID")
+"""On a terminal with fewer columns than that, to leave room for what is wrong."""
 
 
 def plugin_table(context: Context, plugins: list[PluginInfo]) -> str:
@@ -34,15 +52,19 @@ def plugin_table(context: Context, plugins: list[PluginInfo]) -> str:
             p["pid"],
             p["restarts"],
             duration(p["uptime_s"]),
-            _one_line(p["last_error"] or p["disable_reason"] or (p["summary"] if p["phase"] != "running" else "")),
+            _what(p),
         )
         for p in plugins
     ]
-    return table(_HEADS, rows, width=context.width, colour=context.colour)
+    shown = [i for i, head in enumerate(_HEADS) if (context.width or _NARROW) >= _NARROW or head not in _LEFT_OUT]
+    heads = [_HEADS[i] for i in shown]
+    return table(heads, [[row[i] for i in shown] for row in rows], width=context.width, colour=context.colour)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _what(p: PluginInfo) -> str:
+    if p["last_error"]:
+        return short_cause(p["last_error"])
+    return " ".join((p["disable_reason"] or (p["summary"] if p["phase"] != "running" else "")).split())
 
 
 def _list(context: Context, options: Options) -> None:
@@ -59,11 +81,17 @@ def _get(context: Context, options: Options) -> None:
     context.show(details, fields(pairs, colour=context.colour))
 
 
-def _command(act: Callable[[Client, Options], PluginInfo], done: str) -> Callable[[Context, Options], None]:
-    """A command that answers with the plugin as it is afterwards."""
+def _command(
+    act: Callable[[Client, Options], PluginInfo], done: str, *, stops: bool = False
+) -> Callable[[Context, Options], None]:
+    """A command that answers with the plugin as it is afterwards; `stops`: it waits for the worker to end."""
 
     def run(context: Context, options: Options) -> None:
-        info = act(context.client, options)
+        if stops:
+            with patience(context, options.plugin):
+                info = act(context.client, options)
+        else:
+            info = act(context.client, options)
         context.show(info, f"{escaped(info['key'])}: {done}. {escaped(info['summary'])}")
 
     return run
@@ -73,7 +101,8 @@ def _unload(context: Context, options: Options) -> None:
     if options.remove_data:
         question = f"Remove {options.plugin} with its configuration, state and history, for good?"
         context.confirm(escaped(question), yes=options.yes)
-    done = context.client.plugins.unload(options.plugin, options.remove_data)
+    with patience(context, options.plugin):
+        done = context.client.plugins.unload(options.plugin, options.remove_data)
     kept = "its data is gone too" if options.remove_data else "its configuration, state and history are kept"
     context.show(done, f"{escaped(options.plugin)}: uninstalled; {kept}")
 
@@ -104,9 +133,15 @@ def _can_transition(context: Context, options: Options) -> int:
 def _call(context: Context, options: Options) -> None:
     try:
         params: Any = None if options.params is None else json.loads(options.params)
+    except RecursionError:
+        raise UsageError("PARAMS is nested too deeply: the protocol takes 16 levels") from None
     except ValueError as error:
         raise UsageError(f'PARAMS must be JSON, such as \'{{"city": "Rome"}}\': {error}') from None
-    answer = context.client.plugins.call(options.plugin, options.method, params, options.timeout)
+    try:
+        answer = context.client.plugins.call(options.plugin, options.method, params, options.timeout)
+    except DeadlineExceeded as error:
+        error.message = f"method {options.method} of {options.plugin}: {error.message}"
+        raise
     context.show(answer["result"], to_json(answer["result"], indent=2))
 
 
@@ -119,13 +154,13 @@ def _state_list(context: Context, options: Options) -> None:
         context.note(f"there is more: --after {escaped(page['next'])}")
 
 
-_TIMEOUT = Argument("--timeout", type=float, metavar="S", default=None, help="give up after S seconds")
+_TIMEOUT = Argument("--timeout", type=seconds, metavar="S", default=None, help="give up after S seconds")
 COMMANDS: Commands = {
     "list": Command(
         _list,
         "All plugins, in install order.",
         "list --json",
-        Argument("--status", help="only those of this status"),
+        Argument("--status", choices=STATUSES, metavar="STATUS", help="only those of this status"),
         Argument("-a", "--all", action="store_true", help="uninstalled ones too"),
     ),
     "status": STATUS,
@@ -144,7 +179,7 @@ COMMANDS: Commands = {
         PLUGIN,
     ),
     "disable": Command(
-        _command(lambda c, o: c.plugins.disable(o.plugin, o.reason), "disabled"),
+        _command(lambda c, o: c.plugins.disable(o.plugin, o.reason), "disabled", stops=True),
         "Drain and stop the worker and keep it stopped.",
         'disable acme.weather --reason "until Monday"',
         PLUGIN,
@@ -178,13 +213,13 @@ COMMANDS: Commands = {
         PLUGIN,
     ),
     "stop": Command(
-        _command(lambda c, o: c.plugins.stop(o.plugin), "worker stopped"),
+        _command(lambda c, o: c.plugins.stop(o.plugin), "worker stopped", stops=True),
         "Stop the worker of a ready plugin until start, restart or the next boot.",
         "stop acme.weather",
         PLUGIN,
     ),
     "restart": Command(
-        _command(lambda c, o: c.plugins.restart(o.plugin), "worker restarted"),
+        _command(lambda c, o: c.plugins.restart(o.plugin), "worker restarted", stops=True),
         "Stop the worker of a ready plugin and start it again.",
         "restart acme.weather",
         PLUGIN,
@@ -194,9 +229,9 @@ COMMANDS: Commands = {
         "Wait until a plugin has a status or a phase; without either, until it runs.",
         "wait acme.weather --phase running --timeout 30",
         PLUGIN,
-        Argument("--status", help="installed, ready, disabled, error, upgrade_pending or uninstalled"),
-        Argument("--phase", help="stopped, starting, running, stopping or backoff"),
-        Argument("--timeout", type=float, metavar="S", default=30.0, help="give up after S seconds (30)"),
+        Argument("--status", choices=STATUSES, metavar="STATUS", help=", ".join(STATUSES)),
+        Argument("--phase", choices=PHASES, metavar="PHASE", help=", ".join(PHASES)),
+        Argument("--timeout", type=seconds, metavar="S", default=30.0, help="give up after S seconds (30)"),
     ),
     "health": Command(_health, "Ask a worker now how it is.", "health acme.weather", PLUGIN),
     "can-transition": Command(
@@ -204,7 +239,7 @@ COMMANDS: Commands = {
         "Whether a plugin's status may change to another; exit code 1 when it may not.",
         "plugins can-transition acme.weather disabled",
         PLUGIN,
-        Argument("to", metavar="STATUS"),
+        Argument("to", choices=STATUSES, metavar="STATUS"),
     ),
     "call": Command(
         _call,
@@ -222,6 +257,6 @@ COMMANDS: Commands = {
         PLUGIN,
         Argument("--prefix", default="", help="only keys that begin so"),
         Argument("--after", metavar="KEY", help="go on after this key"),
-        Argument("-n", "--limit", type=int, default=100, help="at most so many (100)"),
+        Argument("-n", "--limit", type=whole(1, 1000), metavar="N", default=100, help="at most so many (100)"),
     ),
 }

@@ -59,10 +59,22 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, width: int 
         padded[-1] = row[-1]
         if width is not None:
             room = width - sum(widths[:-1]) - 2 * (len(heads) - 1)
-            if 1 < room < len(padded[-1]):
-                padded[-1] = padded[-1][: room - 1] + "…"
+            padded[-1] = _cut(padded[-1], max(room, 1))
         lines.append("  ".join(paint(text, colour=colour) for text in padded).rstrip())
     return "\n".join(lines)
+
+
+def _cut(text: str, columns: int) -> str:
+    if _columns(text) <= columns:
+        return text
+    while text and _columns(text) >= columns:
+        text = text[: min(len(text) - 1, columns - 1)]
+    return f"{text}…"
+
+
+def counted(count: int, thing: str) -> str:
+    """As in `1 job`, `3 jobs`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def fields(pairs: Mapping[str, object], *, colour: bool = False) -> str:

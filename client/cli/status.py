@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from client.cli.command import Argument, Command, Options
+from client.cli.command import Argument, Command, Options, whole
 from client.cli.output import Context
 from client.cli.render import cell, clock, duration, escaped, fields, now_ms, when
 
 if TYPE_CHECKING:
-    from supervisor.wire.results import DaemonInfo, DaemonStatus, LogLine, PluginDetails
+    from supervisor.wire.results import DaemonInfo, DaemonStatus, LogLine, PluginDetails, PluginInfo
 
 _LOG_LINES = 10
 
@@ -41,18 +41,23 @@ def _status_of_all(context: Context) -> None:
 
     client = context.client
     info, status, plugins = client.daemon.info(), client.daemon.status(), client.plugins.list()
-    text = f"{_daemon(info, status)}\n\n{plugin_table(context, plugins)}"
+    text = f"{_daemon(info, status, plugins)}\n\n{plugin_table(context, plugins)}"
     context.show({"daemon": {**info, **status}, "plugins": plugins}, text)
 
 
-def _daemon(info: DaemonInfo, status: DaemonStatus) -> str:
+def _daemon(info: DaemonInfo, status: DaemonStatus, plugins: Sequence[PluginInfo]) -> str:
+    """The plugins are those that can have a worker: not the uninstalled ones."""
     state = "stopping" if status["stopping"] else f"up {duration(status['uptime_s'])}"
     head = f"plugind {escaped(info['version'])}, pid {info['pid']}, {state}"
+    workers: dict[str, int] = {}
+    for plugin in plugins:
+        workers[plugin["phase"]] = workers.get(plugin["phase"], 0) + 1
+    hidden = " (`pluginctl list -a` shows them)" if status["plugins"].get("uninstalled") else ""
     pairs: dict[str, object] = {
         "socket": info["socket"],
         "state": info["state_dir"],
-        "plugins": _counts(status["plugins"]),
-        "workers": _counts(status["workers"]),
+        "plugins": _counts(status["plugins"]) + hidden,
+        "workers": _counts(workers),
         "runs": f"{status['runs_in_flight']} in flight",
     }
     warnings = "".join(f"\nwarning: {escaped(warning)}" for warning in status["warnings"])
@@ -98,5 +103,12 @@ STATUS = Command(
     "The daemon and all plugins; with KEY, one plugin in a sentence, its details and its last log lines.",
     "status acme.weather",
     Argument("plugin", metavar="KEY", nargs="?", help="the plugin's key or id"),
-    Argument("-n", "--lines", type=int, default=_LOG_LINES, help=f"log lines to show ({_LOG_LINES})"),
+    Argument(
+        "-n",
+        "--lines",
+        type=whole(0, 10_000),
+        metavar="N",
+        default=_LOG_LINES,
+        help=f"log lines to show ({_LOG_LINES})",
+    ),
 )

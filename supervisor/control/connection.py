@@ -34,6 +34,8 @@ from supervisor.wire.message import Request
 from supervisor.wire.typed import deadline_s, to_request
 
 _WRITE_TIMEOUT_S: Final = 10.0
+_WAITS: Final = frozenset({control.PluginsWait, control.EventsSubscribe})
+"""What may last as long as the daemon."""
 _FEEDS: Final = 64
 """Subscriptions that one connection may hold."""
 
@@ -51,7 +53,11 @@ class Service:
 
 
 class Connection:
-    def __init__(self, stream: trio.SocketStream, caller: Caller, service: Service) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, caller: Caller, service: Service, *, only_looking: bool = False
+    ) -> None:
+        """`only_looking`: the daemon is stopping already; nothing is changed, and nothing is waited for."""
+        self._only_looking = only_looking
         self._caller = caller
         self._service = service
         self._session = secrets.token_hex(8)
@@ -95,6 +101,8 @@ class Connection:
                 f"there is no method {request.method[:100]!r}; rpc.describe lists them", method=request.method[:100]
             )
         require(self._caller, kind)
+        if self._only_looking and (kind.CHANGES or kind in _WAITS):
+            raise Unavailable("the daemon is stopping: ask again when it is back")
         typed = to_request(kind, request.method, request.params)
         timeout_s = deadline_s(request.params) or kind.DEADLINE_S
         if kind in self._own:
@@ -107,7 +115,7 @@ class Connection:
             answer = handler(typed, self._caller)
         if isinstance(answer, Immediate):
             return answer
-        if kind is control.PluginsWait:
+        if kind in _WAITS:
             answer = self._unless_draining(answer)
         return answer if timeout_s is None else _within(timeout_s, request.method, answer)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -19,10 +21,15 @@ from supervisor.core.errors import (
 from supervisor.log import get_logger
 from supervisor.report import report_failure
 from supervisor.store.requests import RequestLog
-from supervisor.wire.message import Failure, Request, named
+from supervisor.wire.message import DEADLINE_KEY, Failure, Params, Request, named
 
+_TARGETS = ("plugin", "job", "run", "source", "path")
+"""Params that name what a change is about."""
 REQUEST_ID_KEY = "$request_id"
 """Reserved name in named params: a change that is asked for again under the same id is not made again."""
+
+_NOT_ASKED_FOR: Final = frozenset({REQUEST_ID_KEY, DEADLINE_KEY})
+"""Reserved names, which are no part of what a request asks for."""
 
 _Work = Callable[[], Any]
 """Gives the coroutine that makes the change."""
@@ -35,6 +42,8 @@ class Detached:
         self._nursery = nursery
         self._requests = requests
         self._under_way: set[tuple[int, str]] = set()
+        self._to_forget: set[tuple[int, str]] = set()
+        """Refused for now, and the full disk would not let it be forgotten."""
 
     async def run(self, caller: Caller, request: Request, work: _Work) -> Any:
         """Return what `work` returns; a caller that is cancelled stops waiting, nothing else.
@@ -76,8 +85,9 @@ class Detached:
             raise Conflict(f"request {request_id!r} has begun and not ended: ask again later", request_id=request_id)
         self._under_way.add(mine)
         try:
-            former = await self._requests.begin(caller.uid, request_id, request.method)
-            if former is None:
+            former = await self._requests.begin(caller.uid, request_id, request.method, _digest(request.params))
+            if former is None or (mine in self._to_forget and not former.done):
+                self._to_forget.discard(mine)
                 return await self._first_time(caller.uid, request_id, work)
         finally:
             self._under_way.discard(mine)
@@ -93,10 +103,29 @@ class Detached:
         try:
             result = await work()
         except SupervisorError as error:
-            await self._requests.finish(uid, request_id, {"error": Failure.from_error(error).to_map()})
+            if error.retryable:
+                # "Try again" would be a lie if trying again only told of this time.
+                await self._forget(uid, request_id)
+            else:
+                await self._requests.finish(uid, request_id, {"error": Failure.from_error(error).to_map()})
             raise
         await self._requests.finish(uid, request_id, {"result": result})
         return result
+
+    async def _forget(self, uid: int, request_id: str) -> None:
+        try:
+            await self._requests.forget(uid, request_id)
+        except SupervisorError as error:
+            get_logger().warning("request.not_forgotten", uid=uid, request_id=request_id, why=error.message)
+            self._to_forget.add((uid, request_id))
+
+
+def _digest(params: Params) -> bytes:
+    """The same for the same params, in whatever order they are named."""
+    given = named(params)
+    asked = params if given is None else {name: given[name] for name in given if name not in _NOT_ASKED_FOR}
+    text = json.dumps(asked, sort_keys=True, default=lambda value: {"bytes": bytes(value).hex()})
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _replay(value: Any) -> Any:
@@ -107,7 +136,9 @@ def _replay(value: Any) -> Any:
 
 
 def _audit(caller: Caller, request: Request, outcome: Any) -> None:
-    target = (named(request.params) or {}).get("plugin") or (request.params[0] if request.params else None)
+    given = named(request.params) or {}
+    targets = (given.get(name) for name in _TARGETS)
+    target = next((t for t in targets if t), request.params[0] if request.params else None)
     get_logger().info(
         "request.changed",
         method=request.method,

@@ -11,7 +11,7 @@ import trio
 from supervisor.bus import EventBus, Gap, Subscription
 from supervisor.core.errors import FailedPrecondition
 from supervisor.core.event import Recorded
-from supervisor.store.journal import Journal
+from supervisor.store.journal import Journal, check_filters
 
 _PAGE: Final = 200
 _BUFFERED: Final = 1024
@@ -57,7 +57,9 @@ class Feed:
 
         Raises:
             FailedPrecondition: it was trimmed away, or lies ahead of the end.
+            InvalidParams: the filters are too many or too long.
         """
+        check_filters(self._types, sorted(self._plugins))
         first, last = await self._journal.first_seq(), self._bus.last_seq
         if self._replays and not max(first - 1, 0) <= self._last_seq <= last:
             raise FailedPrecondition(
@@ -72,23 +74,32 @@ class Feed:
         with self.scope:
             if self._replays:
                 task_status.started(self._last_seq)
-                await self._replay()
+                if not await self._replay():
+                    return
             with self._bus.subscribe(_BUFFERED) as live:
                 if self._replays:
                     # What came between the last page and the subscription.
-                    await self._replay()
+                    if not await self._replay():
+                        return
                 else:
                     self._last_seq = self._bus.last_seq
                     task_status.started(self._last_seq)
                 await self._follow(live)
 
-    async def _replay(self) -> None:
+    async def _replay(self) -> bool:
+        """Tell what the journal holds; False if it was trimmed faster than the subscriber took it."""
         while True:
-            page = await self._journal.list(self._last_seq, self._types, sorted(self._plugins), _PAGE)
+            # A page is read only for somebody who will take it: else each idle subscription would hold one.
+            await self._wait_for_credit()
+            wanted = _PAGE if self._credit is None else min(_PAGE, self._credit)
+            page = await self._journal.list(self._last_seq, self._types, sorted(self._plugins), wanted)
+            if await self._journal.first_seq() > self._last_seq + 1:
+                await self._send(self._end("overflow"))
+                return False
             for event in page:
                 await self._deliver(event)
-            if len(page) < _PAGE:
-                return
+            if not page:
+                return True
 
     async def _follow(self, live: Subscription) -> None:
         async for event in live:
@@ -103,10 +114,13 @@ class Feed:
             return False
         return not self._types or any(fnmatch.fnmatchcase(event.type, glob) for glob in self._types)
 
-    async def _deliver(self, event: Recorded) -> None:
+    async def _wait_for_credit(self) -> None:
         while self._credit is not None and self._credit <= 0:
             self._credited = trio.Event()
             await self._credited.wait()
+
+    async def _deliver(self, event: Recorded) -> None:
+        await self._wait_for_credit()
         if self._credit is not None:
             self._credit -= 1
         self._last_seq = event.seq

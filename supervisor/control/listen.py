@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.core.errors import AlreadyExists, FailedPrecondition
+from supervisor.trust import private_group_now
 
 _BACKLOG: Final = 128
 
@@ -26,7 +27,7 @@ def bound_socket(path: Path) -> Iterator[socket.socket]:
         FailedPrecondition: the path, or its directory, cannot be used; the message says why.
     """
     _make_directory(path.parent)
-    _refuse_what_is_not_stale(path)
+    refuse_what_is_not_stale(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
@@ -62,16 +63,23 @@ def _make_directory(directory: Path) -> None:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         found = directory.stat()
     except OSError as error:
-        why = f"cannot use the directory {directory} for the control socket: {error.strerror}"
+        why = (
+            f"cannot use the directory {directory} for the control socket: {error.strerror}; name another with --socket"
+        )
         raise FailedPrecondition(why) from error
-    others_may_write = found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX
-    if others_may_write:
+    of_others = 0o002 if private_group_now(found.st_uid, found.st_gid) else 0o022
+    if found.st_mode & of_others and not found.st_mode & stat.S_ISVTX:
         raise FailedPrecondition(
             f"others may write to {directory}, and so replace the control socket: chmod go-w {directory}",
         )
 
 
-def _refuse_what_is_not_stale(path: Path) -> None:
+def refuse_what_is_not_stale(path: Path) -> None:
+    """Return when nothing is at `path`, or a socket of ours that nobody listens on; nothing is changed.
+
+    Raises:
+        AlreadyExists, FailedPrecondition: as `bound_socket`.
+    """
     try:
         found = path.lstat()
     except FileNotFoundError:

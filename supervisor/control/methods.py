@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import trio
 
@@ -19,7 +19,7 @@ from supervisor.control.access import Caller
 from supervisor.control.describe import describe
 from supervisor.control.paging import as_many_as_fit
 from supervisor.control.views import plugin_details, plugin_info
-from supervisor.core.errors import DeadlineExceeded, InvalidParams, SupervisorError
+from supervisor.core.errors import DeadlineExceeded, InvalidParams, SupervisorError, Unavailable
 from supervisor.core.lifecycle import Status, can_transition
 from supervisor.core.plugin import Plugin
 from supervisor.jobs.operator import JobOperator
@@ -36,6 +36,8 @@ from supervisor.worker.phase import Phase
 
 Answer = Immediate | Coroutine[Any, Any, Any]
 _MAX_TAIL: Final = 10_000
+_MAX_REASON: Final = 500
+_MAX_ERROR: Final = 8000
 _MAX_WAIT_S: Final = 7 * 86_400.0
 
 
@@ -94,11 +96,11 @@ class Methods:
             control.PluginsLoad: lambda request, _caller: self._seen(parts.lifecycle.load(request.plugin)),
             control.PluginsEnable: lambda request, _caller: self._seen(parts.lifecycle.enable(request.plugin)),
             control.PluginsDisable: lambda request, _caller: self._seen(
-                parts.lifecycle.disable(request.plugin, request.reason)
+                parts.lifecycle.disable(request.plugin, bounded("reason", request.reason, _MAX_REASON))
             ),
             control.PluginsUnload: self._unload,
             control.PluginsMarkError: lambda request, _caller: self._seen(
-                parts.lifecycle.mark_error(request.plugin, request.error)
+                parts.lifecycle.mark_error(request.plugin, bounded("error", request.error, _MAX_ERROR))
             ),
             control.PluginsMarkUpgradePending: lambda request, _caller: self._seen(
                 parts.lifecycle.mark_upgrade_pending(request.plugin)
@@ -132,9 +134,7 @@ class Methods:
         return {"ok": True}
 
     async def _backup(self, request: control.DaemonBackup, _: Caller) -> results.Done:
-        path = Path(request.path)
-        if not path.is_absolute():
-            raise InvalidParams(f"path must be absolute: {request.path!r} would be relative to the daemon, not to you")
+        path = absolute("path", request.path)
         await self._parts.daemon.backup(path)
         return {"ok": True}
 
@@ -159,11 +159,7 @@ class Methods:
         return {"allowed": can_transition(plugin.status, to), "status": str(plugin.status), "to": str(to)}
 
     async def _install(self, request: control.PluginsInstall, caller: Caller) -> results.PluginInfo:
-        source = Path(request.source)
-        if not source.is_absolute():
-            raise InvalidParams(
-                f"source must be an absolute path: {request.source!r} would be relative to the daemon, not to you"
-            )
+        source = absolute("source", request.source)
         return self._info(await self._parts.lifecycle.install(source, uid=caller.uid))
 
     async def _unload(self, request: control.PluginsUnload, _: Caller) -> results.Done:
@@ -222,6 +218,13 @@ class Methods:
             raise InvalidParams(f"timeout_s must be positive, not {request.timeout_s!r}")
         if method.params_schema:
             validate(method.params_schema, {} if request.params is None else request.params, f"params of {method.name}")
+        if self._parts.workers.phase(plugin.id) is not Phase.RUNNING:
+            raise Unavailable(
+                f"plugin {plugin.key!r} takes no calls now: {self._info(plugin)['summary']}",
+                plugin=plugin.key,
+                status=str(plugin.status),
+                phase=str(self._parts.workers.phase(plugin.id)),
+            )
         timeout_s = request.timeout_s or method.timeout_s or self._parts.call_timeout_s
         params = {"method": method.name, "params": request.params}
         result = await self._parts.workers.call(plugin.id, worker_methods.CALL, params, timeout_s=timeout_s)
@@ -255,9 +258,7 @@ class Methods:
         ids = [self._parts.registry.get(name).id for name in request.plugins]
         found = await self._parts.journal.list(request.after_seq, request.types, ids, request.limit)
         events = [results.EventInfo(**event.to_wire()) for event in found]  # type: ignore[typeddict-item]
-        # The newest end when nobody said from where, else the end that a next page goes on from.
-        fitting = as_many_as_fit(reversed(events))[::-1] if request.after_seq is None else as_many_as_fit(events)
-        return {"events": fitting, "last_seq": await self._parts.journal.last_seq()}
+        return {"events": events, "last_seq": await self._parts.journal.last_seq()}
 
     async def _logs_read(self, request: control.LogsRead, _: Caller) -> list[results.LogLine]:
         path = self._parts.places.log_file(self._parts.registry.get(request.plugin))
@@ -292,6 +293,34 @@ def one_of(kind: Any, text: str, what: str) -> Any:
         return kind(text)
     except ValueError:
         raise InvalidParams(f"{what} must be one of {', '.join(kind)}, not {text!r}") from None
+
+
+def absolute(what: str, text: str) -> Path:
+    """A path that the daemon understands as its caller does.
+
+    Raises:
+        InvalidParams: it is relative, or holds NUL.
+    """
+    if "\0" in text:
+        raise InvalidParams(f"{what} must not contain NUL: {text!r} can be no path")
+    path = Path(text)
+    if not path.is_absolute():
+        raise InvalidParams(f"{what} must be an absolute path: {text!r} would be relative to the daemon, not to you")
+    return path
+
+
+_S = TypeVar("_S", str, None)
+
+
+def bounded(what: str, text: _S, longest: int) -> _S:
+    """`text`, if it is not too long to be shown with every status.
+
+    Raises:
+        InvalidParams: it is.
+    """
+    if text is not None and len(text) > longest:
+        raise InvalidParams(f"{what} may have {longest} characters, not {len(text)}")
+    return text
 
 
 async def first_of(*waits: Callable[[], Coroutine[Any, Any, object]]) -> None:

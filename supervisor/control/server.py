@@ -53,6 +53,15 @@ class ControlServer:
             for connection in self._connections:
                 connection.drain()
 
+    async def run_while_stopping(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled, let who asks now see what is going on; changes and long waits are refused."""
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                sock = await self._accept()
+                if sock is not None:
+                    nursery.start_soon(self._serve, sock, True)
+
     async def _accept(self) -> trio.socket.SocketType | None:
         try:
             sock, _ = await self._listener.accept()
@@ -65,16 +74,16 @@ class ControlServer:
             return None
         return sock
 
-    async def _serve(self, sock: trio.socket.SocketType) -> None:
+    async def _serve(self, sock: trio.socket.SocketType, only_looking: bool = False) -> None:
         stream = trio.SocketStream(sock)
         caller = identify(sock, own_uid=os.geteuid())
         if refusal := self._refusal(caller):
             await _turn_away(stream, refusal)
             return
         self._of_uid[caller.uid] += 1
-        connection = Connection(stream, caller, self._service)
+        connection = Connection(stream, caller, self._service, only_looking=only_looking)
         self._connections.add(connection)
-        if self._draining:
+        if self._draining and not only_looking:
             # Accepted at the last moment: its task has begun only now.
             connection.drain()
         try:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from supervisor.clock import to_ms
+from supervisor.core.cause import short_cause
 from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import Plugin
 from supervisor.wire.results import PluginDetails, PluginInfo
 from supervisor.worker.phase import Phase
 from supervisor.worker.view import WorkerView
 
+_MAX_ERROR_IN_LIST: Final = 500
+"""Characters; `plugins.get` tells all."""
+
 
 def plugin_info(plugin: Plugin, worker: WorkerView) -> PluginInfo:
+    error = plugin.last_error or worker.last_failure
     return PluginInfo(
         id=plugin.id,
         key=plugin.key,
@@ -27,7 +32,7 @@ def plugin_info(plugin: Plugin, worker: WorkerView) -> PluginInfo:
         uptime_s=worker.uptime_s,
         next_restart_in_s=worker.next_restart_in_s,
         calls_in_flight=worker.calls_in_flight,
-        last_error=plugin.last_error or worker.last_failure,
+        last_error=_cause(error) if error else None,
         disable_reason=plugin.disable_reason,
         held=_held(plugin, worker),
         summary=summary(plugin, worker),
@@ -40,8 +45,10 @@ def plugin_info(plugin: Plugin, worker: WorkerView) -> PluginInfo:
 def plugin_details(plugin: Plugin, worker: WorkerView, places: Mapping[str, str]) -> PluginDetails:
     """`places`: package_dir, data_dir and log_file as absolute paths."""
     manifest = plugin.manifest
+    info = plugin_info(plugin, worker)
+    info["last_error"] = plugin.last_error or worker.last_failure
     return PluginDetails(
-        **plugin_info(plugin, worker),
+        **info,
         description=manifest.description,
         author=manifest.author,
         categories=list(manifest.categories),
@@ -49,6 +56,7 @@ def plugin_details(plugin: Plugin, worker: WorkerView, places: Mapping[str, str]
         jobs=[f"{plugin.key}/{job.key}" for job in manifest.jobs],
         methods=[_method(m.name, m.description, m.params_schema) for m in manifest.methods],
         command=list(manifest.worker.command),
+        stop_timeout_s=manifest.worker.stop_timeout_s,
         package_dir=places["package_dir"],
         data_dir=places["data_dir"],
         log_file=places["log_file"],
@@ -67,17 +75,17 @@ def summary(plugin: Plugin, worker: WorkerView) -> str:
             return f"Disabled{why}: enable it to start its worker."
         case Status.ERROR:
             again = "it is tried again at the next boot and from time to time" if plugin.recoverable else "it stays so"
-            return f"In error: {_first_line(plugin.last_error)}; {again}; enable it to try now."
+            return f"In error: {_cause(plugin.last_error)}; {again}; enable it to try now."
         case Status.UPGRADE_PENDING:
             return "An upgrade is to be decided; its worker is stopped until then."
         case Status.UNINSTALLED:
-            return "Uninstalled; its data is kept until it is unloaded with remove_data."
+            return f"Uninstalled; its data is kept until `pluginctl uninstall {plugin.key} --remove-data`."
 
 
 def _ready(plugin: Plugin, worker: WorkerView) -> str:
     match worker.phase:
         case Phase.RUNNING:
-            again = f", after {worker.restarts} restarts" if worker.restarts else ""
+            again = f", after {_restarts(worker.restarts)}" if worker.restarts else ""
             return f"Running as pid {worker.pid} for {_duration(worker.uptime_s or 0)}{again}."
         case Phase.STARTING:
             return f"Starting: it has up to {plugin.manifest.worker.start_timeout_s:g} s to come up."
@@ -87,13 +95,15 @@ def _ready(plugin: Plugin, worker: WorkerView) -> str:
             most = plugin.manifest.worker.restart.max_restarts
             wait = _duration(worker.next_restart_in_s or 0)
             return (
-                f"Crashed ({_first_line(worker.last_failure)}); crash {worker.crashes} in a row, "
+                f"Crashed ({_cause(worker.last_failure)}); crash {worker.crashes} in a row, "
                 f"it is given up after {most + 1}; the next attempt is in {wait}."
             )
         case Phase.STOPPED if worker.wanted is None:
             return "Ready; its worker has not been started yet."
+        case Phase.STOPPED if worker.wanted:
+            return "Ready; its worker waits for its turn to start."
         case Phase.STOPPED if worker.gave_up:
-            return f"Given up: {_first_line(worker.last_failure)}."
+            return f"Given up: {_cause(worker.last_failure)}."
         case Phase.STOPPED:
             return "Ready, with its worker stopped by an operator: start it, or it starts with the next boot."
 
@@ -106,8 +116,18 @@ def _method(name: str, description: str | None, schema: Mapping[str, Any]) -> di
     return {"name": name, "description": description, "params_schema": dict(schema)}
 
 
-def _first_line(text: str | None) -> str:
-    return (text or "no reason is known").split("\n", 1)[0]
+def _restarts(count: int) -> str:
+    return "1 restart" if count == 1 else f"{count} restarts"
+
+
+def _head(text: str) -> str:
+    """The first line and not too much of it: a list tells of many plugins in one frame."""
+    line = next((line for line in text.splitlines() if line.strip()), "")
+    return line if len(line) <= _MAX_ERROR_IN_LIST else line[: _MAX_ERROR_IN_LIST - 1] + "…"
+
+
+def _cause(text: str | None) -> str:
+    return _head(short_cause(text)) if text else "no reason is known"
 
 
 def _duration(seconds: float) -> str:

@@ -19,6 +19,8 @@ class SupervisorError(Exception):
 
     code: ClassVar[str] = "INTERNAL"
     retryable: ClassVar[bool] = False
+    origin: str | None = None
+    """The method that the other end answered with this error, where that must be told from one of our own."""
 
     def __init__(self, message: str, /, **details: Any) -> None:
         super().__init__(message)

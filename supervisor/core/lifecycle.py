@@ -71,7 +71,7 @@ def next_status(key: str, status: Status, command: Command) -> Status:
     target = TRANSITIONS[status].get(command)
     if target is None:
         raise InvalidTransition(
-            f"cannot {command} plugin {key!r} while it is {status}: {_what_helps(status, command)}",
+            f"cannot {_spoken(command)} plugin {key!r} while it is {status}: {_what_helps(status, command)}",
             plugin=key,
             status=str(status),
             command=str(command),
@@ -95,13 +95,18 @@ def _target_names(command: Command) -> list[str]:
     return sorted({str(row[command]) for row in TRANSITIONS.values() if command in row})
 
 
+def _spoken(command: Command) -> str:
+    """As people know it: `pluginctl` calls it uninstall, the protocol unload."""
+    return "uninstall (unload)" if command is Command.UNLOAD else str(command)
+
+
 def _what_helps(status: Status, command: Command) -> str:
     targets = _target_names(command)
     if str(status) in targets:
         return f"it is {status} already"
     allowed_from = [str(source) for source, row in TRANSITIONS.items() if command in row]
-    allowed_now = [str(allowed) for allowed in TRANSITIONS[status]]
+    allowed_now = [_spoken(allowed) for allowed in TRANSITIONS[status]]
     return (
-        f"{command} leads to {' or '.join(targets)} and is allowed from {', '.join(allowed_from)}; "
+        f"{_spoken(command)} leads to {' or '.join(targets)} and is allowed from {', '.join(allowed_from)}; "
         f"allowed now: {', '.join(allowed_now)}"
     )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from supervisor.core.errors import InvalidParams
@@ -129,6 +129,8 @@ class Checks:
     schema: Callable[[Any], str | None]
     schedule: Callable[[JobSpec, str], tuple[str, str] | None]
     """Job and plugin key -> (the job's field at fault, what is wrong) or None."""
+    command: Callable[[Sequence[str]], Mapping[int, str]] = lambda _: {}
+    """A worker's command -> what is wrong with its words, by their place in it."""
 
 
 def parse_manifest(table: Mapping[str, Any], checks: Checks, *, where: str = MANIFEST_NAME) -> Manifest:
@@ -310,8 +312,28 @@ def _check_together(reader: Reader, manifest: Manifest, checks: Checks) -> None:
             if reader.table.get(feature):
                 reader.problem(feature, 'need a worker that speaks RPC: set worker.transport = "rpc"')
     for i, job in enumerate(manifest.jobs):
-        if fault := checks.schedule(job, manifest.key):
-            reader.problem(f"jobs[{i}].{fault[0]}", fault[1])
+        for name, why in _schedule_faults(job, manifest.key, checks):
+            reader.problem(f"jobs[{i}].{name}", why)
+    command = manifest.worker.command
+    for i, why in checks.command(command).items():
+        reader.problem(f"worker.command[{i}]", why, command[i])
+
+
+def _schedule_faults(job: JobSpec, key: str, checks: Checks) -> Iterable[tuple[str, str]]:
+    """All at once: one mistake of a job does not hide the others."""
+    variants = [job]
+    faults = []
+    if job.schedule is not None and job.every is not None:
+        faults.append(("every", "cannot stand beside schedule: keep one of them"))
+        variants = [replace(job, every=None), replace(job, schedule=None)]
+    for variant in variants:
+        fault = checks.schedule(variant, key)
+        if fault is not None and fault[0] == "timezone":
+            faults.append(fault)
+            fault = checks.schedule(replace(variant, timezone=None), key)
+        if fault is not None:
+            faults.append(fault)
+    return dict.fromkeys(faults)
 
 
 def _refuse_twins(reader: Reader, table: str, name: str, values: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,6 +62,9 @@ def capability_problem(text: object) -> str | None:
     name, colon, path = text.partition(":")
     if name in PATH_CAPABILITIES:
         return None if colon and path.startswith("/") else f"{name} needs an absolute path: '{name}:/some/where'"
+    if near := difflib.get_close_matches(name, [*PLAIN_CAPABILITIES, *PATH_CAPABILITIES], n=1):
+        meant = f"{near[0]}:{path or '/some/where'}" if near[0] in PATH_CAPABILITIES else near[0]
+        return f"is no capability; did you mean {meant!r}?"
     known = sorted(PLAIN_CAPABILITIES | {f"{name}:<path>" for name in PATH_CAPABILITIES})
     return f"is no capability; known are {', '.join(known)}"
 

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from supervisor.core.manifest import JobSpec, Manifest
 from supervisor.jobs.cron import ScheduleError, parse_schedule
-from supervisor.lifecycle.packages import check_directory
+from supervisor.lifecycle.checking import check_directory
+from supervisor.lifecycle.copying import PackageLimits, digest_of
 
 
 def schedule_problem(job: JobSpec, plugin_key: str) -> tuple[str, str] | None:
     """The field of `job` at fault and what is wrong with it, or None. A job without a schedule runs by hand."""
-    if job.schedule is not None and job.every is not None:
-        return "every", "cannot stand beside schedule: keep one of them"
     if job.schedule is None and job.every is None:
         return None
     try:
@@ -29,6 +28,10 @@ def check_package(directory: Path) -> Manifest:
     """The manifest of the package in `directory`.
 
     Raises:
-        InvalidParams: it is no package, or its manifest has problems: all of them are listed.
+        InvalidParams: it is no package, or its manifest has problems: all of them are listed; or something is in the
+            directory that no package may hold.
+        ResourceExhausted: it holds more than a package may.
     """
-    return check_directory(directory, schedule_problem)
+    manifest = check_directory(directory, schedule_problem)
+    digest_of(directory, PackageLimits())  # looks at every file, as installing does
+    return manifest

@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
-import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -22,11 +23,14 @@ import trio
 from client import AsyncClient
 from supervisor.clock import SystemClock
 from supervisor.core.errors import SupervisorError
-from supervisor.daemon.app import App, Surrounding
+from supervisor.daemon.app import App
+from supervisor.daemon.assembly import Surrounding
+from supervisor.daemon.demo_directory import demo_directory
 from supervisor.daemon.demo_screen import Screen, make_screen
+from supervisor.daemon.output import mute_stdout, write_out
 from supervisor.daemon.reaper import become_subreaper
 from supervisor.daemon.settings import load_settings
-from supervisor.daemon.signals import handle_signals
+from supervisor.daemon.signals import Noted, handle_signals, note_signals
 from supervisor.daemon.state_dir import open_state_dir
 from supervisor.daemon.systemd import Notifier
 from supervisor.log import configure
@@ -44,7 +48,7 @@ _KEPT: Final = 200
 class Seen:
     """What the demo has seen so far; the screen draws it, the summary counts it."""
 
-    socket: str
+    socket: str = ""
     notes: list[str] = field(default_factory=list)
     plugins: list[PluginInfo] = field(default_factory=list)
     runs: list[RunInfo] = field(default_factory=list)
@@ -52,6 +56,10 @@ class Seen:
     counted: Counter[str] = field(default_factory=Counter)
     came_up: set[str] = field(default_factory=set)
     failed_to_load: dict[str, str] = field(default_factory=dict)
+    ended_early: bool = False
+    """By a signal, or because nobody reads any more: what is missing then is nobody's fault."""
+    failures: list[str] = field(default_factory=list)
+    """What broke the demo itself."""
 
     def note(self, event: EventInfo) -> None:
         self.events.append(event)
@@ -61,6 +69,10 @@ class Seen:
 
     def verdict(self) -> str | None:
         """What went wrong, or None."""
+        if self.failures:
+            return "; ".join(self.failures)
+        if self.ended_early:
+            return None
         if self.failed_to_load:
             return "; ".join(f"{name} never came up: {why}" for name, why in self.failed_to_load.items())
         missing = [plugin["key"] for plugin in self.plugins if plugin["key"] not in self.came_up]
@@ -83,34 +95,32 @@ class Seen:
 def main(arguments: Sequence[str]) -> int:
     """Run the demo; returns the exit code: 1 when a worker never came up or, with --seconds, no run succeeded."""
     options = _parser().parse_args(arguments)
+    # To the very end: not even a third Ctrl-C is to cut the cleaning short.
+    noted = note_signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     become_subreaper()
-    directory = Path(tempfile.mkdtemp(prefix="plugind-demo-"))
-    try:
-        seen, ended_by_signal = trio.run(_demo, directory, options.seconds, options.plain)
-    except SupervisorError as error:
-        print(f"plugind demo: {error.message}", file=sys.stderr)
-        return 1
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        if directory.exists():
-            print(f"plugind demo: {directory} could not be removed", file=sys.stderr)
-    problem = None if ended_by_signal else seen.verdict()
-    print(seen.summary())
-    if problem:
+    seen = Seen()
+    with demo_directory() as directory:
+        if noted.heard:
+            return 128 + noted.heard[0]
+        try:
+            trio.run(_demo, directory, seen, options, noted)
+        except* (SupervisorError, OSError) as group:
+            seen.failures += _messages(group)
+    told = write_out(seen.summary())
+    if problem := seen.verdict():
         print(f"plugind demo: {problem}", file=sys.stderr)
-    return 1 if problem else 0
+    return 0 if told and not problem else 1
 
 
-async def _demo(directory: Path, seconds: float | None, plain: bool) -> tuple[Seen, bool]:
-    socket = str(directory / "control.sock")
-    flags = {
-        "config": str(_settings_file(directory)),
-        "state_dir": str(directory / "state"),
-        "socket": socket,
-        "log_format": "json",
-    }
-    settings = load_settings(flags, {}, os.geteuid())
-    by_signal = trio.Event()
+def _messages(error: BaseException) -> list[str]:
+    if isinstance(error, BaseExceptionGroup):
+        return [message for inner in error.exceptions for message in _messages(inner)]
+    return [error.message if isinstance(error, SupervisorError) else str(error)]
+
+
+async def _demo(directory: Path, seen: Seen, options: argparse.Namespace, noted: Noted) -> None:
+    seen.socket = str(directory / "control.sock")
+    settings = load_settings(_flags(directory), {}, os.geteuid())
     with (
         (directory / "plugind.log").open("w") as log,
         open_state_dir(settings.state_dir) as state_dir,
@@ -127,37 +137,46 @@ async def _demo(directory: Path, seconds: float | None, plain: bool) -> tuple[Se
                 environ=dict(os.environ),
             )
         )
-        seen = Seen(socket)
-        screen = make_screen(sys.stdout, plain=plain)
         async with trio.open_nursery() as watch:
             showing = trio.CancelScope()
 
             def stop() -> None:
-                by_signal.set()
+                seen.ended_early = True
                 showing.cancel(reason="asked to stop")
 
-            # To the very end: a second Ctrl-C hurries, and cuts nothing short.
-            await watch.start(_handle_signals, stop, app.hurry)
+            # Around the daemon: a later Ctrl-C hurries its stop.
+            await watch.start(_handle_signals, stop, app.hurry, noted)
             async with trio.open_nursery() as daemon:
                 await daemon.start(app.run)
-                with screen, showing, trio.move_on_after(seconds if seconds is not None else float("inf")):
-                    async with trio.open_nursery() as shown:
-                        await _show(seen, screen, shown)
+                await _look(seen, make_screen(sys.stdout, plain=options.plain), showing, options.seconds)
                 app.request_stop("the demo is over")
             watch.cancel_scope.cancel(reason="the daemon has ended")
-    return seen, by_signal.is_set()
+
+
+async def _look(seen: Seen, screen: Screen, showing: trio.CancelScope, seconds: float | None) -> None:
+    """Show until it is enough; what ends it otherwise is in `seen`, for the daemon has to be stopped all the same."""
+    try:
+        with screen, showing, trio.move_on_after(inf if seconds is None else seconds):
+            async with trio.open_nursery() as shown:
+                await _show(seen, screen, shown)
+    except* BrokenPipeError:
+        mute_stdout()
+        seen.ended_early = True
+    except* (SupervisorError, OSError) as group:
+        seen.failures += _messages(group)
 
 
 async def _handle_signals(
     stop: Callable[[], None],
     hurry: Callable[[], None],
+    noted: Noted,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     async def hang_up() -> None:
         stop()
 
-    await handle_signals(stop=stop, hurry=hurry, reload=hang_up, task_status=task_status)
+    await handle_signals(stop=stop, hurry=hurry, reload=hang_up, noted=noted, task_status=task_status)
 
 
 async def _show(seen: Seen, screen: Screen, nursery: trio.Nursery) -> None:
@@ -189,11 +208,22 @@ async def _install_examples(client: AsyncClient, seen: Seen, screen: Screen) -> 
             seen.notes.append(f"{source.name} is left out: it needs {needs}, which is not installed")
             continue
         try:
-            plugin = await client.plugins.install(str(source))
+            own = _own_copy(source, Path(seen.socket).parent / "examples" / source.name)
+            plugin = await client.plugins.install(str(own))
             await client.plugins.load(plugin["key"])
         except SupervisorError as error:
             seen.failed_to_load[source.name] = error.message
             seen.notes.append(f"{source.name}: {error.message}")
+
+
+def _own_copy(source: Path, target: Path) -> Path:
+    """What others may write to is not installed, and a clone may be theirs to write: a copy is ours."""
+    target.mkdir(mode=0o700, parents=True)
+    for file in source.iterdir():
+        if file.is_file():
+            shutil.copyfile(file, target / file.name)
+            (target / file.name).chmod(0o600)
+    return target
 
 
 def how_to_look(socket: str) -> str:
@@ -203,17 +233,25 @@ def how_to_look(socket: str) -> str:
     return f"{program} --socket {socket} status"
 
 
-def _settings_file(directory: Path) -> Path:
-    """Of its own, so that the system's settings have no say; stops are quick."""
+def _flags(directory: Path) -> dict[str, str]:
+    """A settings file of its own, so that the system's settings have no say; stops are quick."""
     file = directory / "plugind.toml"
     file.write_text(f"drain_s = {_DRAIN_S}\nterm_grace_s = 0.5\nkill_grace_s = 0.5\n")
-    return file
+    return {
+        "config": str(file),
+        "state_dir": str(directory / "state"),
+        "socket": str(directory / "control.sock"),
+        "log_format": "json",
+    }
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not value > 0:
-        raise argparse.ArgumentTypeError("must be a positive number of seconds")
+        raise argparse.ArgumentTypeError(f"it must be a positive number of seconds, such as 15, not {text!r}")
     return value
 
 

@@ -84,6 +84,8 @@ class _Lines:
         for note in seen.notes[self._shown_notes :]:
             self.note(note)
         self._shown_notes = len(seen.notes)
+        # Into a pipe too: somebody looks at it while it goes on.
+        self._stream.flush()
 
     def event(self, event: EventInfo) -> None:
         print(f"{_time(event['at_ms'])}  {event['type']:<24} {event['plugin']:<18} {told(event)}", file=self._stream)
@@ -112,9 +114,19 @@ def _plugins(plugins: list[PluginInfo]) -> Table:
     table = _table("plugin", "status", "phase", "pid", "restarts", "what is going on")
     for p in plugins:
         phase = Text(p["phase"], style=_PHASE_STYLES.get(p["phase"], ""))
-        what = Text(p["summary"], no_wrap=True, overflow="ellipsis")
+        what = Text(doing(p), no_wrap=True, overflow="ellipsis")
         table.add_row(p["key"], p["status"], phase, str(p["pid"] or "-"), str(p["restarts"]), what)
     return table
+
+
+def doing(plugin: PluginInfo) -> str:
+    """What goes on, in the few words that fit beside the other columns of a terminal 80 wide."""
+    if plugin["phase"] == "running":
+        calls = f", {plugin['calls_in_flight']} in flight" if plugin["calls_in_flight"] else ""
+        return f"up {plugin['uptime_s'] or 0:.1f} s{calls}"
+    if plugin["phase"] == "backoff":
+        return f"crash {plugin['crashes']}, back in {plugin['next_restart_in_s'] or 0:.1f} s"
+    return plugin["summary"]
 
 
 def _runs(runs: list[RunInfo]) -> Table:

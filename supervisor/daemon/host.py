@@ -10,6 +10,7 @@ from supervisor.core.errors import InvalidParams, LocalProtocolError, Supervisor
 from supervisor.core.event import Event, PluginEmitted
 from supervisor.core.plugin import Plugin, PluginId
 from supervisor.daemon.procfs import boot_id, start_ticks
+from supervisor.daemon.reaper import kill_strays
 from supervisor.log import get_logger
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.processes import ProcessBook
@@ -17,8 +18,9 @@ from supervisor.store.state import StateStore
 from supervisor.wire import worker
 from supervisor.wire.codec import encode, profile_problem
 from supervisor.wire.message import Notification
+from supervisor.worker.launch import PLUGIN_ID_VARIABLE
 
-_MAX_PAYLOAD_BYTES: Final = 256 * 1024
+_MAX_PAYLOAD_BYTES: Final = 64 * 1024
 _MAX_DEPTH: Final = 12
 _EVENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
@@ -31,6 +33,8 @@ class StoreHost:
         self._state = state
         self._processes = processes
         self._boot_id = boot_id()
+        self._alive: set[int] = set()
+        """Pids of the workers that run."""
         self._handlers: Mapping[type[worker.HostRequest], Callable[[Plugin, Any], Coroutine[Any, Any, Any]]] = {
             worker.ConfigGet: self._config_get,
             worker.StateGet: self._state_get,
@@ -53,6 +57,7 @@ class StoreHost:
             get_logger().error("event.not_recorded", type=event.type, plugin=event.plugin_key, why=error.message)
 
     async def remember(self, plugin_id: PluginId, pid: int) -> None:
+        self._alive.add(pid)
         started = start_ticks(pid)
         if started is None:
             return  # It has been reaped already: there is nothing to find again.
@@ -63,10 +68,18 @@ class StoreHost:
             get_logger().error("worker.not_remembered", pid=pid, why=error.message)
 
     async def forget(self, plugin_id: PluginId, pid: int) -> None:
+        self._alive.discard(pid)
+        await self._end_what_it_left(plugin_id, pid)
         try:
             await self._processes.forget(plugin_id, pid)
         except SupervisorError as error:
             get_logger().error("worker.not_forgotten", pid=pid, why=error.message)
+
+    async def _end_what_it_left(self, plugin_id: PluginId, pid: int) -> None:
+        """A process that has left the worker's session escapes the signals to its group; as orphan it came to us."""
+        mark = f"{PLUGIN_ID_VARIABLE}={plugin_id}".encode()
+        if strays := await kill_strays(self._alive, assignment=mark):
+            get_logger().warning("worker.left_processes", pid=pid, killed=strays)
 
     async def _config_get(self, plugin: Plugin, _: worker.ConfigGet) -> Any:
         return {"config": await self._registry.config(plugin.id)}

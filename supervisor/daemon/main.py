@@ -1,46 +1,27 @@
-"""The plugind command: arguments, exit codes, and what must be done before the event loop runs."""
+"""The plugind command, up to the imports that take long: Ctrl-C during them ends it without a traceback."""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
-
-import trio
 
 import supervisor
-from supervisor.clock import SystemClock
-from supervisor.core.errors import SupervisorError
-from supervisor.daemon.app import App, Surrounding
-from supervisor.daemon.reaper import become_subreaper
-from supervisor.daemon.settings import Settings, SettingsError, describe, load_settings
-from supervisor.daemon.signals import handle_signals
-from supervisor.daemon.state_dir import make_private_dir, open_state_dir
-from supervisor.daemon.systemd import Notifier, SystemdEnvironment, take_environment, take_listener
-from supervisor.log import configure, get_logger
-from supervisor.version import VERSION
 
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_REFUSED: Final = 3
-
-_MIXED: Final = (
+EXIT_REFUSED = 3
+EXIT_INTERRUPTED = 130
+_MIXED = (
     "plugind: supervisord is installed in this environment too, and has replaced a file of plugind's package "
     "`supervisor`: give plugind a virtual environment of its own"
 )
-_EXAMPLES: Final = """examples:
-  plugind demo                          a private daemon with example plugins, to look at
-  plugind --state-dir ./state --socket ./plugind.sock
-  plugind --check                       validate the settings and print them
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon, or the demo; returns the exit code."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Not by an exception: the import system prints those that meet it in a callback. There is nothing to undo yet.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
     if not getattr(supervisor, "PLUGIND", False):
         print(_MIXED, file=sys.stderr)
         return EXIT_REFUSED
@@ -49,121 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from supervisor.daemon.demo import main as demo_main
 
         return demo_main(arguments[1:])
-    options = _parser().parse_args(arguments)
-    flags = {name: value for name, value in vars(options).items() if name != "check"}
-    try:
-        # Taken out first: neither a child nor a warning is to see systemd's variables.
-        systemd = take_environment()
-        settings = load_settings(flags, os.environ, os.geteuid())
-        if options.check:
-            return _print(json.dumps(describe(settings), indent=2, default=str))
-        configure(settings.log_format, settings.log_level)  # type: ignore[arg-type]  # checked by the settings
-        return _run(settings, systemd, flags)
-    except SettingsError as error:
-        print(f"plugind: {error.message}", file=sys.stderr)
-        return EXIT_USAGE
-    except SupervisorError as error:
-        print(f"plugind: {error.message}", file=sys.stderr)
-        return EXIT_REFUSED
+    from supervisor.daemon.command import main as daemon_main
 
-
-def _print(text: str) -> int:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # Whoever read has seen enough. Python would complain once more as it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-def _run(settings: Settings, systemd: SystemdEnvironment, flags: dict[str, Any]) -> int:
-    for warning in settings.warnings:
-        get_logger().warning("settings.warning", warning=warning)
-    close_on_exec()
-    become_subreaper()
-    listener = take_listener(systemd)
-    with open_state_dir(settings.state_dir) as state_dir:
-        make_private_dir(settings.log_dir)
-        given = Surrounding(
-            settings=settings,
-            state_dir=state_dir,
-            listener=listener,
-            notifier=Notifier(systemd.notify_socket),
-            watchdog_s=systemd.watchdog_s,
-            clock=SystemClock(),
-            environ=dict(os.environ),
-        )
-        trio.run(_serve, given, flags)
-    return 0
-
-
-async def _serve(given: Surrounding, flags: dict[str, Any]) -> None:
-    app = App(given)
-
-    async def reload() -> None:
-        given.notifier.reloading()
-        try:
-            settings = load_settings(flags, given.environ, os.geteuid())
-            configure(settings.log_format, settings.log_level)  # type: ignore[arg-type]  # checked by the settings
-            note_changes(given.settings, settings)
-        except SettingsError as error:
-            get_logger().error("settings.not_reloaded", why=error.message)
-        given.notifier.ready()
-
-    failures: list[SupervisorError] = []
-    async with trio.open_nursery() as nursery:
-        await nursery.start(
-            lambda *, task_status: handle_signals(
-                stop=lambda: app.request_stop("a signal asked for it"),
-                hurry=app.hurry,
-                reload=reload,
-                task_status=task_status,
-            )
-        )
-        try:
-            await app.run()
-        except SupervisorError as error:
-            failures.append(error)
-        nursery.cancel_scope.cancel(reason="the daemon has ended")
-    if failures:
-        raise failures[0]
-
-
-def note_changes(former: Settings, settings: Settings) -> None:
-    """Log and log level are in force now; say of all else that it needs a restart."""
-    now, before = describe(settings), describe(former)
-    live = {"log_format", "log_level"}
-    waiting = sorted(name for name, value in now.items() if before.get(name) != value and name not in live)
-    get_logger().info("settings.reloaded", log_level=settings.log_level, need_restart=waiting)
-
-
-def close_on_exec() -> None:
-    """Whatever was inherited must not reach workers; ours is so from its beginning."""
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        # The descriptor that read this directory is in the list, and closed by now.
-        with contextlib.suppress(OSError):
-            if fd > 2:
-                os.set_inheritable(fd, False)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="plugind",
-        description="Keep one worker process alive for every ready plugin, and run the plugins' cron jobs. "
-        "Runs in the foreground; `plugind demo` shows it at work.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"plugind {VERSION}")
-    parser.add_argument("--config", metavar="FILE", help="settings in TOML (default: /etc/plugind/plugind.toml)")
-    parser.add_argument("--state-dir", metavar="DIR", help="database, packages and data of the plugins")
-    parser.add_argument("--socket", metavar="PATH", help="where to listen")
-    parser.add_argument("--log-dir", metavar="DIR", help="logs of the plugins")
-    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
-    parser.add_argument("--log-format", metavar="FORMAT", help="auto, console, json or journal")
-    parser.add_argument("--timezone", metavar="ZONE", help="of jobs that name none (an IANA name; default: UTC)")
-    parser.add_argument("--check", action="store_true", help="validate the settings, print them and exit")
-    return parser
+    return daemon_main(arguments)
 
 
 if __name__ == "__main__":

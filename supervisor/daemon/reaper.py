@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from supervisor.daemon.procfs import children, read_stat
+from supervisor.daemon.procfs import children, has_variable, read_stat
 from supervisor.log import log
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -53,21 +53,29 @@ async def reap_orphans(
             suspects = zombies - suspects
 
 
-async def kill_strays(except_pids: Container[int], *, timeout_s: float = 2.0) -> list[int]:
-    """SIGKILL and reap every direct child that is not in `except_pids`; return the pids reaped.
+async def kill_strays(
+    except_pids: Container[int], *, assignment: bytes | None = None, timeout_s: float = 2.0
+) -> list[int]:
+    """SIGKILL and reap every direct child that is not in `except_pids`; return the pids reaped. With `assignment`
+    only those that have it, such as `NAME=value`, in their environment.
 
-    The children of what dies come to us and are next. Meant for the end of the daemon; lasts at most `timeout_s`
-    seconds, and what still lives then is logged.
+    The children of what dies come to us and are next. Lasts at most `timeout_s` seconds, and what still lives then is
+    logged.
     """
     reaped: list[int] = []
+
+    def found() -> list[int]:
+        strays = [pid for pid in children() if pid not in except_pids]
+        return strays if assignment is None else [pid for pid in strays if has_variable(pid, assignment)]
+
     with trio.move_on_after(timeout_s) as patience:
-        while strays := [pid for pid in children() if pid not in except_pids]:
+        while strays := found():
             for pid in strays:
                 if await _kill(pid):
                     reaped.append(pid)
             await trio.lowlevel.checkpoint()
     if patience.cancelled_caught:
-        log.error("stray.survived", pids=[pid for pid in children() if pid not in except_pids])
+        log.error("stray.survived", pids=found())
     return reaped
 
 

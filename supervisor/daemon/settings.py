@@ -13,7 +13,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from supervisor.core.errors import InvalidParams
-from supervisor.core.reading import Reader
+from supervisor.core.reading import Problem, Reader
 from supervisor.log import FORMATS, LEVELS
 from supervisor.wire.address import default_socket_path
 
@@ -109,7 +109,7 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], uid: 
         reader = Reader(source)
         read = _read_values(reader, values)
         reader.finish()
-        problems += [f"{origin(problem.path)}: {problem}" for problem in reader.problems]
+        problems += [_told(problem, origin(problem.path)) for problem in reader.problems]
         # A wrong value is told once, where it came from, and not as the default of the next source.
         good = {name for name in source if name in read} - {problem.path for problem in reader.problems}
         values |= {name: read[name] for name in good}
@@ -215,6 +215,12 @@ def _variables(environ: Mapping[str, str]) -> tuple[dict[str, object], list[str]
             hint = f"; did you mean {_PREFIX}{near[0].upper()}?" if near else ""
             warnings.append(f"{variable} is no setting and is ignored{hint}")
     return _absolute(found), warnings
+
+
+def _told(problem: Problem, origin: str) -> str:
+    """A variable or a flag names the setting itself; a file does not."""
+    named = origin.startswith(("--", _PREFIX))
+    return f"{origin}: {str(problem).removeprefix(f'{problem.path}: ') if named else problem}"
 
 
 def _flag(name: str) -> str:

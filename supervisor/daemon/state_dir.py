@@ -91,8 +91,8 @@ def open_state_dir(path: Path) -> StateDir:
             os.close(lock_fd)
             raise
     except OSError as error:
-        where = error.filename or path
-        raise StateDirError(f"the state directory {path}: {where}: {error.strerror}", path=str(path)) from error
+        where = f"{error.filename}: " if error.filename and str(error.filename) != str(path) else ""
+        raise StateDirError(f"the state directory {path}: {where}{error.strerror}", path=str(path)) from error
 
 
 def make_private_dir(path: Path) -> Path:

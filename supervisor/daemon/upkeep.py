@@ -13,13 +13,25 @@ from supervisor.store.journal import Journal
 from supervisor.store.requests import RequestLog
 
 _INTERVAL_S: Final = 3600.0
+_GROWTH_BYTES: Final = 32 * 1024 * 1024
+"""The journal may grow by so much, over what it is trimmed to, before the interval is over."""
 
 
 async def keep_short(
-    journal: Journal, requests: RequestLog, *, max_events: int, max_age: timedelta, interval_s: float = _INTERVAL_S
+    journal: Journal,
+    requests: RequestLog,
+    *,
+    max_events: int,
+    max_age: timedelta,
+    interval_s: float = _INTERVAL_S,
+    growth_bytes: int = _GROWTH_BYTES,
 ) -> None:
-    """Trim now and every `interval_s` seconds, until cancelled; a failure is logged and the next round tries again."""
+    """Trim now, every `interval_s` seconds and whenever events have brought `growth_bytes`, until cancelled.
+
+    A failure is logged and the next round tries again.
+    """
     while True:
+        enough = journal.recorded_bytes + growth_bytes
         try:
             events = await journal.trim(max_events=max_events, max_age=max_age)
             await requests.trim()
@@ -27,4 +39,6 @@ async def keep_short(
             get_logger().warning("journal.not_trimmed", why=error.message)
         else:
             get_logger().debug("journal.trimmed", events=events)
-        await trio.sleep(interval_s)
+        with trio.move_on_after(interval_s):
+            # No plugin that emits as fast as it can is to fill the disk meanwhile.
+            await journal.wait_recorded(enough)

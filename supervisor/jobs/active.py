@@ -20,6 +20,8 @@ class ActiveRun:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
     cancel_reason: str | None = None
+    worker_is_at_it: bool = False
+    """Also after the run has ended, if it was given up and the worker has not answered yet."""
 
     def cancel(self, reason: str) -> None:
         if self.cancel_reason is None:
@@ -54,13 +56,20 @@ class ActiveRuns:
         self._by_plugin.setdefault(run.plugin_id, {})[run.id] = active
 
     def remove(self, active: ActiveRun) -> None:
+        """The run has ended. While its worker is still at it, it goes on to count for its job, until `settle`."""
         run = active.run
         self._runs.pop(run.id, None)
-        self._forget_of_job(run.job_id, run.id)
+        if not active.worker_is_at_it:
+            self._forget_of_job(run.job_id, run.id)
         of_plugin = self._by_plugin.get(run.plugin_id, {})
         of_plugin.pop(run.id, None)
         if not of_plugin:
             self._by_plugin.pop(run.plugin_id, None)
+
+    def settle(self, active: ActiveRun) -> None:
+        """The worker has nothing more to do with the run."""
+        active.worker_is_at_it = False
+        self.release(active.run.job_id, active.run.id)
 
     def get(self, run_id: str) -> ActiveRun | None:
         return self._runs.get(run_id)

@@ -172,7 +172,7 @@ class JobOperator:
     async def list(self, *, plugin_id: PluginId | None = None, include_inactive: bool = False) -> list[JobInfo]:
         """Jobs of one plugin or of all, by name."""
         listed = await self._jobs.list(plugin_id, include_inactive=include_inactive)
-        return [job_info(each.job, each.last_state, self._running(each.job), self._timezone) for each in listed]
+        return [job_info(each.job, each.last, self._running(each.job), self._timezone) for each in listed]
 
     async def _find(self, name: str) -> Job:
         """A plugin that became ready a moment ago may not have its jobs yet: that is waited for, SETTLE_S at most."""
@@ -227,7 +227,7 @@ class JobOperator:
             raise FailedPrecondition(f"the schedule of job {_name(job)} is wrong: {error}", job=_name(job)) from error
 
     async def _info(self, job: Job) -> JobInfo:
-        return job_info(job, await self._jobs.last_state(job.id), self._running(job), self._timezone)
+        return job_info(job, await self._jobs.last_run(job.id), self._running(job), self._timezone)
 
     def _running(self, job: Job) -> int:
         return len(self._runner.active.of_job(job.id))

@@ -65,18 +65,18 @@ def first_due(
 ) -> int | None:
     """When a job is due that is being scheduled; None: not by the clock. Both specs have their zone filled in.
 
-    An unchanged schedule keeps its stored due time, so that what was missed meanwhile is seen. `starting`: the plugin
-    becomes ready for the first time since the daemon began, which is when @reboot is due.
+    An unchanged schedule keeps its stored due time, so that what was missed meanwhile is seen; never one beyond the
+    next fire, which was stored before the clock was turned back. What was claimed by then is not claimed again.
+    `starting`: the plugin becomes ready for the first time since the daemon began, which is when @reboot is due.
     """
     if schedule is None or (stored is not None and stored.paused):
         return None
     if schedule.on_start:
         return now_ms if starting else None
-    if stored is None:
-        return _next_ms(schedule, now_ms)
-    if stored.next_due_ms is not None and timing(stored.spec) == timing(spec):
-        return stored.next_due_ms
-    return _next_ms(schedule, max(now_ms, stored.last_due_ms or 0))
+    following = _next_ms(schedule, now_ms)
+    if stored is None or stored.next_due_ms is None or timing(stored.spec) != timing(spec):
+        return following
+    return stored.next_due_ms if following is None else min(stored.next_due_ms, following)
 
 
 def timing(spec: JobSpec) -> tuple[str | None, str | None, bool, str | None]:
@@ -152,6 +152,14 @@ def _count(schedule: Schedule, due_ms: int, until_ms: int) -> int:
 def _next_ms(schedule: Schedule, after_ms: int) -> int | None:
     fire = schedule.next_after(from_ms(after_ms))
     return None if fire is None else to_ms(fire)
+
+
+def earlier_due(job: Job, schedule: Schedule, *, now_ms: int) -> int | None:
+    """When a waiting job is due now that the clock was turned back; None: no earlier than it says."""
+    following = now_ms if schedule.on_start else _next_ms(schedule, now_ms)
+    if job.next_due_ms is None or following is None or following >= job.next_due_ms:
+        return None
+    return following
 
 
 def next_due_ms(schedule: Schedule, after: datetime) -> int | None:

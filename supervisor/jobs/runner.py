@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -30,11 +30,25 @@ _STOPPED: Final = "the daemon stopped before the run had ended"
 
 
 class Workers(Protocol):
+    def wanted(self, plugin_id: PluginId) -> bool:
+        """Whether there is to be a worker, up or not."""
+
     async def wait_running(self, plugin_id: PluginId) -> None:
         """Return when the worker takes calls; SupervisorError when it is not going to."""
 
-    async def call(self, plugin_id: PluginId, method: str, params: dict[str, Any], *, timeout_s: float | None) -> Any:
-        """The worker's answer; cancelled, or past its time, it tells the worker."""
+    async def call(
+        self,
+        plugin_id: PluginId,
+        method: str,
+        params: dict[str, Any],
+        *,
+        timeout_s: float | None,
+        on_settled: Callable[[], None],
+    ) -> Any:
+        """The worker's answer; cancelled, or past its time, it tells the worker.
+
+        `on_settled` is called once, when the worker has nothing more to do with it, maybe long after that.
+        """
 
 
 class _NotStarted(Exception):
@@ -152,6 +166,9 @@ class Runner:
             # The worker was stopped under it, or ended it itself.
             return RunOutcome(state=RunState.CANCELLED, error=error.message)
         except SupervisorError as error:
+            if not self._workers.wanted(active.run.plugin_id):
+                # However the worker put it: somebody stopped it under the run.
+                return RunOutcome(state=RunState.CANCELLED, error=f"its worker was stopped: {error.message}")
             return RunOutcome(state=RunState.FAILED, error=f"{error.code}: {error.message}")
         except Exception as error:  # noqa: BLE001 - our own mistake costs this run, not the daemon
             self._log.exception("run.broke", run=active.run.id)
@@ -165,7 +182,9 @@ class Runner:
         except trio.TooSlowError:
             raise _NotStarted(f"the worker took no calls within start_within_s = {within_s:g} s") from None
         except SupervisorError as error:
-            raise _NotStarted(f"the worker does not run: {error.code}: {error.message}") from error
+            if not self._workers.wanted(active.run.plugin_id):
+                raise _NotStarted("its worker is stopped") from error
+            raise _NotStarted(f"its worker does not run: {error.message}") from error
 
     async def _start_and_call(self, active: ActiveRun) -> RunOutcome:
         run = active.run
@@ -179,8 +198,15 @@ class Runner:
             "attempt": run.attempt,
         }
         timeout_s = active.spec.timeout_s
+        active.worker_is_at_it = True
         try:
-            result = await self._workers.call(run.plugin_id, RUN_JOB, params, timeout_s=timeout_s)
+            result = await self._workers.call(
+                run.plugin_id,
+                RUN_JOB,
+                params,
+                timeout_s=timeout_s,
+                on_settled=lambda: self.active.settle(active),
+            )
         except DeadlineExceeded:
             why = f"no result within timeout_s = {timeout_s:g} s; the worker was told to cancel"
             return RunOutcome(state=RunState.TIMED_OUT, error=why)

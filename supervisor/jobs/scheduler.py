@@ -6,6 +6,7 @@ import heapq
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 import trio
@@ -15,7 +16,7 @@ from supervisor.core.errors import SupervisorError
 from supervisor.core.job import Job, Run, RunState
 from supervisor.core.plugin import PluginId
 from supervisor.jobs.cron import Schedule
-from supervisor.jobs.plan import PlannedRun, plan
+from supervisor.jobs.plan import PlannedRun, earlier_due, plan
 from supervisor.jobs.runner import Runner
 from supervisor.log import Logger
 from supervisor.store.jobs import JobStore
@@ -23,6 +24,8 @@ from supervisor.store.runs import Claim, Claimed, RunStore
 
 MAX_SLEEP_S: Final = 30.0
 """trio's clock does not see a step of the wall clock, nor a suspended machine: it is noticed this late at most."""
+_STEP_S: Final = 1.0
+"""The wall clock went back against trio's by more than this: it was turned back. Jobs are due to the second."""
 _RETRY_S: Final = 1.0
 _MAX_RETRY_S: Final = 30.0
 _SLACK: Final = 64
@@ -50,6 +53,7 @@ class JobScheduler:
         self._of_plugin: dict[PluginId, set[str]] = {}
         self._heap: list[tuple[int, str]] = []
         self._changed = trio.Event()
+        self._ahead_s = float("-inf")  # the wall clock's lead over trio's, at its most since the jobs were planned
 
     def __len__(self) -> int:
         """How many jobs wait for their time."""
@@ -79,21 +83,25 @@ class JobScheduler:
         task_status.started()
         delay_s = _RETRY_S
         while True:
-            due = self._pop_due()
-            if not due:
-                await self._sleep()
-            elif await self._fire(due):
-                delay_s = _RETRY_S
+            # Looked at once: were the clock turned back in between, what is due would not be.
+            now = self._clock.now()
+            if self._turned_back(now):
+                done = await self._replan(now)
+            elif due := self._pop_due(to_ms(now)):
+                done = await self._fire(due, to_ms(now))
             else:
+                await self._sleep(now)
+                continue
+            if not done:
                 await trio.sleep(delay_s)
-                delay_s = min(2 * delay_s, _MAX_RETRY_S)
+            delay_s = _RETRY_S if done else min(2 * delay_s, _MAX_RETRY_S)
 
-    async def _sleep(self) -> None:
+    async def _sleep(self, now: datetime) -> None:
         """To the next due time, a change, or MAX_SLEEP_S, whichever comes first."""
         self._changed = trio.Event()
         head_ms = self._head_ms()
         # With nothing to wait for there is no step of the clock to notice either.
-        wait_s = float("inf") if head_ms is None else head_ms / 1000 - self._clock.now().timestamp()
+        wait_s = float("inf") if head_ms is None else head_ms / 1000 - now.timestamp()
         if head_ms is not None:
             wait_s = max(0.0, min(wait_s, MAX_SLEEP_S))
         with trio.move_on_after(wait_s):
@@ -108,8 +116,48 @@ class JobScheduler:
             heapq.heappop(self._heap)
         return None
 
-    def _pop_due(self) -> list[_Entry]:
-        now_ms = to_ms(self._clock.now())
+    def _turned_back(self, now: datetime) -> bool:
+        """Against the most it was ahead, so that many small steps are noticed too."""
+        ahead_s = now.timestamp() - trio.current_time()
+        self._ahead_s = max(self._ahead_s, ahead_s)
+        return ahead_s < self._ahead_s - _STEP_S
+
+    async def _replan(self, now: datetime) -> bool:
+        """Move jobs whose time has got too far away; False if the database failed, and then it is still to do.
+
+        A due time among them that was claimed before is only moved on from, as any claim that comes second.
+        """
+        ahead_s = now.timestamp() - trio.current_time()
+        moves = self._moves(to_ms(now))
+        try:
+            moved = await self._jobs.move(moves)
+            for job, due_ms in moves:
+                entry = self._entries.get(job.id)
+                if job.id not in moved:
+                    await self._look_again(job)
+                elif entry is not None and entry.job is job:
+                    entry.job = replace(job, next_due_ms=due_ms)
+                    self._push(entry)
+        except SupervisorError as error:
+            self._log.error("jobs.replan_failed", jobs=len(moves), error=error.message)
+            return False
+        self._ahead_s = ahead_s
+        self._log.warning("jobs.replanned", why="the clock was turned back", jobs=len(moves))
+        return True
+
+    def _moves(self, now_ms: int) -> list[tuple[Job, int]]:
+        moves = []
+        for entry in list(self._entries.values()):
+            try:
+                due_ms = earlier_due(entry.job, entry.schedule, now_ms=now_ms)
+            except (ValueError, ArithmeticError):
+                self._unschedulable(entry.job)
+                continue
+            if due_ms is not None:
+                moves.append((entry.job, due_ms))
+        return moves
+
+    def _pop_due(self, now_ms: int) -> list[_Entry]:
         due = []
         while (head_ms := self._head_ms()) is not None and head_ms <= now_ms:
             entry = self._entries[heapq.heappop(self._heap)[1]]
@@ -117,9 +165,8 @@ class JobScheduler:
             due.append(entry)
         return due
 
-    async def _fire(self, due: list[_Entry]) -> bool:
+    async def _fire(self, due: list[_Entry], now_ms: int) -> bool:
         """Claim and hand over; False if the database failed, and then all are due again."""
-        now_ms = to_ms(self._clock.now())
         claims = [claim for entry in due if (claim := self._claim(entry, now_ms))]
         try:
             claimed = await self._runs.claim(claims, self._settle)
@@ -142,15 +189,18 @@ class JobScheduler:
         try:
             decided = plan(job, entry.schedule, now_ms=now_ms, active_run=first_active)
         except (ValueError, ArithmeticError):
-            # One schedule that cannot be computed is not to hold up all others.
-            self._log.exception("job.unschedulable", job=f"{job.plugin_key}/{job.key}")
-            self._drop(job)
+            self._unschedulable(job)
             return None
         claim = Claim(job, decided.next_due_ms, tuple(_row(job, run, now_ms) for run in decided.runs))
         for run in claim.runs:
             if run.state is RunState.QUEUED:
                 active.reserve(job.id, run.id)
         return claim
+
+    def _unschedulable(self, job: Job) -> None:
+        """Within its `except`: one schedule that cannot be computed is not to hold up all others."""
+        self._log.exception("job.unschedulable", job=f"{job.plugin_key}/{job.key}")
+        self._drop(job)
 
     def _settle(self, claimed: list[Claimed]) -> None:
         """The claims are durable: put the jobs at their next time and start the runs. In the commit's own step."""

@@ -6,8 +6,11 @@ from supervisor.core.job import Job, Run, RunState
 from supervisor.wire.results import JobInfo, RunInfo
 
 
-def job_info(job: Job, last_state: RunState | None, running: int, default_zone: str) -> JobInfo:
-    """`running` counts the runs that have not ended, queued ones too."""
+def job_info(job: Job, last: tuple[RunState, int] | None, running: int, default_zone: str) -> JobInfo:
+    """`last`: the state of the newest run and when it started, in UTC ms.
+
+    `running` counts the runs that have not ended, queued ones too.
+    """
     spec = job.spec
     return JobInfo(
         id=job.id,
@@ -22,7 +25,8 @@ def job_info(job: Job, last_state: RunState | None, running: int, default_zone: 
         scheduled=job.next_due_ms is not None,
         next_due_ms=job.next_due_ms,
         last_due_ms=job.last_due_ms,
-        last_state=None if last_state is None else str(last_state),
+        last_run_ms=None if last is None else last[1],
+        last_state=None if last is None else str(last[0]),
         running=running,
     )
 

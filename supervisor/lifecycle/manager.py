@@ -21,6 +21,7 @@ from supervisor.core.event import (
     PluginFailed,
     PluginLoaded,
     PluginUnloaded,
+    StatusChanged,
     UpgradePending,
 )
 from supervisor.core.lifecycle import Command, Status, next_status, wants_worker
@@ -115,8 +116,10 @@ class LifecycleManager:
             plugin = self._registry.get(name)
             gone = PluginUnloaded(plugin_id=plugin.id, plugin_key=plugin.key, remove_data=remove_data)
             if plugin.status is not Status.UNINSTALLED:
-                await self._uninstall(plugin, [] if remove_data else [gone])
-            elif not remove_data:
+                await self._uninstall(plugin, gone)
+            elif remove_data:
+                await self._registry.delete(plugin.id, then=[gone])
+            else:
                 raise InvalidTransition(
                     f"plugin {plugin.key!r} is uninstalled already; its data is still there: "
                     "unload it with remove_data to delete that too",
@@ -125,7 +128,6 @@ class LifecycleManager:
                     command="unload",
                 )
             if remove_data:
-                await self._registry.delete(plugin.id, then=[gone])
                 await self._data.remove(plugin)
             self._workers.forget(plugin.id)
             await self._packages.remove(plugin.package_dir)
@@ -271,11 +273,18 @@ class LifecycleManager:
                 await self._registry.record(told(plugin))
             return self._registry.get(plugin.id)
 
-    async def _uninstall(self, plugin: Plugin, then: list[Event]) -> None:
+    async def _uninstall(self, plugin: Plugin, gone: PluginUnloaded) -> None:
         status = next_status(plugin.key, plugin.status, Command.UNLOAD)
         await self._stop(plugin)
         try:
-            await self._registry.set_status(plugin.id, expected=plugin.status, status=status, then=then)
+            # One transaction either way: a plugin is never half gone.
+            if gone.remove_data:
+                changed = StatusChanged(
+                    plugin_id=plugin.id, plugin_key=plugin.key, previous=str(plugin.status), status=str(status)
+                )
+                await self._registry.delete(plugin.id, then=[changed, gone])
+            else:
+                await self._registry.set_status(plugin.id, expected=plugin.status, status=status, then=[gone])
         except SupervisorError:
             # It was not to be: the row says ready, so it gets its worker back.
             if wants_worker(plugin.status):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import os
 import re
 import secrets
 import shutil
-import tomllib
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +16,12 @@ from typing import Final
 import trio
 
 from supervisor.core.errors import InvalidParams, NotFound, ResourceExhausted
-from supervisor.core.manifest import MANIFEST_NAME, Checks, JobSpec, Manifest, parse_manifest
+from supervisor.core.manifest import Manifest
 from supervisor.core.plugin import key_problem
+from supervisor.lifecycle.checking import CheckSchedule, check_directory
 from supervisor.lifecycle.copying import PackageLimits, copy_package, digest_of, sync_directory, sync_file_system
-from supervisor.lifecycle.schemas import schema_problem
 from supervisor.trust import parents_problem
 
-CheckSchedule = Callable[[JobSpec, str], tuple[str, str] | None]
-"""Job and plugin key -> (the job's field at fault, what is wrong) or None."""
-
-_MAX_MANIFEST_BYTES: Final = 1024 * 1024
 _VERSION_DIR = re.compile(r"[0-9A-Za-z.!+_-]{1,120}-[0-9a-f]{12}")
 _CLEANUP_S: Final = 30.0
 
@@ -40,47 +34,6 @@ class Staged:
     digest: str
     """SHA-256 in hex over path, executable bit and content of every file."""
     dir: Path
-
-
-def standard_checks(check_schedule: CheckSchedule) -> Checks:
-    return Checks(
-        version=_version_problem,
-        supervisor_version=_supervisor_version_problem,
-        schema=schema_problem,
-        schedule=check_schedule,
-    )
-
-
-def check_directory(path: Path, check_schedule: CheckSchedule, *, where: Path | None = None) -> Manifest:
-    """Read and check the manifest of the package in `path`; runs nothing of it. Blocking.
-
-    Cron expressions are the business of supervisor.jobs, so their check comes in. `where` is the directory that
-    messages name, if not `path`.
-
-    Raises:
-        InvalidParams: there is no readable manifest.
-        InvalidManifest: it has problems; all of them.
-    """
-    file = (where or path) / MANIFEST_NAME
-    try:
-        text = _read_bounded(path / MANIFEST_NAME, _MAX_MANIFEST_BYTES).decode()
-        table = tomllib.loads(text)
-    except FileNotFoundError as error:
-        what = f"{file.parent} has no {MANIFEST_NAME}" if path.is_dir() else f"there is no directory {file.parent}"
-        raise InvalidParams(f"{what}: a plugin is a directory with a {MANIFEST_NAME} in it") from error
-    except NotADirectoryError as error:
-        raise InvalidParams(f"{file.parent} is no directory: name the one that {MANIFEST_NAME} is in") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InvalidParams(f"{file}: is not UTF-8 (line {line}, byte {error.start})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidParams(f"{file}: is not TOML: {error}") from error
-    except RecursionError as error:
-        raise InvalidParams(f"{file}: is nested too deeply") from error
-    except OSError as error:
-        why = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
-        raise InvalidParams(f"{file}: {why}") from error
-    return parse_manifest(table, standard_checks(check_schedule), where=str(file))
 
 
 class PackageStore:
@@ -264,37 +217,6 @@ def _name(staged: Staged) -> str:
     from packaging.version import Version
 
     return f"{staged.manifest.key}/{Version(staged.manifest.version)}-{staged.digest[:12]}"
-
-
-def _version_problem(text: str) -> str | None:
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        Version(text)
-    except InvalidVersion:
-        return "is no version (PEP 440), such as '1.2.0' or '2.0rc1'"
-    return None
-
-
-def _supervisor_version_problem(text: str) -> str | None:
-    from packaging.version import Version
-
-    if problem := _version_problem(text):
-        return problem
-    own = importlib.metadata.version("plugind")
-    return f"this plugind is {own}, which is older; upgrade it first" if Version(own) < Version(text) else None
-
-
-def _read_bounded(path: Path, most: int) -> bytes:
-    """A regular file of at most `most` bytes. O_NONBLOCK: to open a pipe would wait for its other end."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
-        if not path.is_file():
-            raise InvalidParams(f"{path}: is not a regular file")
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise InvalidParams(f"{path}: is larger than {most} bytes")
-    return data
 
 
 def _delete(path: Path) -> None:

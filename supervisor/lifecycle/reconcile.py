@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import trio
 
 from supervisor.bus import EventBus, Gap, Subscription
-from supervisor.core.errors import SupervisorError
-from supervisor.core.event import PluginFailed, Recorded, WorkerCrashed
+from supervisor.core.errors import CallCancelled, SupervisorError
+from supervisor.core.event import PluginFailed
 from supervisor.core.lifecycle import Status, wants_worker
-from supervisor.core.plugin import Plugin
+from supervisor.core.plugin import Plugin, PluginId
 from supervisor.lifecycle.manager import LifecycleManager
 from supervisor.log import get_logger
 from supervisor.report import report_failure
@@ -44,19 +44,28 @@ class Reconciler:
         """Plugins that `_recover_until_up` looks after; at most one task each."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Started means: the subscription stands and the boot is under way."""
+        """Started means: the subscription stands, every ready plugin's worker is wanted, and the boot is under way."""
         with self._bus.subscribe() as events:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._boot, nursery)
+                # All are wanted before anybody can look: what is due finds its worker on the way, not unwanted.
+                nursery.start_soon(self._boot, self._want_all(), nursery)
+                nursery.start_soon(self._watch_given_up, nursery)
                 task_status.started()
                 await self._follow(events, nursery)
 
-    async def _boot(self, nursery: trio.Nursery) -> None:
+    def _want_all(self) -> dict[PluginId, trio.Event]:
+        gates = {plugin.id: trio.Event() for plugin in self._registry.all() if wants_worker(plugin.status)}
+        for plugin in self._registry.all():
+            if plugin.id in gates:
+                self._workers.want(plugin, gate=gates[plugin.id])
+        return gates
+
+    async def _boot(self, gates: Mapping[PluginId, trio.Event], nursery: trio.Nursery) -> None:
         """In install order, so many at a time; one that fails does not hold up the others."""
         slots = trio.Semaphore(self._start_concurrency)
         for plugin in self._registry.all():
-            if wants_worker(plugin.status):
-                start: Callable[[Plugin], Awaitable[object]] = self._start
+            if plugin.id in gates:
+                start = self._start_behind(gates[plugin.id])
             elif _is_to_recover(plugin):
                 start = self._recover_at_boot(nursery)
             else:
@@ -72,16 +81,17 @@ class Reconciler:
         finally:
             slots.release()
 
-    async def _start(self, plugin: Plugin) -> None:
-        # Looked at again: a command may have been there first.
-        current = self._registry.find(plugin.id)
-        if current is None or not wants_worker(current.status) or self._workers.view(plugin.id).wanted is not None:
-            return
-        try:
-            self._workers.want(current)
-            await self._workers.wait_up(plugin.id)
-        except SupervisorError as error:
-            get_logger().warning("plugin.not_up_at_boot", plugin=plugin.key, error=error.message)
+    def _start_behind(self, gate: trio.Event) -> Callable[[Plugin], Awaitable[object]]:
+        async def start(plugin: Plugin) -> None:
+            gate.set()
+            try:
+                await self._workers.wait_up(plugin.id)
+            except CallCancelled:
+                return  # A command was there first.
+            except SupervisorError as error:
+                get_logger().warning("plugin.not_up_at_boot", plugin=plugin.key, error=error.message)
+
+        return start
 
     def _recover_at_boot(self, nursery: trio.Nursery) -> Callable[[Plugin], Awaitable[object]]:
         async def recover(plugin: Plugin) -> None:
@@ -94,12 +104,13 @@ class Reconciler:
         async for event in events:
             if isinstance(event, Gap):
                 for plugin in self._registry.all():
-                    nursery.start_soon(self._look, plugin.id)
                     nursery.start_soon(self._recover_until_up, plugin.id)
-            elif _is_give_up(event):
-                nursery.start_soon(self._look, event.plugin_id)
             elif event.type == PluginFailed.TYPE:
                 nursery.start_soon(self._recover_until_up, event.plugin_id)
+
+    async def _watch_given_up(self, nursery: trio.Nursery) -> None:
+        while True:
+            nursery.start_soon(self._look, await self._workers.wait_given_up())
 
     async def _look(self, plugin_id: str) -> None:
         try:
@@ -134,7 +145,3 @@ class Reconciler:
 
 def _is_to_recover(plugin: Plugin) -> bool:
     return plugin.status is Status.ERROR and plugin.recoverable
-
-
-def _is_give_up(event: Recorded) -> bool:
-    return event.type == WorkerCrashed.TYPE and event.data.get("restart_in_s") is None

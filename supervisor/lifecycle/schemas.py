@@ -73,8 +73,16 @@ def _validator(schema: Any) -> Any:
 
 
 def _told(error: Any) -> str:
+    """Of a schema itself, where nothing is secret: the values that would do are named."""
     place = _place(error)
-    return f"{place}: {_message(error)}" if place != "(the whole)" else _message(error)
+    named = next((each for each in (error, *error.context) if each.validator == "enum"), None)
+    if named is not None:
+        message = f"must be one of {', '.join(map(str, named.validator_value))}"
+    elif error.validator in ("anyOf", "oneOf"):
+        message = "is not what JSON Schema has here"
+    else:
+        message = _message(error)
+    return f"{place}: {message}" if place != "(the whole)" else message
 
 
 def _place(error: Any) -> str:

@@ -82,7 +82,12 @@ class Connection:
                 self._wake()
 
     def flush_last(self, timeout_s: float = 1.0) -> None:
-        """Write what is left, for so long at most; `serve` has ended."""
+        """Write what is left after a `stop`, for so long at most; `serve` has ended.
+
+        When the peer has hung up or broken the protocol nothing is written: nobody would read it.
+        """
+        if not self._stopped:
+            return
         room = select.poll()
         room.register(self._fd, select.POLLOUT)
         deadline = time.monotonic() + timeout_s
@@ -119,6 +124,7 @@ class Connection:
         if not waiter.done.wait(timeout_s) and self._give_up(id_):
             raise DeadlineExceeded(f"{method} was not answered within {timeout_s:g} s", method=method)
         if isinstance(waiter.outcome, SupervisorError):
+            waiter.outcome.origin = method
             raise waiter.outcome
         return waiter.outcome
 

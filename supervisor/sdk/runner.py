@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import sys
+import threading
 from typing import Any, Final, NoReturn, TextIO
 
 from supervisor.sdk.connection import Connection
@@ -15,6 +16,7 @@ from supervisor.wire.limits import WORKER
 
 FD: Final = 3
 _USAGE: Final = 2
+_FLUSH_S: Final = 0.2
 
 
 def run(plugin: Plugin) -> NoReturn:
@@ -43,8 +45,10 @@ def run(plugin: Plugin) -> NoReturn:
     )
     code = worker.serve(stop_signal=signal.SIGTERM)
     connection.flush_last()
-    for stream in (sys.stdout, sys.stderr):
-        _flush(stream)
+    # A handler that is still writing may hold the stream for as long as nobody reads; the end does not wait for it.
+    flushing = threading.Thread(target=_flush_output, name="flush", daemon=True)
+    flushing.start()
+    flushing.join(_FLUSH_S)
     os._exit(code)
 
 
@@ -59,6 +63,11 @@ def _write_by_line(stream: Any) -> None:
     # Captured output is a pipe, where print() would stay in the buffer until it is full.
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def _flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        _flush(stream)
 
 
 def _flush(stream: TextIO | None) -> None:

@@ -29,8 +29,8 @@ from supervisor.wire.message import Notification, Request, named
 
 API_VERSION: Final = 1
 MAX_HANDLERS: Final = 16
-LOST_S: Final = 1.0
-"""How long handlers and the stop hook may go on when plugind is gone."""
+LOST_S: Final = 0.8
+"""How long handlers and the stop hook may go on when plugind is gone; with the last output it is a second in all."""
 TERM_DRAIN_S: Final = 2.0
 """Drain after SIGTERM, where nobody said how long it may take."""
 _CANCEL_AFTER: Final = 0.8
@@ -157,8 +157,17 @@ class Worker:
         ]
         if missing:
             raise FailedPrecondition(
-                f"plugin.toml declares {', '.join(missing)}, but the code has no handler for it",
+                f"plugin.toml declares {', '.join(missing)}, but the code has no handler for it"
+                f"{self._undeclared(manifest)}",
             )
+
+    def _undeclared(self, manifest: Mapping[str, Any]) -> str:
+        """What the code has and plugin.toml does not name: often the same thing, spelled in two ways."""
+        jobs = {job["key"] for job in manifest.get("jobs", [])}
+        methods = {method["name"] for method in manifest.get("methods", [])}
+        extra = [f"job {key!r}" for key in self._plugin.jobs if key not in jobs]
+        extra += [f"method {name!r}" for name in self._plugin.methods if name not in methods]
+        return f"; the code has {', '.join(extra)}, which plugin.toml does not declare" if extra else ""
 
     def _job(self, id_: int, params: Mapping[str, Any]) -> _Work:
         for name, type_ in _RUN_FIELDS.items():
@@ -194,7 +203,8 @@ class Worker:
         try:
             outcome: Any = work.handler(work.context)
         except _SPOKEN as error:
-            outcome = error
+            # What the daemon refused to the handler is the handler's own mistake, not its caller's.
+            outcome = error if error.origin is None else PluginError(f"{error.origin}: {error.message}")
         except BaseException as error:  # noqa: BLE001  the top of a handler, sys.exit() too: it becomes an answer
             _print_traceback(work, error)
             outcome = PluginError(_described(error))
@@ -244,7 +254,7 @@ class Worker:
             self._pool.wait_idle(min(TERM_DRAIN_S, drain_s - (time.monotonic() - started)))
         self._run_stop_hook()
         for work in list(self._work.values()):
-            self._finish(work, Unavailable(f"the worker stopped before {work.what} had ended"))
+            self._finish(work, CallCancelled(f"the worker stopped before {work.what} had ended"))
         for id_ in self._stop_requests:
             self._connection.respond(id_, {})
         self._exit_code = 0

@@ -14,6 +14,7 @@ from supervisor.clock import Clock, from_ms, to_ms
 from supervisor.core.event import Event, Recorded
 from supervisor.store import files
 from supervisor.store.connection import Connection
+from supervisor.store.meter import Meter
 from supervisor.store.migrations import migrate
 from supervisor.store.runner import Action, InlineRunner, Runner, ThreadRunner
 from supervisor.store.tables import current, pack
@@ -26,7 +27,7 @@ _INSERT_EVENT: Final = "INSERT INTO event (at_ms, type, plugin_id, plugin_key, d
 class Transaction:
     """What a function may do in its transaction, beside using the models of `tables`. Of no use afterwards."""
 
-    def __init__(self, clock: Clock, publish: Callable[[Recorded], None], actions: list[Action]) -> None:
+    def __init__(self, clock: Clock, publish: Callable[[Recorded, int], None], actions: list[Action]) -> None:
         self._clock = clock
         self._publish = publish
         self._actions = actions
@@ -39,7 +40,8 @@ class Transaction:
         """Write the event into the journal, and publish it once this transaction is committed."""
         at_ms = self.now_ms
         data = event.data()
-        row = (at_ms, event.type, event.plugin_id, event.plugin_key, pack(data))
+        packed = pack(data)
+        row = (at_ms, event.type, event.plugin_id, event.plugin_key, packed)
         recorded = Recorded(
             seq=self.execute(_INSERT_EVENT, row).lastrowid,
             at=from_ms(at_ms),
@@ -48,7 +50,7 @@ class Transaction:
             plugin_key=event.plugin_key,
             data=data,
         )
-        self.after_commit(partial(self._publish, recorded))
+        self.after_commit(partial(self._publish, recorded, len(packed)))
         return recorded
 
     def after_commit(self, action: Action) -> None:
@@ -79,6 +81,8 @@ class Database:
         self.clock = clock
         self.warnings: list[str] = []
         """What the operator should know about the opening, such as: it was damaged and moved aside to X."""
+        self.recorded = Meter()
+        """How much the events have said that were recorded since the opening, in bytes."""
         self._writer = writer
         self._reader = reader
         self._publish = publish
@@ -138,7 +142,7 @@ class Database:
             InternalError: the database failed.
             Exception: what `work` raised.
         """
-        return await self._writer.run(lambda actions: work(Transaction(self.clock, self._publish, actions)))
+        return await self._writer.run(lambda actions: work(Transaction(self.clock, self._recorded, actions)))
 
     async def read(self, work: Callable[[], T]) -> T:
         """Run `work`, which only reads, over one consistent view that has every transaction acknowledged so far."""
@@ -147,6 +151,10 @@ class Database:
     async def backup(self, path: Path) -> None:
         """Write a consistent copy to the new file `path` while everything goes on; see `files.back_up`."""
         await files.back_up(self.path, path)
+
+    def _recorded(self, event: Recorded, size: int) -> None:
+        self.recorded.add(size)
+        self._publish(event)
 
     async def aclose(self) -> None:
         """Finish what was handed over, fold the write-ahead log into the file, and close. Again is harmless."""

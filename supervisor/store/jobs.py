@@ -22,11 +22,11 @@ _COLUMNS: Final = (
     "job.id, job.plugin_id, plugin.key, job.key, job.spec, job.active, job.paused, job.next_due_ms, job.last_due_ms"
 )
 _JOBS: Final = f"SELECT {_COLUMNS} FROM job JOIN plugin ON plugin.id = job.plugin_id"  # noqa: S608 - constants only
-_LAST_STATE: Final = (
-    "(SELECT state FROM job_run WHERE job_id = job.id ORDER BY created_ms DESC, job_run.rowid DESC LIMIT 1)"
-)
+# The run that was made last, scheduled or by hand.
 _LIST: Final = (
-    f"SELECT {_COLUMNS}, {_LAST_STATE} FROM job JOIN plugin ON plugin.id = job.plugin_id"  # noqa: S608 - constants only
+    f"SELECT {_COLUMNS}, last.state, COALESCE(last.started_ms, last.created_ms)"  # noqa: S608 - constants only
+    " FROM job JOIN plugin ON plugin.id = job.plugin_id LEFT JOIN job_run AS last ON last.rowid ="
+    " (SELECT rowid FROM job_run WHERE job_id = job.id ORDER BY created_ms DESC, rowid DESC LIMIT 1)"
     " WHERE (?1 IS NULL OR job.plugin_id = ?1) AND job.active >= ?2 ORDER BY plugin.key, job.key"
 )
 _INSERT: Final = (
@@ -39,15 +39,19 @@ _UNSCHEDULE: Final = "UPDATE job SET next_due_ms = NULL WHERE plugin_id = ? AND 
 _DEACTIVATE: Final = (
     "UPDATE job SET next_due_ms = NULL, active = 0, updated_at_ms = ? WHERE plugin_id = ? AND active = 1"
 )
+_MOVE: Final = "UPDATE job SET next_due_ms = ? WHERE id = ? AND next_due_ms = ? AND active = 1 AND paused = 0"
 _PAUSE: Final = "UPDATE job SET paused = ?, next_due_ms = ?, updated_at_ms = ? WHERE id = ? AND paused <> ?"
+_MAX_NAME: Final = 201
+"""Characters of a plugin's key, the slash and a job's key."""
+_SHOWN_NAME: Final = 100
 _SPEC_FIELDS: Final = frozenset(f.name for f in fields(JobSpec))
 
 
 @dataclass(frozen=True, slots=True)
 class ListedJob:
     job: Job
-    last_state: RunState | None
-    """Of the run that was made last; None before the first."""
+    last: tuple[RunState, int] | None
+    """As `JobStore.last_run`."""
 
 
 class JobStore:
@@ -83,6 +87,16 @@ class JobStore:
 
         await self._database.transact(work)
 
+    async def move(self, moves: Sequence[tuple[Job, int]]) -> frozenset[str]:
+        """Make each job due at another time, unless it has changed meanwhile; the ids of those that moved."""
+
+        def work(tx: Transaction) -> frozenset[str]:
+            return frozenset(
+                job.id for job, due_ms in moves if tx.execute(_MOVE, (due_ms, job.id, job.next_due_ms)).rowcount
+            )
+
+        return await self._database.transact(work)
+
     async def set_paused(self, job: Job, *, paused: bool, next_due_ms: int | None) -> Job:
         """Pause or resume, and say when it is due next.
 
@@ -117,6 +131,8 @@ class JobStore:
 
     async def find(self, name: str) -> Job | None:
         """As `get`, with None for what is not there."""
+        if len(name) > _MAX_NAME:
+            return None
         plugin, slash, key = name.partition("/")
         if not slash:
             return await self._database.read(lambda: _one(f"{_JOBS} WHERE job.id = ?", name))
@@ -124,20 +140,24 @@ class JobStore:
         return await self._database.read(lambda: _one(f"{_JOBS} {where}", plugin, plugin, key))
 
     async def list(self, plugin_id: PluginId | None = None, *, include_inactive: bool = False) -> list[ListedJob]:
-        """Jobs of one plugin or of all, by name, each with the state of its last run."""
+        """Jobs of one plugin or of all, by name, each with its last run."""
 
         def work() -> list[ListedJob]:
             rows = current.execute_sql(_LIST, (plugin_id, 0 if include_inactive else 1)).fetchall()
-            return [ListedJob(_job(row[:-1]), RunState(row[-1]) if row[-1] else None) for row in rows]
+            return [ListedJob(_job(row[:-2]), (RunState(row[-2]), row[-1]) if row[-2] else None) for row in rows]
 
         return await self._database.read(work)
 
-    async def last_state(self, job_id: str) -> RunState | None:
-        def work() -> RunState | None:
+    async def last_run(self, job_id: str) -> tuple[RunState, int] | None:
+        """State of the run that was made last, and when it started, or was made if it never did."""
+
+        def work() -> tuple[RunState, int] | None:
             row = current.execute_sql(
-                "SELECT state FROM job_run WHERE job_id = ? ORDER BY created_ms DESC, rowid DESC LIMIT 1", (job_id,)
+                "SELECT state, COALESCE(started_ms, created_ms) FROM job_run WHERE job_id = ?"
+                " ORDER BY created_ms DESC, rowid DESC LIMIT 1",
+                (job_id,),
             ).fetchone()
-            return RunState(row[0]) if row else None
+            return (RunState(row[0]), row[1]) if row else None
 
         return await self._database.read(work)
 
@@ -215,4 +235,5 @@ def _load(table: Mapping[str, Any]) -> JobSpec:
 
 
 def _unknown(name: str) -> NotFound:
-    return NotFound(f"there is no job {name!r}; name it <plugin>/<key> as `pluginctl jobs list` shows it", job=name)
+    shown = name if len(name) <= _MAX_NAME else name[:_SHOWN_NAME] + "…"
+    return NotFound(f"there is no job {shown!r}; name it <plugin>/<key> as `pluginctl jobs list` shows it", job=shown)

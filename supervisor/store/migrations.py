@@ -116,7 +116,13 @@ _FIRST: Final = (
         PRIMARY KEY (plugin_id, pid)) WITHOUT ROWID""",
 )
 
-STEPS: Final[tuple[Step, ...]] = (Step(1, "first schema", _FIRST),)
+# NULL: noted before there were digests; any params are taken for the same.
+_REQUEST_DIGEST: Final = ("ALTER TABLE client_request ADD COLUMN digest BLOB",)
+
+STEPS: Final[tuple[Step, ...]] = (
+    Step(1, "first schema", _FIRST),
+    Step(2, "digest of a request's params", _REQUEST_DIGEST),
+)
 
 
 def stored_version(connection: sqlite3.Connection) -> int:

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import peewee
 
@@ -23,6 +23,9 @@ from supervisor.core.plugin import Capability, Plugin, PluginId, PluginKey
 from supervisor.store.database import Database, Transaction
 from supervisor.store.plugin_rows import read_rows, to_plugin, write_approvals, write_installed
 from supervisor.store.tables import ConfigRow, PluginRow, pack
+
+_MAX_NAME: Final = 100
+"""Characters; no key is longer."""
 
 
 class PluginRegistry:
@@ -59,6 +62,10 @@ class PluginRegistry:
         """
         plugin = self.find(name)
         if plugin is None:
+            if len(name) > _MAX_NAME:
+                # Told at once: comparing takes time with the length.
+                shown = name[:_MAX_NAME] + "…"
+                raise NotFound(f"there is no plugin {shown!r}", plugin=shown)
             near = difflib.get_close_matches(name, self._id_by_key, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise NotFound(f"there is no plugin {name!r}{hint}", plugin=name)

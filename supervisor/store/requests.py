@@ -29,11 +29,13 @@ class RequestLog:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, uid: int, request_id: str, method: str) -> Outcome | None:
+    async def begin(self, uid: int, request_id: str, method: str, digest: bytes) -> Outcome | None:
         """None: you are the first, and it is durably noted as begun. Else what became of it.
 
+        `digest` stands for the params: the same for the same request, and only for it.
+
         Raises:
-            InvalidParams: the id has no fitting length, or was used for another method.
+            InvalidParams: the id has no fitting length, or was used for another method or with other params.
         """
         if not isinstance(request_id, str) or not 1 <= len(request_id) <= MAX_ID_CHARS:
             raise InvalidParams(f"a request id must be a string of 1 to {MAX_ID_CHARS} characters")
@@ -45,6 +47,7 @@ class RequestLog:
                     uid=uid,
                     request_id=request_id,
                     method=method,
+                    digest=digest,
                     state="begun",
                     created_at_ms=transaction.now_ms,
                 ).execute()
@@ -52,6 +55,12 @@ class RequestLog:
             if row.method != method:
                 raise InvalidParams(
                     f"request id {request_id!r} was used for {row.method} before: take a new id for each request",
+                    request_id=request_id,
+                )
+            if row.digest is not None and bytes(row.digest) != digest:
+                raise InvalidParams(
+                    f"request id {request_id!r} was used for {method} with other params before: "
+                    "take a new id for each request",
                     request_id=request_id,
                 )
             done = row.state == "done"

@@ -38,10 +38,16 @@ _INSERT: Final = (
 )
 _START: Final = "UPDATE job_run SET state = 'running', started_ms = ? WHERE id = ? AND state = 'queued'"
 _OPEN: Final = f"{_RUNS} WHERE state IN ('queued', 'running') ORDER BY created_ms, rowid"
+# All claims of one tick have one created_ms: only with the rowid is there an order to page by.
 _LIST: Final = (
-    f"{_RUNS} WHERE (?1 IS NULL OR job_id = ?1) AND (?2 IS NULL OR plugin_id = ?2) AND (?3 IS NULL OR state = ?3)"
-    " AND (?4 IS NULL OR created_ms < ?4) ORDER BY created_ms DESC, rowid DESC LIMIT ?5"
+    f"{_RUNS} WHERE (?1 IS NULL OR job_id = ?1) AND (?2 IS NULL OR plugin_id = ?2) AND (?3 IS NULL OR state = ?3)"  # noqa: S608
+    " AND (?4 IS NULL OR created_ms < ?4)"
+    " AND (?5 IS NULL OR (created_ms, rowid) < (SELECT created_ms, rowid FROM job_run WHERE id = ?5))"
+    " ORDER BY created_ms DESC, rowid DESC LIMIT ?6"
 )
+_MAX_NAME: Final = 100
+"""Of a run id in a message: it is whatever somebody asked for."""
+_EXISTS: Final = "SELECT 1 FROM job_run WHERE id = ?"
 _SOURCES: Final = {
     end: tuple(str(state) for state, steps in RUN_STEPS.items() if end in steps) for end in TERMINAL - {RunState.MISSED}
 }
@@ -147,7 +153,7 @@ class RunStore:
         """
         row = await self._database.read(lambda: current.execute_sql(f"{_RUNS} WHERE id = ?", (run_id,)).fetchone())
         if row is None:
-            raise NotFound(f"there is no run {run_id!r}; `pluginctl jobs runs` lists them", run=run_id)
+            raise _unknown(run_id)
         return _run(row)
 
     async def list(
@@ -157,12 +163,24 @@ class RunStore:
         plugin_id: PluginId | None = None,
         state: RunState | None = None,
         before_ms: int | None = None,
+        before: str | None = None,
         limit: int = 50,
     ) -> list[Run]:
-        """Newest first; `before_ms` pages on from the last one's `created_ms`."""
-        parameters = (job_id, plugin_id, None if state is None else str(state), before_ms, limit)
-        rows = await self._database.read(lambda: current.execute_sql(_LIST, parameters).fetchall())
-        return [_run(row) for row in rows]
+        """Newest first. `before` pages on from the last one's id and leaves nothing out.
+
+        `before_ms` keeps to runs created before that instant, and leaves out all of that very millisecond.
+
+        Raises:
+            NotFound: there is no run `before`, or not any more.
+        """
+        parameters = (job_id, plugin_id, None if state is None else str(state), before_ms, before, limit)
+
+        def work() -> list[Run]:
+            if before is not None and not current.execute_sql(_EXISTS, (before,)).fetchone():
+                raise _unknown(before)
+            return [_run(row) for row in current.execute_sql(_LIST, parameters).fetchall()]
+
+        return await self._database.read(work)
 
     async def trim(self, *, keep_runs: int = KEEP_RUNS, keep_ms: int = KEEP_MS) -> int:
         """Delete ended runs older than `keep_ms`, and of each job all but the newest `keep_runs`; how many."""
@@ -272,6 +290,11 @@ def _run(row: Sequence[Any]) -> Run:
         error=row[12],
         result=None if row[13] is None else unpack(row[13]),
     )
+
+
+def _unknown(run_id: str) -> NotFound:
+    shown = run_id if len(run_id) <= _MAX_NAME else run_id[:_MAX_NAME] + "…"
+    return NotFound(f"there is no run {shown!r}; `pluginctl runs list` shows the runs there are", run=shown)
 
 
 def _trim_old(tx: Transaction, keep_ms: int) -> int:

@@ -193,6 +193,7 @@ class ClientRequestRow(_Table):
     uid = peewee.IntegerField()
     request_id = peewee.TextField()
     method = peewee.TextField()
+    digest = BytesField(null=True)
     state = peewee.TextField()
     outcome = BytesField(null=True)
     created_at_ms = peewee.IntegerField()

@@ -11,45 +11,76 @@ from typing import Any, Final
 import msgpack
 
 from supervisor.core.errors import LocalProtocolError, RemoteProtocolError
-from supervisor.wire.message import Failure, Message, Notification, Request, Response
+from supervisor.wire.message import Failure, Malformed, Message, Notification, Request, Response
 
 REQUEST: Final = 0
 RESPONSE: Final = 1
 NOTIFICATION: Final = 2
 MAX_ID: Final = 2**32 - 1
 _INT64 = range(-(2**63), 2**63)
+_KINDS: Final = {
+    type(None): "nil",
+    bool: "a boolean",
+    str: "text",
+    bytes: "bytes (msgpack bin)",
+    list: "an array",
+    dict: "a map",
+}
 _HARMLESS: Final = frozenset({str, bytes, bool, float})
 
 
-def decode(frame: bytes, *, max_depth: int) -> Message:
-    """The message in a whole frame.
+def decode(frame: bytes, *, max_depth: int) -> Message | Malformed:
+    """The message in a whole frame; params that are one bare map come as a list of it.
 
     Raises:
-        RemoteProtocolError: no message of the three shapes, or a value outside the profile.
+        RemoteProtocolError: no message of the three shapes or a value outside the profile, and no id to answer to.
     """
     try:
         value = msgpack.unpackb(frame, max_ext_len=0, ext_hook=_refuse_ext)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise RemoteProtocolError(f"a frame cannot be decoded: {error!r}") from error
     message = _to_message(value)
+    if isinstance(message, Malformed):
+        return message
     if problem := profile_problem(_values(value), max_depth):
+        if isinstance(message, Request):
+            return Malformed(message.id, message.method, problem)
         raise RemoteProtocolError(problem)
     return message
 
 
-def _to_message(value: Any) -> Message:
+def _to_message(value: Any) -> Message | Malformed:
     # False == 0 and 1.0 == 1, so the kind is checked by its type too.
     if isinstance(value, list) and value and type(value[0]) is int:
         match value:
             case [0, int(id_), str(method), list(params)] if _is_id(id_):
                 return Request(id_, method, params)
+            case [0, int(id_), str(method), dict(params)] if _is_id(id_):
+                return Request(id_, method, [params])
+            case [0, int(id_), *rest] if _is_id(id_):
+                return _malformed(id_, rest)
             case [1, int(id_), error, result] if _is_id(id_):
                 return Response(id_, None if error is None else Failure.from_wire(error), result)
             case [2, str(method), list(params)]:
                 return Notification(method, params)
+            case [2, str(method), dict(params)]:
+                return Notification(method, [params])
     raise RemoteProtocolError(
         "a frame is no message: expected [0, id, method, params], [1, id, error, result] or [2, method, params]",
     )
+
+
+def _malformed(id_: int, rest: list[Any]) -> Malformed:
+    match rest:
+        case [str(method), params]:
+            return Malformed(id_, method, f"params must be an array or one map, not {_kind(params)}; [] for none")
+        case [method, _]:
+            return Malformed(id_, "", f"the method must be text (msgpack str), not {_kind(method)}")
+    return Malformed(id_, "", f"a request has 4 parts, [0, id, method, params], and this one has {len(rest) + 2}")
+
+
+def _kind(value: Any) -> str:
+    return _KINDS.get(type(value), "a number")
 
 
 def encode(message: Message, *, max_bytes: int, max_depth: int = 16, plain_errors: bool = False) -> bytes:
@@ -91,8 +122,8 @@ def _values(envelope: list[Any]) -> list[Any]:
     """What a message carries: each of its params, or error and result."""
     if envelope[0] == RESPONSE:
         return envelope[2:]
-    params: list[Any] = envelope[-1]
-    return params
+    params = envelope[-1]
+    return params if isinstance(params, list) else [params]
 
 
 def profile_problem(values: list[Any], max_depth: int) -> str | None:

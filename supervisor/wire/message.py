@@ -81,6 +81,16 @@ class Notification:
     params: Params
 
 
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """What asks with a usable id and is no request all the same: it can be answered, so that the connection goes on."""
+
+    id: int
+    method: str
+    """Empty if it is no text."""
+    problem: str
+
+
 Message = Request | Response | Notification
 
 

@@ -15,7 +15,7 @@ from supervisor.core.errors import LocalProtocolError, RemoteProtocolError, Reso
 from supervisor.wire import codec
 from supervisor.wire.framing import FrameReader
 from supervisor.wire.limits import Limits
-from supervisor.wire.message import Failure, Message, Notification, Params, Request, Response
+from supervisor.wire.message import Failure, Malformed, Message, Notification, Params, Request, Response
 
 CANCEL: Final = "rpc.cancel"
 """Notification [id]: the sender no longer waits for that request; it still gets exactly one response."""
@@ -23,7 +23,7 @@ CANCEL: Final = "rpc.cancel"
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A request that is answered without asking anyone: send `reply`."""
+    """A request that is answered without asking anyone: send `reply`. Of a malformed one only the id is reliable."""
 
     request: Request
     reply: bytes
@@ -32,6 +32,13 @@ class Refused:
 @dataclass(frozen=True, slots=True)
 class Cancelled:
     """The peer gave up on its request `id`."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """The peer has answered our request `id`, which we had given up; what it said is dropped."""
 
     id: int
 
@@ -45,7 +52,7 @@ class PeerStatistics:
     unanswered_cancels: int
 
 
-PeerEvent = Request | Response | Notification | Refused | Cancelled
+PeerEvent = Request | Response | Notification | Refused | Cancelled | Late
 
 
 class Peer:
@@ -142,8 +149,12 @@ class Peer:
             bare = Failure(failure.name, failure.message[:10_000].encode(errors="replace").decode(), {})
             return self._encode(Response(id_, bare, None))
 
-    def _classify(self, message: Message) -> PeerEvent | None:
+    def _classify(self, message: Message | Malformed) -> PeerEvent | None:
         match message:
+            case Malformed(id_, method, problem):
+                request = Request(id_, method, [])
+                self._open(id_)
+                return Refused(request, self.fail(id_, Failure("INVALID_REQUEST", problem)))
             case Request(id_):
                 return self._classify_request(message, id_)
             case Response(id_):
@@ -153,25 +164,28 @@ class Peer:
         return message
 
     def _classify_request(self, request: Request, id_: int) -> PeerEvent:
-        if id_ in self._asked_of_us:
-            # Two answers with one id could not be told apart.
-            raise RemoteProtocolError(f"request id {id_} is in use already", id=id_)
-        self._asked_of_us.add(id_)
+        self._open(id_)
         if len(self._asked_of_us) <= self.limits.max_requests_in:
             return request
         message = f"more than {self.limits.max_requests_in} requests are unanswered"
         failure = Failure("RESOURCE_EXHAUSTED", message, {"limit": self.limits.max_requests_in}, retryable=True)
         return Refused(request, self.fail(id_, failure))
 
-    def _classify_response(self, response: Response, id_: int) -> PeerEvent | None:
+    def _classify_response(self, response: Response, id_: int) -> Response | Late | None:
         if id_ in self._asked:
             self._asked.discard(id_)
             return response
         if id_ in self._given_up:
             self._given_up.discard(id_)
-        else:
-            self._unknown_responses += 1
+            return Late(id_)
+        self._unknown_responses += 1
         return None
+
+    def _open(self, id_: int) -> None:
+        if id_ in self._asked_of_us:
+            # Two answers with one id could not be told apart.
+            raise RemoteProtocolError(f"request id {id_} is in use already", id=id_)
+        self._asked_of_us.add(id_)
 
     def _must_be_open(self, id_: int) -> None:
         if id_ not in self._asked_of_us:

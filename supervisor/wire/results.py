@@ -46,6 +46,8 @@ class PluginDetails(PluginInfo):
     jobs: list[str]
     methods: list[dict[str, Any]]
     command: list[str]
+    stop_timeout_s: float
+    """How long its worker may take to finish what is in flight."""
     package_dir: str
     data_dir: str
     log_file: str
@@ -66,7 +68,11 @@ class JobInfo(TypedDict):
     scheduled: bool
     next_due_ms: int | None
     last_due_ms: int | None
+    """Due time of the latest scheduled run."""
+    last_run_ms: int | None
+    """When the run that was made last, scheduled or by hand, started, or was made if it never did."""
     last_state: str | None
+    """Of that same run."""
     running: int
 
 

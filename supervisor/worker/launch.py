@@ -12,6 +12,7 @@ from supervisor.core.plugin import Plugin
 
 RPC_FD: Final = 3
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PLUGIN_ID_VARIABLE: Final = "PLUGIND_PLUGIN_ID"
 STATE_ID_VARIABLE: Final = "PLUGIND_STATE_ID"
 """Marks the workers of one state directory: a later daemon finds by it what an earlier one left behind."""
 
@@ -71,7 +72,7 @@ def plan_launch(
     else:
         executable = which(program, env["PATH"])
     if executable is None:
-        raise CannotLaunch(f"there is no program {program!r}, neither in the package nor in PATH ({env['PATH']})")
+        raise CannotLaunch(f"cannot be started: there is no program {program!r}, neither in the package nor in PATH")
     inside = [_inside(package_dir, argument, is_file) for argument in arguments]
     return Launch(
         argv=(executable, *inside),
@@ -95,7 +96,7 @@ def _environment(plugin: Plugin, *, package_dir: Path, data_dir: Path, around: S
         "HOME": str(data_dir),
         **plugin.manifest.worker.env,
         "PLUGIND_PLUGIN_KEY": plugin.key,
-        "PLUGIND_PLUGIN_ID": plugin.id,
+        PLUGIN_ID_VARIABLE: plugin.id,
         "PLUGIND_DATA_DIR": str(data_dir),
         "PLUGIND_PACKAGE_DIR": str(package_dir),
         "PLUGIND_API_VERSION": str(API_VERSION),

@@ -73,6 +73,7 @@ class Life:
         self._well_until: float | None = None
         """When it was last known to be well, once it has failed its health checks."""
         self._process: Process | None = None
+        self._killed = False
         self._data_dir = ""
         self.pid: int | None = None
 
@@ -94,6 +95,7 @@ class Life:
 
     def kill(self) -> None:
         """Without asking."""
+        self._killed = True
         if self._process:
             self._process.signal_group(signal.SIGKILL)
 
@@ -102,7 +104,7 @@ class Life:
         try:
             process = spawn(launch)
         except OSError as error:
-            why = f"cannot start {launch.argv[0]}: {error.strerror or error}"
+            why = f"cannot be started: {launch.argv[0]}: {error.strerror or error}"
             return never_lived(why)
         self._process, self.pid = process, process.pid
         self._data_dir = str(launch.cwd)
@@ -244,7 +246,8 @@ class Life:
 
     async def _end(self, process: Process, steps: list[StopStep]) -> Stage:
         try:
-            return await stop_in_stages(process, steps)
+            stage = await stop_in_stages(process, steps)
+            return Stage.KILL if self._killed else stage
         except WorkerUnkillable as error:
             # Its successor must not run beside it: this life goes on until the kernel lets go of it.
             self._stuck(error)

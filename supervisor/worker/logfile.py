@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii as json_text
 from pathlib import Path
 from typing import Any, Final
 
 from supervisor.wire.results import LogLine
+from supervisor.worker.output import Line
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 _BLOCK_BYTES: Final = 64 * 1024
@@ -64,6 +66,18 @@ class LogFile:
         except OSError:
             # A full disk costs the plugin its log, never its life; `lost` tells.
             self.lost += len(entries)
+        else:
+            self.lost = 0
+
+    def write_lines(self, lines: Sequence[Line], *, time_ms: int, stream: str, level: str) -> None:
+        """As `write`, for lines of output: they are many, and differ in little."""
+        head = f'{{"time_ms": {time_ms}, "stream": "{stream}", "level": "{level}", "message": '
+        ends = ("}\n", ', "truncated": true}\n')
+        data = "".join(f"{head}{json_text(line.text)}{ends[line.truncated]}" for line in lines).encode()
+        try:
+            self._append(data)
+        except OSError:
+            self.lost += len(lines)
         else:
             self.lost = 0
 

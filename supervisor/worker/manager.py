@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 import trio
 
+from supervisor.channel import Channel, do_nothing
 from supervisor.core.errors import InvalidParams, PluginError, ResourceExhausted, SupervisorError, Unavailable
 from supervisor.core.plugin import Plugin, PluginId
 from supervisor.wire.limits import CALLS_PER_WORKER
@@ -31,6 +34,8 @@ class WorkerManager:
         self._lives: trio.Nursery | None = None
         self._closing = False
         self._closed = trio.Event()
+        self._given_up: deque[PluginId] = deque()
+        self._gave_up = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep workers until cancelled; then stop them all in parallel, and return when they are reaped.
@@ -75,15 +80,15 @@ class WorkerManager:
 
     # What is to be.
 
-    def want(self, plugin: Plugin, *, first_try_only: bool = False) -> None:
-        """The plugin is to have a worker; it is started, or kept."""
+    def want(self, plugin: Plugin, *, first_try_only: bool = False, gate: trio.Event | None = None) -> None:
+        """The plugin is to have a worker; it is started, once `gate` is set, or kept."""
         if self._lives is None or self._closing:
             raise Unavailable("the daemon is stopping")
         supervisor = self._supervisor(plugin.id)
         if plugin.id not in self._running:
             self._running.add(plugin.id)
             self._lives.start_soon(supervisor.run, name=f"worker {plugin.key}")
-        supervisor.want(Wish(plugin=plugin, first_try_only=first_try_only))
+        supervisor.want(Wish(plugin=plugin, first_try_only=first_try_only, gate=gate))
 
     def unwant(self, plugin_id: PluginId) -> None:
         """The plugin is to have none; it is drained and stopped."""
@@ -107,7 +112,19 @@ class WorkerManager:
 
     def pids(self) -> set[int]:
         """Of all children that a supervisor will reap."""
-        return {pid for s in self._supervisors.values() if (pid := s.view().pid) is not None}
+        return {s.pid for s in self._supervisors.values() if s.pid is not None}
+
+    def wanted(self, plugin_id: PluginId) -> bool:
+        """Whether there is to be a worker, up or not."""
+        supervisor = self._supervisors.get(plugin_id)
+        return supervisor is not None and supervisor.wanted
+
+    async def wait_given_up(self) -> PluginId:
+        """The next plugin whose worker is not started any more; each is told once, to one caller."""
+        while not self._given_up:
+            self._gave_up = trio.Event()
+            await self._gave_up.wait()
+        return self._given_up.popleft()
 
     async def wait_up(self, plugin_id: PluginId) -> None:
         """Return when the worker takes calls; raises ActivationFailed at the first attempt that fails."""
@@ -141,8 +158,9 @@ class WorkerManager:
         params: dict[str, Any],
         *,
         timeout_s: float | None,
+        on_settled: Callable[[], None] = do_nothing,
     ) -> Any:
-        """Call a running worker; cancelling it tells the worker.
+        """Call a running worker; cancelling it tells the worker. `on_settled` as in `Channel.call`.
 
         Raises:
             Unavailable: it is not running.
@@ -150,6 +168,19 @@ class WorkerManager:
             DeadlineExceeded, PluginCrashed, CallCancelled: no answer came, and why.
             PluginError: it answered with an error; details: name, data.
         """
+        try:
+            channel = self._channel_for_calls(plugin_id)
+        except SupervisorError:
+            on_settled()
+            raise
+        try:
+            return await channel.call(method, [params], timeout_s=timeout_s, on_settled=on_settled)
+        except SupervisorError as error:
+            if error.code in _PASSED_ON:
+                raise
+            raise PluginError(error.message, name=error.code, data=dict(error.details)) from error
+
+    def _channel_for_calls(self, plugin_id: PluginId) -> Channel:
         supervisor = self._supervisors.get(plugin_id)
         life = supervisor.life if supervisor else None
         if life is None:
@@ -165,15 +196,14 @@ class WorkerManager:
                 f"unanswered; at most {CALLS_PER_WORKER} may be",
                 limit=CALLS_PER_WORKER,
             )
-        try:
-            return await life.channel.call(method, [params], timeout_s=timeout_s)
-        except SupervisorError as error:
-            if error.code in _PASSED_ON:
-                raise
-            raise PluginError(error.message, name=error.code, data=dict(error.details)) from error
+        return life.channel
 
     def _supervisor(self, plugin_id: PluginId) -> Supervisor:
         supervisor = self._supervisors.get(plugin_id)
         if supervisor is None:
-            supervisor = self._supervisors[plugin_id] = Supervisor(self._tools)
+            supervisor = self._supervisors[plugin_id] = Supervisor(self._tools, lambda: self._note_give_up(plugin_id))
         return supervisor
+
+    def _note_give_up(self, plugin_id: PluginId) -> None:
+        self._given_up.append(plugin_id)
+        self._gave_up.set()

@@ -11,8 +11,8 @@ from supervisor.wire.message import Notification
 from supervisor.worker.logfile import LEVELS, Entry, LogFile
 from supervisor.worker.output import Line, LineSplitter
 
-_READ_BYTES: Final = 8 * 1024
-"""All may be line ends: what is read at once is what keeps everybody else waiting."""
+_READ_BYTES: Final = 16 * 1024
+_LINES_AT_A_TIME: Final = 256
 TAIL_CHARACTERS: Final = 8000
 _MESSAGE_CHARACTERS: Final = 10_000
 
@@ -45,26 +45,24 @@ async def relay(
     """Copy lines until the stream ends; `name` is what the log calls it."""
     splitter = LineSplitter()
 
-    def take(lines: list[Line]) -> None:
-        if not lines:
-            return
-        time_ms = now_ms()
-        log.write(
-            [
-                Entry(time_ms=time_ms, stream=name, level=level, message=line.text, truncated=line.truncated)
-                for line in lines
-            ]
-        )
+    async def take(lines: list[Line]) -> None:
         if tail:
             tail.add(lines)
+        # Every byte may be a line end. In portions, so that whoever prints much keeps nobody waiting.
+        for start in range(0, len(lines), _LINES_AT_A_TIME):
+            log.write_lines(lines[start : start + _LINES_AT_A_TIME], time_ms=now_ms(), stream=name, level=level)
+            await trio.lowlevel.checkpoint()
 
     try:
         while data := await stream.receive_some(_READ_BYTES):
-            take(splitter.feed(data))
+            await take(splitter.feed(data))
     except (trio.ClosedResourceError, trio.BrokenResourceError):
         pass  # Our own end was closed: the worker is gone and something else keeps the pipe open.
     finally:
-        take(splitter.flush())
+        if last := splitter.flush():
+            log.write_lines(last, time_ms=now_ms(), stream=name, level=level)
+            if tail:
+                tail.add(last)
 
 
 def log_entry(notification: Notification, now_ms: int) -> Entry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import trio
 
@@ -42,8 +43,9 @@ class Tools:
 class Supervisor:
     """`run` it as a task; `want` and `unwant` are heard in every phase, also twice, and the last one counts."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: Tools, on_give_up: Callable[[], None]) -> None:
         self._tools = tools
+        self._on_give_up = on_give_up
         self._wish: Wish | None = None
         self._never_wanted = True
         self._drain_s = 0.0
@@ -118,6 +120,14 @@ class Supervisor:
         return self._phase
 
     @property
+    def pid(self) -> int | None:
+        return self._life.pid if self._life else None
+
+    @property
+    def wanted(self) -> bool:
+        return self._wish is not None
+
+    @property
     def drain_s(self) -> float:
         """How long the worker may take to finish what is in flight."""
         return self._drain_s
@@ -172,6 +182,9 @@ class Supervisor:
         """Life after life, until none is wished for."""
         try:
             while (wish := self._wish) is not None:
+                if wish.gate is not None and not wish.gate.is_set():
+                    await self._sit_out(inf, wish.gate)
+                    continue
                 ending = await self._live(wish, log)
                 # A life may also be lost to a mistake while it is being stopped.
                 if ending.cause is None or self._phase is Phase.STOPPING:
@@ -227,7 +240,7 @@ class Supervisor:
         except CannotLaunch:
             raise
         except OSError as error:
-            raise CannotLaunch(f"cannot prepare its start: {error}") from error
+            raise CannotLaunch(f"cannot be started: its data directory cannot be made ready: {error}") from error
 
     async def _record(self, event: Event) -> None:
         """A fact that cannot be recorded has happened all the same: it must not end the supervision."""
@@ -268,6 +281,9 @@ class Supervisor:
             crashes=verdict.crashes,
             restart_in_s=restart_in_s,
         )
+        if self._gave_up:
+            # Told directly: the event may not get into the journal, and the plugin must not stay dead unnoticed.
+            self._on_give_up()
         await self._record(crash_event(wish.plugin, ending, verdict.crashes, restart_in_s))
         return restart_in_s
 
@@ -281,10 +297,10 @@ class Supervisor:
             spread=self._tools.random.uniform(-1, 1),
         )
 
-    async def _sit_out(self, wait_s: float) -> None:
-        self._pause = trio.CancelScope(deadline=trio.current_time() + wait_s)
-        with self._pause:
-            await trio.sleep_forever()
+    async def _sit_out(self, wait_s: float, gate: trio.Event | None = None) -> None:
+        """Until the time is over, or the gate is set, or somebody has changed his mind."""
+        with trio.CancelScope(deadline=trio.current_time() + wait_s) as self._pause:
+            await (trio.Event() if gate is None else gate).wait()
 
     def _note_stuck(self, error: WorkerUnkillable) -> None:
         get_logger().error("worker.unkillable", pid=error.details.get("pid"))

@@ -1,8 +1,10 @@
-"""What is wanted of a worker, and what is observed of it. Pure."""
+"""What is wanted of a worker, and what is observed of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import trio
 
 from supervisor.core.plugin import Plugin
 from supervisor.worker.phase import Phase
@@ -10,10 +12,12 @@ from supervisor.worker.phase import Phase
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """Somebody wants this plugin to have a worker. `first_try_only`: a first life that never comes up is the last."""
+    """Somebody wants this plugin to have a worker. `first_try_only`: a first life that never comes up is the last.
+    `gate`: nothing is started before it is set, for there are many to start."""
 
     plugin: Plugin
     first_try_only: bool = False
+    gate: trio.Event | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,7 @@ class FakeDaemon:
     def wait_asked(self, method: str, count: int = 1) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.asked(method)) >= count, 5), self.requests
+        self._in_loop(lambda: None)  # the request is noted before it is carried out
 
     def emit(self, type_: str = "plugin.enabled", plugin: str = "acme.weather", **data: Any) -> int:
         """Append to the journal; subscribers hear of it. Its seq."""

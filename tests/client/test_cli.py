@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,14 @@ import pytest
 
 from client.cli import main as cli
 from client.cli.command import parse
-from client.errors import ActivationFailed
+from client.errors import (
+    ActivationFailed,
+    DeadlineExceeded,
+    NotFound,
+    PluginCrashed,
+    SupervisorError,
+    Unavailable,
+)
 from supervisor.core.errors import CLASSES
 from supervisor.core.manifest import Checks, parse_manifest
 from tests.client import samples
@@ -51,7 +59,7 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     (f"jobs list --plugin {KEY}", "jobs.list", {"plugin": KEY, "include_inactive": False}),
     (f"jobs get {JOB}", "jobs.get", {"job": JOB}),
     (f"jobs next {JOB} -n 2", "jobs.next", {"job": JOB, "count": 2}),
-    (f"run {JOB} --wait", "jobs.run", {"job": JOB, "wait": True}),
+    (f"run {JOB} --wait", "jobs.run", {"job": JOB, "wait": False}),
     (f"jobs run --no-wait {JOB}", "jobs.run", {"job": JOB, "wait": False}),
     (f"jobs pause {JOB}", "jobs.pause", {"job": JOB}),
     (f"jobs resume {JOB}", "jobs.resume", {"job": JOB}),
@@ -90,7 +98,7 @@ def test_every_command(
     asked_method, asked = daemon.requests[-1]
     assert asked_method == method
     assert {name: asked.get(name) for name in params} == params
-    assert err == ""
+    assert err == ("acme.weather/refresh: run r1 has begun\n" if "--wait" in words and not json_flag else "")
     assert out.strip()
     if json_flag:
         json.loads(out)
@@ -112,7 +120,7 @@ def test_options_before_and_after_the_verb(daemon: FakeDaemon, capsys: Any, word
     json.loads(first + "]")
 
 
-EXITS = dict.fromkeys(CLASSES, 1) | dict.fromkeys(cli.REFUSED, 3) | {"NOT_FOUND": 4, "UNAVAILABLE": 5}
+EXITS = dict.fromkeys(CLASSES, 1) | dict.fromkeys(cli.REFUSED, 3) | {"NOT_FOUND": 4, "UNAVAILABLE": 3}
 
 
 @pytest.mark.parametrize("code", CLASSES)
@@ -143,6 +151,19 @@ def test_no_daemon(capsys: Any) -> None:
         ("logs a --since soon", "--since"),
         ("--socket", "needs a path"),
         ("runs nothing-like-it", "known are"),
+        (f"logs {KEY} -n 0", "from 1 to 10000, not '0'"),
+        (f"logs {KEY} --level loud", "invalid choice: 'loud'"),
+        (f"wait {KEY} --phase runing", "invalid choice: 'runing'"),
+        (f"wait {KEY} --status redy", "invalid choice: 'redy'"),
+        (f"wait {KEY} --timeout -1", "above 0, not '-1'"),
+        (f"call {KEY} forecast --timeout nan", "above 0, not 'nan'"),
+        ("list --status redy", "invalid choice: 'redy'"),
+        ("runs list --state done", "invalid choice: 'done'"),
+        ("events --since soon", "neither a span"),
+        ("events --since 1m --after 3", "cannot stand together"),
+        (f"call {KEY} forecast {'[' * 100_000}", "nested too deeply"),
+        (f"uninstall {KEY} --remove-data", "needs --yes"),
+        ("daemon stop", "needs --yes"),
     ],
 )
 def test_wrong_words(ctl: Any, capsys: Any, words: str, says: str) -> None:
@@ -175,6 +196,161 @@ def test_a_run_that_failed_is_exit_code_1_only_when_waited_for(ctl: Any, daemon:
     assert ctl(f"run {JOB}") == 0
 
 
+def test_waiting_for_a_run_until_it_has_ended(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
+    daemon.answers["jobs.run"] = samples.run(state="queued", result=None)
+    looks = iter(["queued", "running", "running"])
+
+    def look(params: dict[str, Any]) -> list[dict[str, Any]]:
+        assert params["before_ms"] == samples.NOW + 1
+        state = next(looks, "failed")
+        if state != "failed":
+            daemon.events.append({**daemon.events[0], "seq": len(daemon.events) + 1, "type": "job.run_started"})
+            daemon._push()
+        return [samples.run(id="other"), samples.run(state=state, error="boom")]
+
+    daemon.answers["jobs.runs"] = look
+    assert ctl(f"run {JOB} --wait") == 1
+    out, err = capsys.readouterr()
+    assert "run r1 failed" in out
+    assert err == f"{JOB}: run r1 has begun\n"
+
+
+def test_ctrl_c_says_that_the_run_goes_on(daemon: FakeDaemon) -> None:
+    daemon.answers["jobs.run"] = daemon.answers["jobs.runs"] = samples.run(state="running")
+    daemon.answers["jobs.runs"] = [samples.run(state="running")]
+    with pluginctl(daemon, "run", JOB, "--wait") as process:
+        daemon.wait_asked("jobs.runs")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert err.splitlines() == [f"{JOB}: run r1 has begun", "the run goes on; `pluginctl runs cancel r1` ends it"]
+
+
+def test_a_job_of_the_start_of_the_daemon(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
+    at_start = samples.job(schedule="@reboot", next_due_ms=None)
+    daemon.answers |= {"jobs.next": {"job": JOB, "timezone": "UTC", "times": []}, "jobs.get": at_start}
+    daemon.answers["jobs.list"] = [at_start]
+    assert ctl(f"jobs next {JOB}") == 0
+    assert capsys.readouterr().out == "at the next start of plugind\n"
+    assert ctl("jobs list") == 0
+    assert "  at start  10m ago  succeeded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "hint"),
+    [
+        (PluginCrashed("gone"), 1, f"`pluginctl restart {KEY}` tries again"),
+        (Unavailable("takes no calls now", plugin=KEY), 3, f"`pluginctl status {KEY}`"),
+        (Unavailable("the daemon is stopping"), 5, ""),
+        (DeadlineExceeded("no answer within 1 s"), 1, "`--timeout S`"),
+    ],
+)
+def test_a_call_that_fails(
+    ctl: Any, daemon: FakeDaemon, capsys: Any, error: SupervisorError, code: int, hint: str
+) -> None:
+    daemon.answers["plugins.call"] = error
+    assert ctl(f"call {KEY} forecast") == code
+    err = capsys.readouterr().err
+    assert hint in err
+    assert ("hint" in err) == bool(hint)
+    if error.code == "DEADLINE_EXCEEDED":
+        assert f"method forecast of {KEY}: no answer" in err
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"), [("error", f"`pluginctl enable {KEY}` tries again with the installed"), ("ready", "restart")]
+)
+def test_the_way_back_depends_on_the_status(ctl: Any, daemon: FakeDaemon, capsys: Any, status: str, hint: str) -> None:
+    daemon.answers["plugins.get"] = samples.details(status=status)
+    daemon.answers["plugins.enable"] = ActivationFailed("exit code 1")
+    assert ctl(f"enable {KEY}") == 1
+    assert hint in capsys.readouterr().err
+
+
+def test_an_unknown_run_is_not_looked_for_among_plugins(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
+    daemon.answers["jobs.cancel"] = NotFound("there is no run 'x'", run="x")
+    assert ctl("runs cancel x") == 4
+    assert capsys.readouterr().err == "pluginctl: there is no run 'x'\n"  # no word of plugins and jobs
+
+
+def test_events_since(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
+    daemon.events.clear()
+    for i in range(1, 1501):
+        daemon.events.append(
+            {
+                "seq": i,
+                "at_ms": samples.NOW - (1501 - i) * 1000,
+                "type": "plugin.enabled",
+                "plugin_id": "id",
+                "plugin": KEY,
+                "data": {},
+            }
+        )
+    assert ctl("events list --since 20m --json") == 0
+    events = json.loads(capsys.readouterr().out)["events"]
+    assert events[-1]["seq"] == 1500
+    assert 1190 <= len(events) <= 1201  # the clock went on since the samples were made
+    assert [event["seq"] for event in events] == list(range(1501 - len(events), 1501))
+    assert ctl("events --since 2d -n 3") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert ctl("events --since 2030-01-01") == 0
+    assert capsys.readouterr().out == "nothing happened\n"
+
+
+def test_uninstalled_plugins_are_named_and_have_no_workers(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
+    daemon.answers["daemon.status"] |= {"plugins": {"ready": 1, "uninstalled": 2}, "workers": {"stopped": 2}}
+    assert ctl("status") == 0
+    out = capsys.readouterr().out
+    assert "1 ready, 2 uninstalled (`pluginctl list -a` shows them)" in out
+    assert "workers: 1 running\n" in out
+
+
+def test_a_table_on_a_narrow_terminal_says_what_is_wrong(
+    ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    words = f"the worker of {KEY!r} exited with code 1\nTraceback (most recent call last):\n  File x\nSyntaxError: bad"
+    daemon.answers["plugins.list"] = [samples.plugin(status="error", phase="stopped", last_error=words)]
+    assert ctl("list") == 0
+    assert capsys.readouterr().out.endswith("SyntaxError: bad (exited with code 1)\n")
+    monkeypatch.setattr("client.cli.output.Context.width", 80)
+    assert ctl("list") == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert "PID" not in head
+    assert "  SyntaxError: bad (" in row
+    assert row.endswith("…")
+    assert len(row) == 80
+
+
+def test_output_that_cannot_be_written_is_one_line(daemon: FakeDaemon) -> None:
+    environ = {**os.environ, "PLUGIND_SOCKET": daemon.path}
+    argv = [sys.executable, "-m", "client.cli.main", "status"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(argv, env=environ, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "pluginctl: cannot write the output: No space left on device\n")
+
+
+def test_a_stop_that_takes_long_says_so_on_a_terminal(
+    ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = threading.Event()
+
+    class Told(_Terminal):
+        def write(self, text: str) -> int:
+            if "waiting" in text:
+                told.set()
+            return super().write(text)
+
+    def stop(_: dict[str, Any]) -> dict[str, Any]:
+        assert told.wait(5)
+        return samples.plugin()
+
+    monkeypatch.setattr("client.cli.wait.PATIENCE_S", 0.01)
+    monkeypatch.setattr("sys.stderr", terminal := Told())
+    daemon.answers["plugins.stop"] = stop
+    assert ctl(f"stop {KEY}") == 0
+    assert terminal.getvalue() == "waiting for the worker to finish, at most 17 s …\n"
+
+
 def test_negative_answers_are_exit_code_1(ctl: Any, daemon: FakeDaemon) -> None:
     daemon.answers["plugins.health"] = {"healthy": False, "phase": "backoff", "message": "m", "answer_ms": None}
     daemon.answers["plugins.can_transition"] = {"allowed": False, "status": "ready", "to": "installed"}
@@ -193,6 +369,39 @@ def test_install_shows_capabilities_and_says_what_stays_when_loading_fails(
     assert "is installed, but could not be loaded: exit code 1" in err
     assert "  boom\\x1b\n" in err
     assert f"pluginctl logs {KEY}" in err
+
+
+@pytest.mark.parametrize("answer", ["y\n", "n\n", ""])
+def test_what_is_piped_in_answers_no_question(
+    ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path, answer: str
+) -> None:
+    assert ctl(["new", "acme.new", str(tmp_path / "new")]) == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    assert ctl(f"uninstall {KEY} --remove-data") == 2
+    assert ctl(["install", str(tmp_path / "new")]) == 2
+    assert "needs --yes" in capsys.readouterr().err
+    assert daemon.asked("plugins.unload") == daemon.asked("plugins.install") == []
+
+
+def test_nothing_is_asked_where_nothing_is_wanted(ctl: Any, daemon: FakeDaemon, tmp_path: Path) -> None:
+    (tmp_path / "plugin.toml").write_text('[plugin]\nkey = "plain"\ncapabilities = []\n')
+    assert ctl(["install", str(tmp_path)]) == 0
+    assert daemon.asked("plugins.install") == [{"source": str(tmp_path)}]
+
+
+def test_the_package_and_the_daemon_come_before_the_question(
+    ctl: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
+) -> None:
+    new = tmp_path / "new"
+    assert ctl(["new", "acme.new", str(new)]) == 0
+    (new / "main.py").unlink()
+    monkeypatch.setattr("sys.stdin", _Terminal("y\n"))
+    monkeypatch.setattr("sys.stderr", terminal := _Terminal())
+    assert ctl(["install", str(new)]) == 3
+    assert "worker.command[1]: is not in the package (found: 'main.py')" in terminal.getvalue()
+    assert "[y/N]" not in terminal.getvalue()
+    assert cli.main(["--socket", "/nonexistent/s", "install", str(new)]) == 5
+    assert "[y/N]" not in terminal.getvalue()
 
 
 class _Terminal(io.StringIO):
@@ -236,6 +445,12 @@ def test_check_says_every_problem(capsys: Any, tmp_path: Path) -> None:
     err = capsys.readouterr().err
     assert "plugin.version" in err
     assert "jobs[0].schedule" in err
+    manifest.write_text(text.replace("99 * * * *", "5 * * * *").replace("[plugin]", '[plugin]\nversion = "1"'))
+    assert cli.main(["check", str(tmp_path / "w")]) == 0
+    assert "is well: 1 job, 1 method\n" in capsys.readouterr().out
+    os.mkfifo(tmp_path / "w" / "pipe")
+    assert cli.main(["check", str(tmp_path / "w")]) == 3
+    assert "is a named pipe; a package holds regular files" in capsys.readouterr().err
     assert cli.main(["check", str(tmp_path / "nothing")]) in {3, 4}
 
 

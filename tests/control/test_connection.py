@@ -137,7 +137,7 @@ async def test_garbage_at_any_byte_is_one_error_and_the_end(world: ControlWorld,
     "frame",
     [
         msgpack.packb(7),
-        msgpack.packb([0, 1, "daemon.ping"]),
+        msgpack.packb([0, "1", "daemon.ping", []]),
         msgpack.packb([0, -1, "daemon.ping", []]),
         msgpack.packb([5, 1, "daemon.ping", []]),
         msgpack.packb([0, 1, "daemon.ping", [msgpack.ExtType(1, b"x")]]),
@@ -145,7 +145,7 @@ async def test_garbage_at_any_byte_is_one_error_and_the_end(world: ControlWorld,
         b"\xdd\xff\xff\xff\xff",
         msgpack.packb([0, 1, "daemon.ping", ["x" * SERVER.max_frame_in_bytes]]),
     ],
-    ids=["number", "short", "negative id", "kind 5", "ext", "int key", "declared length", "too large"],
+    ids=["number", "id as text", "negative id", "kind 5", "ext", "int key", "declared length", "too large"],
 )
 async def test_what_is_no_message_ends_the_connection_and_no_other(
     world: ControlWorld, wire: Wire, frame: bytes

@@ -232,3 +232,41 @@ async def test_list_pages(world: ControlWorld, wire: Wire) -> None:
     assert ([e["seq"] for e in page["events"]], page["last_seq"]) == ([last - 3, last - 2, last - 1], last)
     newest = await wire.call("events.list", limit=2, types=["emitted.*"], plugins=[plugin.key])
     assert [e["seq"] for e in newest["events"]] == [last - 1, last]
+
+
+async def test_no_page_is_read_before_there_is_credit(
+    world: ControlWorld, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = await world.plugin()
+    first = (await world.emit(plugin, 10))[0].seq
+    asked: list[int] = []
+    read = world.journal.list
+
+    async def counted(*args: Any) -> Any:
+        asked.append(args[-1])
+        return await read(*args)
+
+    monkeypatch.setattr(world.journal, "list", counted)
+    number = (await wire.call("events.subscribe", after_seq=first - 1, credit=0))["subscription"]
+    assert await quiet(wire)
+    assert asked == []
+    await wire.call("events.credit", subscription=number, n=2)
+    assert await seqs(wire, first + 1) == [first, first + 1]
+    assert await quiet(wire)
+    assert asked == [2]
+
+
+async def test_who_is_slower_than_the_trimming_is_ended(world: ControlWorld, wire: Wire) -> None:
+    plugin = await world.plugin()
+    first = (await world.emit(plugin, 10))[0].seq
+    number = (await wire.call("events.subscribe", after_seq=first - 1, credit=1))["subscription"]
+    assert await seqs(wire, first) == [first]
+    await world.journal.trim(max_events=5)
+    await wire.call("events.credit", subscription=number, n=5)
+    assert await wire.event() == {"subscription": number, "end": True, "reason": "overflow", "last_seq": first}
+
+
+async def test_filters_are_bounded(world: ControlWorld, wire: Wire) -> None:
+    for filters in ({"types": ["t"] * 101}, {"types": ["t" * 201]}):
+        for method in ("events.subscribe", "events.list"):
+            assert (await wire.refused(method, **filters))["name"] == "INVALID_PARAMS"

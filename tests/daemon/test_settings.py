@@ -95,10 +95,10 @@ def test_every_problem_of_every_source_is_told_with_its_origin(tmp_path):
         f"{file}: drain_s: must be a number from 0 to 3600 (found: 'x')",
         f"{file}: timezone: is no IANA time zone",
         f"{file}: state_dir: must be an absolute path",
-        "PLUGIND_DRAIN_S: drain_s: must be a number",
-        "PLUGIND_SOCKET: socket: is 121 bytes long",
-        "--log-level: log_level: must be 'debug' or",
-        "--plugin-run-limit: plugin_run_limit: must be a whole number",
+        "PLUGIND_DRAIN_S: must be a number",
+        "PLUGIND_SOCKET: is 121 bytes long",
+        "--log-level: must be 'debug' or",
+        "--plugin-run-limit: must be a whole number",
     ):
         assert part in text
     assert len(caught.value.details["problems"]) == 8

@@ -2,8 +2,9 @@ import os
 import signal
 
 import trio
+from trio.testing import wait_all_tasks_blocked
 
-from supervisor.daemon.signals import handle_signals
+from supervisor.daemon.signals import Noted, handle_signals, note_signals
 
 
 class Heard:
@@ -17,19 +18,65 @@ class Heard:
         self.send.send_nowait("reload")
 
 
-async def test_the_second_stop_hurries():
+async def test_a_later_stop_hurries_and_an_echo_of_the_first_does_not(mock_clock):
+    heard = Heard()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(
+            lambda *, task_status: handle_signals(
+                stop=heard("stop"), hurry=heard("hurry"), reload=heard.none, task_status=task_status
+            )
+        )
+
+        async def hears(number: int, *words: str) -> None:
+            # The reload comes behind: it shows that the signal before it led to nothing else.
+            os.kill(os.getpid(), number)
+            await wait_all_tasks_blocked(0.01)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert [await heard.receive.receive() for _ in range(len(words) + 1)] == [*words, "reload"]
+
+        await hears(signal.SIGTERM, "stop")
+        await hears(signal.SIGINT)
+        mock_clock.jump(0.99)
+        await hears(signal.SIGTERM)
+        mock_clock.jump(0.01)
+        await hears(signal.SIGINT, "hurry")
+        await hears(signal.SIGTERM, "hurry")
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_noted_before_is_handled_first():
     heard = Heard()
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             await nursery.start(
                 lambda *, task_status: handle_signals(
-                    stop=heard("stop"), hurry=heard("hurry"), reload=heard.none, task_status=task_status
+                    stop=heard("stop"),
+                    hurry=heard("hurry"),
+                    reload=heard.none,
+                    noted=Noted(heard=[signal.SIGINT, signal.SIGINT]),
+                    task_status=task_status,
                 )
             )
-            for number, word in ((signal.SIGTERM, "stop"), (signal.SIGINT, "hurry"), (signal.SIGTERM, "hurry")):
-                os.kill(os.getpid(), number)
-                assert await heard.receive.receive() == word
+            assert await heard.receive.receive() == "stop"
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert await heard.receive.receive() == "reload"
             nursery.cancel_scope.cancel()
+
+
+def test_noted_signals_end_nothing_and_ignored_ones_stay_so():
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        noted = note_signals(signal.SIGINT, signal.SIGHUP)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGINT):
+            signal.raise_signal(number)
+        assert noted.heard == [signal.SIGINT, signal.SIGINT]
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        noted.ignore()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 async def test_a_slow_reload_delays_no_stop_and_leads_to_one_more():

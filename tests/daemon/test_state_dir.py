@@ -76,7 +76,16 @@ def test_a_holder_that_left_no_note(tmp_path):
         assert caught.value.details["pid"] is None
 
 
-@pytest.mark.parametrize("bits", [0o777, 0o770, 0o702])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to any group")
+def test_a_directory_that_a_group_may_write_is_refused(tmp_path):
+    (tmp_path / "s").mkdir()
+    os.chown(tmp_path / "s", -1, 12345)
+    (tmp_path / "s").chmod(0o770)
+    with pytest.raises(StateDirError, match=rf"may be written by others in the group gid 12345 .*go-w {tmp_path}/s"):
+        open_state_dir(tmp_path / "s")
+
+
+@pytest.mark.parametrize("bits", [0o777, 0o702])
 def test_a_directory_that_others_may_write_is_refused(tmp_path, bits):
     (tmp_path / "s").mkdir()
     (tmp_path / "s").chmod(bits)

@@ -36,6 +36,7 @@ async def test_a_job_as_it_is_shown(autojump_clock: Any, world: World) -> None:
         "scheduled": True,
         "next_due_ms": to_ms(NOON) + 600_000,
         "last_due_ms": to_ms(NOON) + 300_000,
+        "last_run_ms": to_ms(NOON) + 300_000,
         "last_state": "succeeded",
         "running": 0,
     }

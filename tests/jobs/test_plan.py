@@ -158,7 +158,11 @@ def test_a_job_that_is_not_due_is_refused() -> None:
         ({}, None, True, "12:05:00"),
         ({}, {"due": "11:00:00"}, False, "11:00:00"),  # missed meanwhile: it is to be seen
         ({}, {"due": None}, False, "12:05:00"),
-        ({}, {"due": None, "last_due": "13:00:00"}, False, "13:05:00"),  # the clock was turned back
+        # the clock was turned back
+        ({}, {"due": None, "last_due": "13:00:00"}, False, "12:05:00"),
+        ({}, {"due": "13:05:00", "last_due": "13:00:00"}, True, "12:05:00"),
+        ({}, {"due": "2036-03-01T12:00:00"}, False, "12:05:00"),
+        ({}, {"due": "12:05:00"}, False, "12:05:00"),
         ({"schedule": "0 * * * *"}, {"due": "11:00:00"}, False, "13:00:00"),
         ({"timezone": "Asia/Kolkata"}, {"due": "11:00:00"}, False, "12:05:00"),
         ({}, {"due": None, "paused": True}, True, None),

@@ -88,7 +88,7 @@ async def test_a_worker_that_does_not_come_up_in_time(autojump_clock: Any, world
     run = await world.operator.run("acme.weather/refresh", wait=True)
     assert (run["state"], run["error"]) == (
         "skipped",
-        "the worker does not run: UNAVAILABLE: stopped by an operator",
+        "its worker does not run: stopped by an operator",
     )
 
 
@@ -226,3 +226,20 @@ async def test_a_cancelled_run_that_had_not_started_never_starts(autojump_clock:
     await trio.sleep(10)
     assert await world.states() == ["cancelled"]
     assert world.workers.calls == []
+
+
+async def test_a_job_stays_busy_until_its_worker_lets_go_of_a_cancelled_run(autojump_clock: Any, world: World) -> None:
+    await world.install_ready("acme.weather", job(schedule=None))
+    await world.coordinator.wait_settled()
+    world.workers.deaf = True
+    world.workers.handlers["refresh"] = never_answer
+    first = await world.operator.run("acme.weather/refresh")
+    await trio.sleep(1)
+    assert (await world.operator.cancel(first["id"]))["state"] == "cancelled"
+    with pytest.raises(SupervisorError, match=first["id"]):
+        await world.operator.run("acme.weather/refresh")
+    assert (await world.operator.get("acme.weather/refresh"))["running"] == 1
+    for let_go in world.workers.unsettled:
+        let_go()
+    assert (await world.operator.get("acme.weather/refresh"))["running"] == 0
+    await world.operator.run("acme.weather/refresh")

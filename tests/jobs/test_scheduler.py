@@ -153,10 +153,61 @@ async def test_a_clock_turned_back_runs_nothing_again(autojump_clock: Any, world
     await trio.sleep(601)
     world.clock.step(-timedelta(hours=1))
     await trio.sleep(3600)
-    assert len(await world.history()) == 2
+    # What had not come before the job was there is due for the first time; 12:05 and 12:10 are not due again.
+    due = [run.due_ms for run in await world.history()]
+    assert sorted(due) == [to_ms(NOON + n * MINUTE) for n in range(-45, 11, 5)]
     await trio.sleep(300)
     due = [run.due_ms for run in await world.history()]
-    assert due == [to_ms(NOON + n * MINUTE) for n in (5, 10, 15)]
+    assert sorted(due) == [to_ms(NOON + n * MINUTE) for n in range(-45, 16, 5)]
+    assert len(world.workers.calls) == len(due)
+
+
+async def test_a_clock_turned_back_by_years_stops_nothing(autojump_clock: Any, world: World) -> None:
+    await world.install_ready("acme.weather", job("five"), job("daily", "0 6 * * *"), job("ninety", None, every="90s"))
+    await trio.sleep(301)
+    world.clock.step(-timedelta(days=3650))
+    before = len(world.workers.calls)
+    await trio.sleep(MAX_SLEEP_S + 300)
+    assert {call.params["job"] for call in world.workers.calls[before:]} == {"five", "ninety"}
+    assert (await world.jobs.get("acme.weather/daily")).next_due_ms == to_ms(
+        (NOON - timedelta(days=3650)).replace(hour=6) + timedelta(days=1)
+    )
+
+
+async def test_a_full_disk_delays_the_new_plan_of_a_clock_turned_back(
+    autojump_clock: Any, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.install_ready("acme.weather", job())
+    await trio.sleep(301)
+    move, failures = world.jobs.move, 0
+
+    async def full_for_a_while(moves: Any) -> Any:
+        nonlocal failures
+        failures += 1
+        if failures < 4:
+            await trio.lowlevel.checkpoint()
+            raise ResourceExhausted("the disk is full")
+        return await move(moves)
+
+    monkeypatch.setattr(world.jobs, "move", full_for_a_while)
+    world.clock.step(-timedelta(days=365))
+    await trio.sleep(MAX_SLEEP_S + 10)
+    assert failures == 4
+    due_ms = (await world.jobs.get("acme.weather/refresh")).next_due_ms
+    assert due_ms == to_ms(NOON - timedelta(days=365) + 10 * MINUTE)
+
+
+async def test_a_start_after_the_clock_was_turned_back(autojump_clock: Any, open_world: OpenWorld) -> None:
+    async with open_world(start=NOON + timedelta(days=3650)) as world, trio.open_nursery() as nursery:
+        await world.serve(nursery)
+        await world.install_ready("acme.weather", job())
+        await trio.sleep(301)
+        nursery.cancel_scope.cancel()
+    async with open_world() as world, trio.open_nursery() as nursery:
+        await world.serve(nursery)
+        await trio.sleep(301)
+        assert world.workers.times("refresh") == [NOON + 5 * MINUTE]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_sync_after_the_clock_was_turned_back_runs_nothing_again(autojump_clock: Any, world: World) -> None:
@@ -166,7 +217,9 @@ async def test_a_sync_after_the_clock_was_turned_back_runs_nothing_again(autojum
     await world.set_status(plugin, Status.DISABLED)
     await world.set_status(plugin, Status.READY)
     await trio.sleep(3600)
-    assert len(await world.history()) == 2
+    due = [run.due_ms for run in await world.history()]
+    assert sorted(due) == [to_ms(NOON + n * MINUTE) for n in range(-45, 11, 5)]
+    assert len(world.workers.calls) == len(due)
 
 
 async def test_a_clock_put_forward_is_noticed(autojump_clock: Any, world: World) -> None:

@@ -61,6 +61,12 @@ class FakeWorkers:
         self.handlers: dict[str, Handler] = {}
         self.down: dict[str, trio.Event] = {}
         self.refusing: dict[str, SupervisorError] = {}
+        self.stopped: set[str] = set()
+        self.deaf = False
+        self.unsettled: list[Callable[[], None]] = []
+
+    def wanted(self, plugin_id: PluginId) -> bool:
+        return plugin_id not in self.stopped
 
     async def wait_running(self, plugin_id: PluginId) -> None:
         await trio.lowlevel.checkpoint()
@@ -69,7 +75,25 @@ class FakeWorkers:
         if plugin_id in self.down:
             await self.down[plugin_id].wait()
 
-    async def call(self, plugin_id: PluginId, method: str, params: dict[str, Any], *, timeout_s: float | None) -> Any:
+    async def call(
+        self,
+        plugin_id: PluginId,
+        method: str,
+        params: dict[str, Any],
+        *,
+        timeout_s: float | None,
+        on_settled: Callable[[], None],
+    ) -> Any:
+        try:
+            return await self._call(plugin_id, method, params, timeout_s)
+        finally:
+            # A deaf one goes on with what it was told to cancel.
+            if self.deaf:
+                self.unsettled.append(on_settled)
+            else:
+                on_settled()
+
+    async def _call(self, plugin_id: PluginId, method: str, params: dict[str, Any], timeout_s: float | None) -> Any:
         assert method == "run_job"
         self.calls.append(Call(self.clock.now(), plugin_id, params))
         handler = self.handlers.get(params["job"], answer_none)

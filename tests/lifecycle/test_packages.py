@@ -8,8 +8,9 @@ import trio
 
 from supervisor.core.errors import InvalidParams, NotFound, ResourceExhausted
 from supervisor.core.manifest import InvalidManifest
+from supervisor.lifecycle.checking import check_directory, standard_checks
 from supervisor.lifecycle.copying import PackageLimits, PackageRefused
-from supervisor.lifecycle.packages import PackageStore, check_directory, standard_checks
+from supervisor.lifecycle.packages import PackageStore
 
 MANIFEST = """
 [plugin]
@@ -135,7 +136,7 @@ def test_all_checks_are_real(source):
 
 @pytest.mark.parametrize("version", ["0.1", "0.0.1rc1"])
 def test_versions_we_satisfy(version):
-    assert standard_checks(no_fault).supervisor_version(version) is None
+    assert standard_checks(no_fault, Path()).supervisor_version(version) is None
 
 
 # Staging
@@ -248,6 +249,23 @@ async def test_what_must_not_be_in_a_package(source, make_store, staging, kind):
 async def test_directories_that_others_may_write_are_refused(source, make_store, staging, level):
     (source / level).chmod(0o777)
     with pytest.raises(PackageRefused, match="may be written by others"):
+        await make_store().stage(source)
+    assert list(staging.iterdir()) == []
+
+
+async def test_what_the_owners_own_group_may_write_is_taken(source, make_store, monkeypatch):
+    monkeypatch.setattr("supervisor.trust.private_group", lambda uid, gid: True)
+    monkeypatch.setattr("supervisor.trust._REMEMBERED_S", 1e-6)
+    for path in (source, source / "weather", source / "weather/__main__.py"):
+        path.chmod(path.stat().st_mode | 0o020)
+    assert (await make_store().stage(source)).manifest.key == "acme.weather"
+
+
+@ROOT_ONLY
+async def test_what_a_group_of_several_may_write_is_refused(source, make_store, staging):
+    os.chown(source / "weather", -1, 12345)
+    (source / "weather").chmod(0o775)
+    with pytest.raises(PackageRefused, match=r"others in the group gid 12345 \(mode 0775\): chmod -R go-w"):
         await make_store().stage(source)
     assert list(staging.iterdir()) == []
 

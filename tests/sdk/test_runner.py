@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from supervisor.core.errors import Unavailable
@@ -130,6 +131,37 @@ def test_hang_up_ends_it(tmp_path: Path, busy: bool) -> None:
             near.shutdown(socket.SHUT_RDWR)
         assert child.wait(5) == 1
         assert time.monotonic() - started < 2.5
+
+
+FLOOD = """
+@plugin.method("flood")
+def flood(ctx):
+    while True:
+        ctx.log.info("x" * 1000)
+@plugin.on_stop
+def stop(ctx):
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("last", [b"", b"\xc1"], ids=["gone", "speaks rubbish"])
+def test_it_ends_at_once_whatever_it_is_doing(tmp_path: Path, last: bytes) -> None:
+    """Its output is full and nobody reads it, a handler runs and the stop hook hangs: a second is all there is."""
+    with worker(plugin(tmp_path, FLOOD), tmp_path) as (child, host):
+        host.initialize()
+        host._connection.stop()  # Nobody reads at this end any more.
+        host._thread.join()
+        with socket.socket(fileno=os.dup(host._connection._fd)) as near:
+            near.setblocking(True)
+            near.sendall(msgpack.packb([0, 900, "call", {"method": "flood", "params": None}]))
+            assert len(near.recv(65536, socket.MSG_WAITALL)) == 65536  # It floods.
+            started = time.monotonic()
+            if last:
+                near.sendall(last)
+            else:
+                near.shutdown(socket.SHUT_RDWR)
+            assert child.wait(5) == 1
+        assert time.monotonic() - started < 1.3
 
 
 def call_nowait(host: Host) -> None:

@@ -247,6 +247,19 @@ def test_a_declared_job_without_a_handler(plugin: Plugin) -> None:
         pytest.fail("it did start")
 
 
+def test_a_typo_shows_what_the_code_has_instead(plugin: Plugin) -> None:
+    plugin.job("refersh")(lambda ctx: None)
+    plugin.job("known")(lambda ctx: None)
+    plugin.method("forcast")(lambda ctx: None)
+    manifest = {"jobs": [{"key": "refresh"}, {"key": "known"}], "methods": [{"name": "forecast"}]}
+    with pytest.raises(FailedPrecondition) as caught, Harness(plugin, manifest=manifest):
+        pytest.fail("it did start")
+    assert caught.value.message == (
+        "plugin.toml declares job 'refresh', method 'forecast', but the code has no handler for it; "
+        "the code has job 'refersh', method 'forcast', which plugin.toml does not declare"
+    )
+
+
 def test_no_new_work_while_stopping(plugin: Plugin) -> None:
     running, go = threading.Event(), threading.Event()
 

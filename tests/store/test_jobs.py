@@ -118,3 +118,10 @@ async def test_what_a_later_version_stored_is_left_out(jobs: JobStore, database:
 
     await database.transact(later)
     assert await jobs.get(job.id) == job
+
+
+@pytest.mark.parametrize("name", ["x" * 1_000_000, "acme.weather/" + "x" * 1_000_000])
+async def test_a_huge_name_is_refused_and_shortened(database: Database, name: str) -> None:
+    with pytest.raises(NotFound, match="name it <plugin>/<key>") as told:
+        await JobStore(database).get(name)
+    assert len(told.value.message) < 250

@@ -115,3 +115,50 @@ async def test_a_clock_that_steps_back_makes_no_holes(journal: Journal, database
     clock.advance(timedelta(days=8))
     assert await journal.trim() == 0
     assert seqs(await journal.list()) == [1, 2]
+
+
+async def emit_large(database: Database, count: int, size: int) -> list[Recorded]:
+    event = PluginEmitted(plugin_id=PluginId("p"), plugin_key=PluginKey("k"), name="n", payload="x" * size)
+    return await database.transact(lambda tx: [tx.record(event) for _ in range(count)])
+
+
+async def test_a_page_has_so_many_bytes_and_one_event_always(journal: Journal, database: Database) -> None:
+    recorded = await emit_large(database, 10, 600_000)
+    assert await journal.list(after_seq=0) == recorded[:3]
+    assert await journal.list(after_seq=3) == recorded[3:6]
+    assert await journal.list(after_seq=9) == recorded[9:]
+    assert await journal.list() == recorded[7:]
+    [huge] = await emit_large(database, 1, 3_000_000)
+    assert await journal.list(after_seq=10) == await journal.list() == [huge]
+
+
+async def test_a_cut_page_leaves_no_old_view_behind(journal: Journal, database: Database) -> None:
+    await emit_large(database, 10, 600_000)
+    await journal.list(after_seq=0)
+    await emit(database, "a")
+    assert await journal.last_seq() == 11
+    assert seqs(await journal.list(after_seq=10)) == [11]
+
+
+async def test_trimming_by_bytes(journal: Journal, database: Database) -> None:
+    await emit_large(database, 2500, 1000)
+    assert journal.recorded_bytes == 2500 * 1019
+    assert await journal.trim() == 0
+    assert await journal.trim(max_bytes=500 * 1019) == 2000  # 1,019 bytes each, packed
+    assert (await journal.first_seq(), await journal.last_seq()) == (2001, 2500)
+    assert await journal.trim(max_bytes=500 * 1019) == 0
+    assert await journal.trim(max_bytes=0) == 500
+
+
+@pytest.mark.parametrize(
+    ("types", "plugins", "told"),
+    [
+        (["t"] * 101, [], "types may have 100 entries, not 101"),
+        ([], ["p"] * 101, "plugins may have 100 entries, not 101"),
+        (["t" * 201], [], "an entry of types may have 200 characters, not 201"),
+    ],
+)
+async def test_filters_are_bounded(journal: Journal, types: list[str], plugins: list[str], told: str) -> None:
+    with pytest.raises(InvalidParams, match=told):
+        await journal.list(types=types, plugins=plugins)
+    assert await journal.list(types=["t" * 200] * 100, plugins=["p"] * 100) == []

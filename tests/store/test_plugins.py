@@ -357,3 +357,10 @@ async def test_a_plugin_that_cannot_be_read_is_left_out_and_can_be_installed_aga
         assert await registry.config(broken.id) == {"kept": True}
         with pytest.raises(AlreadyExists):
             await install(registry, make_manifest())
+
+
+async def test_a_huge_name_is_refused_at_once_and_shortened(registry: PluginRegistry, plugin: Plugin) -> None:
+    with pytest.raises(NotFound, match="there is no plugin 'xxx") as told:
+        registry.get("x" * 1_000_000)
+    assert len(told.value.message) < 200
+    assert told.value.details == {"plugin": "x" * 100 + "…"}

@@ -188,3 +188,24 @@ async def test_a_run_that_is_not_there(runs: RunStore, job: Job) -> None:
     with pytest.raises(NotFound, match="there is no run 'r9'"):
         await runs.get("r9")
     assert await runs.finish(run_of(job), RunOutcome(state=RunState.CANCELLED)) is False
+
+
+async def test_pages_lose_nothing_though_all_were_made_at_once(runs: RunStore, job: Job) -> None:
+    made = [run_of(job, due_ms=n, created_ms=7000 + n // 6, trigger=Trigger.MANUAL) for n in range(12)]
+    for run in made:
+        await runs.add(run, nothing)
+    found: list[Run] = []
+    while page := await runs.list(job_id=job.id, before=found[-1].id if found else None, limit=5):
+        found += page
+    assert found == made[::-1]
+    assert await runs.list(before=made[8].id, before_ms=7001) == made[5::-1]
+    assert await runs.list(before=made[0].id) == []
+
+
+async def test_a_page_before_a_run_that_is_gone_is_refused(runs: RunStore, job: Job) -> None:
+    await runs.add(run_of(job), nothing)
+    with pytest.raises(NotFound, match="there is no run 'gone'"):
+        await runs.list(before="gone")
+    with pytest.raises(NotFound) as told:
+        await runs.get("x" * 1_000_000)
+    assert len(told.value.message) < 200

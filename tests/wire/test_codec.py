@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from supervisor.core.errors import LocalProtocolError, RemoteProtocolError
 from supervisor.wire.codec import decode, encode
-from supervisor.wire.message import Failure, Message, Notification, Request, Response
+from supervisor.wire.message import Failure, Malformed, Message, Notification, Request, Response
 
 FAILURE = Failure("NOT_FOUND", "no plugin 'x'", {"plugin": "x"}, retryable=False)
 GOLDEN: list[tuple[Message, str]] = [
@@ -27,8 +27,52 @@ GOLDEN: list[tuple[Message, str]] = [
 ]
 
 
-def unpack(frame: bytes) -> Message:
+BARE_MAPS: list[tuple[Message, str]] = [
+    (Request(1, "m", [{"a": -1}]), "9400 01 a16d 81a161ff"),
+    (Request(1, "m", [{}]), "9400 01 a16d 80"),
+    (Notification("m", [{"a": -1}]), "9302 a16d 81a161ff"),
+]
+MALFORMED = {
+    "method a number": ([0, 1, 5, []], Malformed(1, "", "the method must be text (msgpack str), not a number")),
+    "method nil": ([0, 1, None, {}], Malformed(1, "", "the method must be text (msgpack str), not nil")),
+    "method bytes": (
+        [0, 1, b"m", []],
+        Malformed(1, "", "the method must be text (msgpack str), not bytes (msgpack bin)"),
+    ),
+    "params nil": ([0, 7, "m", None], Malformed(7, "m", "params must be an array or one map, not nil; [] for none")),
+    "params text": ([0, 7, "m", "x"], Malformed(7, "m", "params must be an array or one map, not text; [] for none")),
+    "params true": (
+        [0, 7, "m", True],
+        Malformed(7, "m", "params must be an array or one map, not a boolean; [] for none"),
+    ),
+    "three parts": (
+        [0, 2**32 - 1, "m"],
+        Malformed(2**32 - 1, "", "a request has 4 parts, [0, id, method, params], and this one has 3"),
+    ),
+    "five parts": (
+        [0, 1, "m", [], 5],
+        Malformed(1, "", "a request has 4 parts, [0, id, method, params], and this one has 5"),
+    ),
+    "two parts": ([0, 0], Malformed(0, "", "a request has 4 parts, [0, id, method, params], and this one has 2")),
+    "uint64": ([0, 1, "m", [2**63]], Malformed(1, "m", "integers must fit in 64 bits with sign")),
+    "uint64 in a bare map": ([0, 1, "m", {"a": 2**63}], Malformed(1, "m", "integers must fit in 64 bits with sign")),
+    "bytes as key": ([0, 1, "m", {b"a": 1}], Malformed(1, "m", "map keys must be strings")),
+}
+
+
+def unpack(frame: bytes) -> Message | Malformed:
     return decode(frame, max_depth=16)
+
+
+@pytest.mark.parametrize(("message", "text"), BARE_MAPS)
+def test_a_bare_map_as_params_is_a_list_of_it(message: Message, text: str) -> None:
+    assert unpack(bytes.fromhex(text)) == message
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_wrong_request_with_a_usable_id(name: str) -> None:
+    value, expected = MALFORMED[name]
+    assert unpack(msgpack.packb(value)) == expected
 
 
 @pytest.mark.parametrize(("message", "text"), GOLDEN)
@@ -53,11 +97,9 @@ def test_an_error_as_a_string() -> None:
         None,
         "m",
         [0],
-        [0, 1, "m"],
-        [0, 1, "m", [], 5],
-        [0, 1, "m", {}],
-        [0, 1, b"m", []],
         [0, -1, "m", []],
+        [0, -1, "m", {}],
+        [0, None, "m", None],
         [0, 2**32, "m", []],
         [0, True, "m", []],
         [0, "1", "m", []],
@@ -69,6 +111,7 @@ def test_an_error_as_a_string() -> None:
         [1, None, None, 1],
         [2, "m"],
         [2, "m", None],
+        [2, "m", "x"],
         [2, 5, []],
         [3, "m", []],
         [-1, 1, "m", []],
@@ -94,6 +137,10 @@ def test_depth(kind: type, shape: Any) -> None:
     unpack(msgpack.packb(shape(nested(16, kind, 1))))
     unpack(msgpack.packb(shape(nested(15, kind, kind()))))
     for too_deep in (nested(17, kind, 1), nested(16, kind, kind()), nested(100, kind, 1)):
+        if shape(1)[0] == 0:
+            problem = "a value is nested deeper than 16 levels"
+            assert unpack(msgpack.packb(shape(too_deep))) == Malformed(1, "m", problem)
+            continue
         with pytest.raises(RemoteProtocolError, match="deeper than 16 levels"):
             unpack(msgpack.packb(shape(too_deep)))
 
@@ -111,9 +158,10 @@ def test_inside_the_profile(value: Any) -> None:
 
 
 OUTSIDE = {
-    "uint64": bytes.fromhex("94 00 01 a16d 91 cf8000000000000000"),
+    "uint64": bytes.fromhex("93 02 a16d 91 cf8000000000000000"),
     "integer key": bytes.fromhex("94 00 01 a16d 91 810101"),
-    "bytes as key": bytes.fromhex("94 00 01 a16d 91 81c4016101"),
+    "bytes as key": bytes.fromhex("93 02 a16d 91 81c4016101"),
+    "bytes as key of a bare map": bytes.fromhex("93 02 a16d 81c4016101"),
     "nil key": bytes.fromhex("94 00 01 a16d 91 81c001"),
     "array as key": bytes.fromhex("94 00 01 a16d 91 819001"),
     "fixext1": bytes.fromhex("94 00 01 a16d 91 d40100"),
@@ -177,7 +225,7 @@ def check_decode(frame: bytes) -> None:
     except RemoteProtocolError as error:
         assert error.message  # noqa: PT017  it may, and need not, raise
     else:
-        assert isinstance(message, Request | Response | Notification)
+        assert isinstance(message, Request | Response | Notification | Malformed)
 
 
 values = st.recursive(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from supervisor.core.errors import LocalProtocolError, RemoteProtocolError, ResourceExhausted
 from supervisor.wire.limits import Limits
 from supervisor.wire.message import Failure, Notification, Request, Response
-from supervisor.wire.peer import Cancelled, Peer, Refused
+from supervisor.wire.peer import Cancelled, Late, Peer, Refused
 
 SMALL = Limits(max_frame_in_bytes=10_000, max_frame_out_bytes=10_000, max_requests_in=3, max_requests_out=3)
 
@@ -85,6 +85,33 @@ def test_one_request_too_many_is_refused() -> None:
     assert said(ours, msgpack.packb([0, 3, "m", []])) == [Request(3, "m", [])]
 
 
+def test_a_wrong_request_is_refused_and_the_connection_goes_on() -> None:
+    ours = peer()
+    for _ in range(5):  # It is answered: it takes no place among the unanswered ones.
+        refused, asked = said(ours, msgpack.packb([0, 4, "m", None]) + msgpack.packb([0, 5, "m", {"a": 1}]))
+        assert isinstance(refused, Refused)
+        assert refused.request == Request(4, "m", [])
+        assert refused.reply == bytes.fromhex("940104") + msgpack.packb(
+            {
+                "code": 2,
+                "name": "INVALID_REQUEST",
+                "message": "params must be an array or one map, not nil; [] for none",
+                "data": {},
+                "retryable": False,
+            },
+        ) + bytes.fromhex("c0")
+        assert asked == Request(5, "m", [{"a": 1}])
+        ours.respond(5, None)
+    assert ours.statistics() == peer().statistics()
+
+
+def test_a_wrong_request_with_an_id_in_use() -> None:
+    ours = peer()
+    said(ours, msgpack.packb([0, 4, "m", []]))
+    with pytest.raises(RemoteProtocolError, match="request id 4 is in use"):
+        said(ours, msgpack.packb([0, 4, "m", None]))
+
+
 def test_we_do_not_ask_too_much_either() -> None:
     ours = peer()
     for _ in range(3):
@@ -112,7 +139,7 @@ def test_cancel() -> None:
     said(theirs, frame)
     assert said(theirs, ours.cancel(id_)) == [Cancelled(id_)]
     assert ours.statistics().unanswered_cancels == 1
-    assert said(ours, theirs.respond(id_, "late")) == []
+    assert said(ours, theirs.respond(id_, "late")) == [Late(id_)]
     assert ours.statistics() == peer().statistics()
 
 
@@ -173,6 +200,8 @@ def test_strings_first_maps_later() -> None:
 whole = st.sampled_from(
     [
         msgpack.packb([0, 1, "m", [{"a": 1}]]),
+        msgpack.packb([0, 1, "m", {"a": 1}]),
+        msgpack.packb([0, 2, "m", None]),
         msgpack.packb([1, 0, None, "r"]),
         msgpack.packb([1, 0, "NOT_FOUND: x", None]),
         msgpack.packb([2, "rpc.cancel", [1]]),
@@ -192,7 +221,7 @@ def test_nothing_but_a_protocol_error(parts: list[bytes], chunk: int) -> None:
     try:
         for start in range(0, len(data), chunk):
             for event in said(ours, data[start : start + chunk]):
-                assert isinstance(event, Request | Response | Notification | Refused | Cancelled)
+                assert isinstance(event, Request | Response | Notification | Refused | Cancelled | Late)
     except RemoteProtocolError as error:
         assert error.code == "PARSE"  # noqa: PT017  it may, and need not, raise
     assert ours.statistics().requests_in <= SMALL.max_requests_in

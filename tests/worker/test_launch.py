@@ -128,11 +128,8 @@ def test_the_package_comes_before_path() -> None:
 
 
 def test_a_missing_program_is_named() -> None:
-    with pytest.raises(
-        CannotLaunch, match="there is no program 'absent', neither in the package nor in PATH"
-    ) as caught:
+    with pytest.raises(CannotLaunch, match="there is no program 'absent', neither in the package nor in PATH"):
         plan("absent")
-    assert "/usr/bin" in str(caught.value)
 
 
 def test_a_relative_path_is_never_taken_from_the_daemons_directory() -> None:

@@ -541,8 +541,8 @@ async def test_a_mistake_in_forgetting_changes_nothing(autojump_clock: Clock, tm
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (FileNotFoundError(2, "No such file or directory"), "cannot start /fake: No such file or directory"),
-        (OSError("odd"), "cannot start /fake: odd"),
+        (FileNotFoundError(2, "No such file or directory"), "cannot be started: /fake: No such file or directory"),
+        (OSError("odd"), "cannot be started: /fake: odd"),
         (ValueError("embedded null byte"), "was lost to a mistake in plugind itself (log id "),
     ],
 )
@@ -567,7 +567,10 @@ async def test_spawn_fails(autojump_clock: Clock, tmp_path: Path, error: Excepti
     ("error", "cause"),
     [
         (CannotLaunch("there is no program 'x'"), "there is no program 'x'"),
-        (PermissionError(13, "Permission denied"), "cannot prepare its start: [Errno 13] Permission denied"),
+        (
+            PermissionError(13, "Permission denied"),
+            "cannot be started: its data directory cannot be made ready: [Errno 13] Permission denied",
+        ),
         (KeyError("x"), "was lost to a mistake in plugind itself"),
     ],
 )

@@ -7,9 +7,10 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tomllib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from supervisor.worker.launch import CannotLaunch, Launch, Surroundings, plan_la
 from supervisor.worker.life import Graces, Life
 from supervisor.worker.logfile import Entry, LogFile, read_log
 from supervisor.worker.manager import WorkerManager
+from supervisor.worker.output import Line
 from supervisor.worker.phase import Phase
 from supervisor.worker.process import Exit, spawn
 from supervisor.worker.shutdown import Stage
@@ -36,6 +38,7 @@ PLUGINS = Path(__file__).parent.parent / "plugins"
 SOURCE = Path(__file__).parent.parent.parent
 GRACES = Graces(term_s=0.3, kill_s=2)
 SLEEP = ("sleep", "1000")
+ALONE = "PLUGIND_TEST_ALONE"
 
 
 def load(name: str) -> Plugin:
@@ -53,7 +56,14 @@ class WatchedLog(LogFile):
 
     def write(self, entries: list[Entry]) -> None:
         super().write(entries)
-        for message in self._events.keys() & {entry.message for entry in entries}:
+        self._tell({entry.message for entry in entries})
+
+    def write_lines(self, lines: Sequence[Line], *, time_ms: int, stream: str, level: str) -> None:
+        super().write_lines(lines, time_ms=time_ms, stream=stream, level=level)
+        self._tell({line.text for line in lines})
+
+    def _tell(self, messages: set[str]) -> None:
+        for message in self._events.keys() & messages:
             self._events[message].set()
 
 
@@ -283,7 +293,7 @@ async def test_a_program_that_cannot_be_executed(tmp_path: Path, program: str, r
         stuck=lambda _: None,
     )
     ending = await life.live(bench.prepare(bench.plugin), spawn)
-    assert (ending.cause, ending.pid) == (f"cannot start {program}: {reason}", None)
+    assert (ending.cause, ending.pid) == (f"cannot be started: {program}: {reason}", None)
     bench.check_clean(None)
 
 
@@ -456,7 +466,18 @@ def few_descriptors(count: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-async def test_a_spawn_that_runs_out_of_descriptors_anywhere_leaves_nothing(tmp_path: Path) -> None:
+def test_a_spawn_that_runs_out_of_descriptors_anywhere_leaves_nothing() -> None:
+    """In a process of its own: without descriptors, whatever else runs in this one would suffer too."""
+    command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", __file__, "-k", "runs_out_alone"]
+    alone = subprocess.run(
+        command, env={**os.environ, ALONE: "1"}, cwd=SOURCE, capture_output=True, text=True, timeout=60
+    )
+    assert alone.returncode == 0, alone.stdout + alone.stderr
+    assert "1 passed" in alone.stdout
+
+
+@pytest.mark.skipif(ALONE not in os.environ, reason="runs in a process of its own, see above")
+async def test_a_spawn_that_runs_out_alone(tmp_path: Path) -> None:
     bench = Bench(tmp_path, make_plugin(command=SLEEP, limits=Limits(nofile=64)), tmp_path)
     launch = bench.prepare(bench.plugin)
     highest = max(int(line.split()[0]) for line in bench.fds_before)

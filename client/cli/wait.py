@@ -1,0 +1,80 @@
+"""Waiting for what takes long: a word about it on a terminal, and a run until it has ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from client.cli.output import Context
+from client.cli.render import escaped
+from client.errors import DeadlineExceeded, NotFound, SupervisorError
+
+if TYPE_CHECKING:
+    from client.sync_client import Client
+    from supervisor.wire.results import RunInfo
+
+PATIENCE_S = 1.0
+_LOOK_S = 5.0
+_PAGE = 50
+UNDER_WAY = frozenset({"queued", "running"})
+
+
+@contextmanager
+def patience(context: Context, plugin: str) -> Iterator[None]:
+    """Say on a terminal what is waited for, once it has taken a second: stopping a worker may take its time."""
+    if context.json or not sys.stderr.isatty():
+        yield
+        return
+    from threading import Timer
+
+    # Asked first, since the connection is busy afterwards.
+    text = f"waiting for the worker to finish{_at_most(context.client, plugin)} …"
+    timer = Timer(PATIENCE_S, context.note, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _at_most(client: Client, plugin: str) -> str:
+    try:
+        details, settings = client.plugins.get(plugin), client.daemon.settings()
+        limit_s = details["stop_timeout_s"] + settings["term_grace_s"] + settings["kill_grace_s"]
+    except (SupervisorError, KeyError):
+        return ""  # the command itself will say what is wrong, and an older daemon does not tell
+    return f", at most {limit_s:g} s"
+
+
+def wait_for_run(context: Context, run: RunInfo) -> RunInfo:
+    """The run as it has ended; on Ctrl-C it goes on, and that is said."""
+    if not context.json:
+        context.note(f"{escaped(run['job'])}: run {escaped(run['id'])} has begun")
+    try:
+        return _ended(context.client, run)
+    except KeyboardInterrupt:
+        context.note(f"the run goes on; `pluginctl runs cancel {escaped(run['id'])}` ends it")
+        raise
+
+
+def _ended(client: Client, run: RunInfo) -> RunInfo:
+    if run["state"] not in UNDER_WAY:
+        return run
+    with client.events_stream(None, ["job.*"], [run["plugin"]]) as events:
+        # Looked at once the stream is there, so that no end falls between; an event only means: look again.
+        while (found := _look(client, run))["state"] in UNDER_WAY:
+            try:
+                events.receive(_LOOK_S)
+            except DeadlineExceeded:
+                continue
+        return found
+
+
+def _look(client: Client, run: RunInfo) -> RunInfo:
+    for found in client.jobs.runs(run["job"], before_ms=run["created_ms"] + 1, limit=_PAGE):
+        if found["id"] == run["id"]:
+            return found
+    raise NotFound(f"run {run['id']} is not in the history any more", run=run["id"])

@@ -1,0 +1,156 @@
+"""The parts of the daemon, built and joined; nothing runs yet."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisor.bus import EventBus
+from supervisor.clock import Clock, to_ms
+from supervisor.core.plugin import Plugin
+from supervisor.daemon.checks import schedule_problem
+from supervisor.daemon.host import StoreHost
+from supervisor.daemon.places import PluginPlaces
+from supervisor.daemon.settings import Settings
+from supervisor.daemon.state_dir import StateDir
+from supervisor.daemon.systemd import Notifier
+from supervisor.jobs.coordinator import JobCoordinator
+from supervisor.jobs.operator import JobOperator
+from supervisor.jobs.runner import Runner
+from supervisor.jobs.scheduler import JobScheduler
+from supervisor.lifecycle.manager import LifecycleManager
+from supervisor.lifecycle.packages import PackageStore
+from supervisor.lifecycle.reconcile import Reconciler
+from supervisor.log import get_logger
+from supervisor.store.database import Database
+from supervisor.store.jobs import JobStore
+from supervisor.store.journal import Journal
+from supervisor.store.plugins import PluginRegistry
+from supervisor.store.processes import ProcessBook
+from supervisor.store.requests import RequestLog
+from supervisor.store.runs import RunStore
+from supervisor.store.state import StateStore
+from supervisor.worker.launch import Launch, Surroundings, plan_launch
+from supervisor.worker.life import Graces
+from supervisor.worker.logfile import LogFile
+from supervisor.worker.manager import WorkerManager
+from supervisor.worker.process import spawn
+from supervisor.worker.supervise import Tools
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surrounding:
+    """What the process was given: opened and checked before the event loop runs."""
+
+    settings: Settings
+    state_dir: StateDir
+    listener: socket.socket | None
+    """Inherited from a socket unit; None: bind one."""
+    notifier: Notifier
+    watchdog_s: float | None
+    clock: Clock
+    environ: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """Every part that outlives a single request."""
+
+    database: Database
+    journal: Journal
+    registry: PluginRegistry
+    requests: RequestLog
+    processes: ProcessBook
+    state: StateStore
+    runs: RunStore
+    packages: PackageStore
+    places: PluginPlaces
+    workers: WorkerManager
+    lifecycle: LifecycleManager
+    reconciler: Reconciler
+    runner: Runner
+    scheduler: JobScheduler
+    coordinator: JobCoordinator
+    operator: JobOperator
+
+
+async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Assembly:
+    """Build the parts over an open database; `bus` goes on counting where the journal ends."""
+    settings, state_dir, clock, log = given.settings, given.state_dir, given.clock, get_logger()
+    journal = Journal(database)
+    bus.last_seq = await journal.last_seq()
+    registry = await PluginRegistry.load(database)
+    processes, state = ProcessBook(database), StateStore(database)
+    jobs, runs = JobStore(database), RunStore(database)
+    packages = PackageStore(state_dir.packages, state_dir.staging, schedule_problem)
+    places = PluginPlaces(packages, state_dir.data, settings.log_dir, log_files=settings.log_files)
+    workers = WorkerManager(_tools(given, places, StoreHost(registry, state, processes)))
+    lifecycle = LifecycleManager(registry, workers, packages, places)
+    reconciler = Reconciler(
+        registry,
+        workers,
+        lifecycle,
+        bus,
+        start_concurrency=settings.start_concurrency,
+        recover_after_s=settings.recover_after_s,
+    )
+    runner = Runner(runs, workers, log, max_runs=settings.run_limit, max_runs_per_plugin=settings.plugin_run_limit)
+    scheduler = JobScheduler(jobs, runs, runner, clock, log)
+    coordinator = JobCoordinator(bus, registry, jobs, scheduler, runner, clock, log, timezone=settings.timezone)
+    operator = JobOperator(registry, jobs, runs, scheduler, runner, coordinator, clock, timezone=settings.timezone)
+    return Assembly(
+        database=database,
+        journal=journal,
+        registry=registry,
+        requests=RequestLog(database),
+        processes=processes,
+        state=state,
+        runs=runs,
+        packages=packages,
+        places=places,
+        workers=workers,
+        lifecycle=lifecycle,
+        reconciler=reconciler,
+        runner=runner,
+        scheduler=scheduler,
+        coordinator=coordinator,
+        operator=operator,
+    )
+
+
+def _tools(given: Surrounding, places: PluginPlaces, host: StoreHost) -> Tools:
+    settings = given.settings
+    return Tools(
+        host=host,
+        graces=Graces(term_s=settings.term_grace_s, kill_s=settings.kill_grace_s),
+        prepare=_preparing(given, places),
+        spawn=spawn,
+        open_log=lambda plugin: LogFile(
+            places.log_file(plugin), max_bytes=settings.log_max_bytes, files=settings.log_files
+        ),
+        now_ms=lambda: to_ms(given.clock.now()),
+        random=random.Random(),  # noqa: S311  it spreads restarts; nobody gains by guessing them
+    )
+
+
+def _preparing(given: Surrounding, places: PluginPlaces) -> Callable[[Plugin], Launch]:
+    around = Surroundings(python=sys.executable, environ=given.environ, state_id=given.state_dir.state_id)
+
+    def prepare(plugin: Plugin) -> Launch:
+        data_dir = places.data_dir(plugin)
+        data_dir.mkdir(mode=0o700, exist_ok=True)
+        return plan_launch(
+            plugin,
+            package_dir=places.package_dir(plugin),
+            data_dir=data_dir,
+            around=around,
+            is_file=Path.is_file,
+            which=lambda name, path: shutil.which(name, path=path),
+        )
+
+    return prepare

@@ -1,0 +1,60 @@
+"""The journal is kept short by the clock, and by what comes in between."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from supervisor.clock import SystemClock
+from supervisor.core.errors import ResourceExhausted
+from supervisor.core.event import PluginEmitted, Recorded
+from supervisor.core.plugin import PluginId, PluginKey
+from supervisor.daemon.upkeep import keep_short
+from supervisor.store.database import Database
+from supervisor.store.journal import Journal
+from supervisor.store.requests import RequestLog
+
+
+async def emit(database: Database, count: int, size: int) -> list[Recorded]:
+    event = PluginEmitted(plugin_id=PluginId("p"), plugin_key=PluginKey("k"), name="n", payload="x" * size)
+    return await database.transact(lambda tx: [tx.record(event) for _ in range(count)])
+
+
+async def test_who_emits_much_is_trimmed_at_once(
+    autojump_clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = await Database.open(tmp_path / "d.db", clock=SystemClock(), publish=lambda _: None, inline=True)
+    journal = Journal(database)
+    trimmed: list[float] = []
+    trim = journal.trim
+
+    async def counted(**limits: Any) -> int:
+        trimmed.append(trio.current_time())
+        if len(trimmed) == 2:
+            raise ResourceExhausted("the disk is full")
+        return await trim(**limits)
+
+    monkeypatch.setattr(journal, "trim", counted)
+    keep = partial(keep_short, max_events=3, max_age=timedelta(days=7), interval_s=100, growth_bytes=10_000)
+    async with trio.open_nursery() as nursery:
+        began = trio.current_time()
+        nursery.start_soon(keep, journal, RequestLog(database))
+        await trio.sleep(10)
+        await emit(database, 9, 1000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert trimmed == [began]
+        for _ in range(2):  # the first fails
+            await emit(database, 10, 1000)
+            await trio.testing.wait_all_tasks_blocked()
+        assert trimmed == [began, began + 10, began + 10]
+        assert len(await journal.list(after_seq=0)) == 3
+        await trio.sleep(101)
+        assert trimmed[3:] == [began + 110]
+        nursery.cancel_scope.cancel()
+    await database.aclose()
