@@ -167,9 +167,12 @@ class AsyncJobs(AsyncNoun):
         state: str | None = None,
         before_ms: int | None = None,
         limit: int = 50,
+        before: str | None = None,
     ) -> RunInfos:
-        """History, newest first, of one job, one plugin or all; `before_ms` pages on from a run's created_ms."""
-        return await self._call("jobs.runs", job=job, plugin=plugin, state=state, before_ms=before_ms, limit=limit)
+        """History, newest first, of one job, one plugin or all; `before`, a run's id, pages on from that run."""
+        return await self._call(
+            "jobs.runs", job=job, plugin=plugin, state=state, before_ms=before_ms, limit=limit, before=before
+        )
 
     async def cancel(self, run: str) -> results.RunInfo:
         """Cancel a queued or running run: the worker is told, the row says cancelled."""

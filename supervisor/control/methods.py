@@ -250,6 +250,7 @@ class Methods:
             plugin_id=plugin_id,
             state=request.state,
             before_ms=request.before_ms,
+            before=request.before,
             limit=request.limit,
         )
         return as_many_as_fit(runs)

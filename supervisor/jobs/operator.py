@@ -136,9 +136,10 @@ class JobOperator:
         plugin_id: PluginId | None = None,
         state: str | None = None,
         before_ms: int | None = None,
+        before: str | None = None,
         limit: int = 50,
     ) -> list[RunInfo]:
-        """History, newest first; `before_ms` pages on from the last run's `created_ms`.
+        """History, newest first; `before` pages on from the last run's id, `before_ms` leaves out its millisecond.
 
         Raises:
             InvalidParams: an unknown state, or a `limit` that is not from 1 to MAX_PAGE.
@@ -149,6 +150,7 @@ class JobOperator:
             plugin_id=plugin_id,
             state=None if state is None else _state(state),
             before_ms=before_ms,
+            before=before,
             limit=limit,
         )
         return [run_info(run) for run in found]

@@ -299,13 +299,17 @@ class JobsResume(ControlRequest):
 
 @_method("jobs.runs", list[results.RunInfo])
 class JobsRuns(ControlRequest):
-    """History, newest first, of one job, one plugin or all; `before_ms` pages on from a run's created_ms."""
+    """History, newest first, of one job, one plugin or all; `before`, a run's id, pages on from that run.
+
+    `before_ms` keeps to runs created before that instant; many runs may share one, and it leaves out all of them.
+    """
 
     job: str | None = None
     plugin: str | None = None
     state: str | None = None
     before_ms: int | None = None
     limit: int = 50
+    before: str | None = None
 
 
 @_method("jobs.cancel", results.RunInfo, role=Role.OPERATOR)

@@ -212,3 +212,14 @@ async def test_cancelling_what_has_ended(autojump_clock: Any, world: World) -> N
     run = await world.operator.run(NAME, wait=True)
     with pytest.raises(FailedPrecondition, match="has ended already: succeeded"):
         await world.operator.cancel(run["id"])
+
+
+async def test_pages_of_history_lose_no_run_of_a_tick(autojump_clock: Any, world: World) -> None:
+    await world.install_ready("acme.weather", *(job(f"j{n}") for n in range(7)))
+    await trio.sleep(601)
+    pages: list[str] = []
+    while page := await world.operator.runs(limit=3, before=pages[-1] if pages else None):
+        pages += [run["id"] for run in page]
+    assert len(pages) == len(set(pages)) == 14
+    with pytest.raises(NotFound):
+        await world.operator.runs(before="gone")
