@@ -17,8 +17,10 @@ from supervisor.core.lifecycle import Status
 from supervisor.core.manifest import Manifest
 from supervisor.core.plugin import Capability, Plugin, PluginId
 from supervisor.lifecycle.manager import LifecycleManager
+from supervisor.lifecycle.owed import owed_events
 from supervisor.lifecycle.packages import Staged
 from supervisor.store.database import Database
+from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
 from supervisor.worker.phase import Phase
 from supervisor.worker.view import WorkerView
@@ -283,8 +285,13 @@ class LifecycleWorld:
         if status is Status.READY:
             self.workers.want(plugin)
             await self.workers.wait_up(plugin.id)
+        await self.finish(plugin)
         self.forget_the_past()
         return plugin
+
+    async def finish(self, plugin: Plugin) -> None:
+        """Say the last words of the command that led to the plugin's status."""
+        await self.registry.record(*await owed_events(Journal(self.database), plugin))
 
     def forget_the_past(self) -> None:
         self.events.clear()

@@ -96,6 +96,7 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
         workers,
         lifecycle,
         bus,
+        journal,
         start_concurrency=settings.start_concurrency,
         recover_after_s=settings.recover_after_s,
     )

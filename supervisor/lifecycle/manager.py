@@ -27,8 +27,10 @@ from supervisor.core.event import (
 from supervisor.core.lifecycle import Command, Status, next_status, wants_worker
 from supervisor.core.plugin import Plugin
 from supervisor.lifecycle.locks import PluginLock, PluginLocks
+from supervisor.lifecycle.owed import owed_events
 from supervisor.lifecycle.packages import PackageStore, Staged
 from supervisor.log import get_logger
+from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
 from supervisor.worker.manager import WorkerManager
 
@@ -193,6 +195,17 @@ class LifecycleManager:
                     await self._bring_up(current, Command.ENABLE, lock)
         except SupervisorError as error:
             get_logger().warning("plugin.not_recovered", plugin=plugin.key, error=error.message)
+
+    async def say_what_is_owed(self, name: str, journal: Journal) -> None:
+        """Record the last words of a command that the former daemon was killed in."""
+        plugin = self._registry.find(name)
+        if plugin is None:
+            return
+        async with self._locks.hold(plugin.key):
+            # Under the lock: a command of today says its last word itself.
+            plugin = self._registry.find(name)
+            if plugin and (owed := await owed_events(journal, plugin)):
+                await self._registry.record(*owed)
 
     # How.
 

@@ -207,6 +207,10 @@ class PackageStore:
             if name not in in_use and not key_problem(path.parent.name) and _VERSION_DIR.fullmatch(path.name):
                 self._remove(path)
                 gone.append(name)
+        for parent in self.root.iterdir():
+            # Left empty by a removal that was cut short.
+            if parent.is_dir() and not key_problem(parent.name) and not any(parent.iterdir()):
+                parent.rmdir()
         return gone
 
     def _fresh(self) -> Path:

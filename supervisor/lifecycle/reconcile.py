@@ -15,6 +15,7 @@ from supervisor.core.plugin import Plugin, PluginId
 from supervisor.lifecycle.manager import LifecycleManager
 from supervisor.log import get_logger
 from supervisor.report import report_failure
+from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
 from supervisor.worker.manager import WorkerManager
 
@@ -30,6 +31,7 @@ class Reconciler:
         workers: WorkerManager,
         lifecycle: LifecycleManager,
         bus: EventBus,
+        journal: Journal,
         *,
         start_concurrency: int,
         recover_after_s: float,
@@ -38,6 +40,7 @@ class Reconciler:
         self._workers = workers
         self._lifecycle = lifecycle
         self._bus = bus
+        self._journal = journal
         self._start_concurrency = start_concurrency
         self._recover_after_s = recover_after_s
         self._recovering: set[str] = set()
@@ -64,6 +67,9 @@ class Reconciler:
         """In install order, so many at a time; one that fails does not hold up the others."""
         slots = trio.Semaphore(self._start_concurrency)
         for plugin in self._registry.all():
+            if plugin.id not in gates:
+                await self._say_what_is_owed(plugin)
+        for plugin in self._registry.all():
             if plugin.id in gates:
                 start = self._start_behind(gates[plugin.id])
             elif _is_to_recover(plugin):
@@ -86,12 +92,19 @@ class Reconciler:
             gate.set()
             try:
                 await self._workers.wait_up(plugin.id)
+                await self._say_what_is_owed(plugin)
             except CallCancelled:
                 return  # A command was there first.
             except SupervisorError as error:
                 get_logger().warning("plugin.not_up_at_boot", plugin=plugin.key, error=error.message)
 
         return start
+
+    async def _say_what_is_owed(self, plugin: Plugin) -> None:
+        try:
+            await self._lifecycle.say_what_is_owed(plugin.id, self._journal)
+        except SupervisorError as error:
+            get_logger().warning("plugin.word_not_said", plugin=plugin.key, error=error.message)
 
     def _recover_at_boot(self, nursery: trio.Nursery) -> Callable[[Plugin], Awaitable[object]]:
         async def recover(plugin: Plugin) -> None:

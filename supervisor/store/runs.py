@@ -102,9 +102,16 @@ class RunStore:
         return await self._database.transact(work)
 
     async def add(self, run: Run, on_added: Callable[[], None]) -> None:
-        """Write the row of a run that no schedule asked for; `on_added` as `on_claimed` above."""
+        """Write the row of a run that no schedule asked for; `on_added` as `on_claimed` above.
+
+        Raises:
+            NotFound: the job is gone, with its plugin.
+        """
 
         def work(tx: Transaction) -> None:
+            if tx.execute("SELECT 1 FROM job WHERE id = ?", (run.job_id,)).fetchone() is None:
+                name = f"{run.plugin_key}/{run.job_key}"
+                raise NotFound(f"job {name!r} is gone: its plugin was uninstalled with its data", job=name)
             _insert(tx, run)
             tx.after_commit(on_added)
 

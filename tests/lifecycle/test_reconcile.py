@@ -15,6 +15,7 @@ import trio.testing
 from supervisor.core.errors import ResourceExhausted
 from supervisor.core.lifecycle import Status
 from supervisor.lifecycle.reconcile import Reconciler
+from supervisor.store.journal import Journal
 from supervisor.worker.phase import Phase
 from tests.fakes import LifecycleWorld, open_lifecycle_world
 
@@ -33,6 +34,7 @@ def reconciled(world: LifecycleWorld) -> Reconciled:
             world.workers,  # type: ignore[arg-type]
             world.lifecycle,
             world.bus,
+            Journal(world.database),
             start_concurrency=start_concurrency,
             recover_after_s=recover_after_s,
         )
@@ -49,7 +51,7 @@ async def ready_but_down(world: LifecycleWorld, count: int) -> list[str]:
     keys = [f"acme.p{number}" for number in range(count)]
     for key in reversed(keys):
         plugin = await world.put(key, S.INSTALLED)
-        await world.registry.set_status(plugin.id, expected=S.INSTALLED, status=S.READY)
+        await world.finish(await world.registry.set_status(plugin.id, expected=S.INSTALLED, status=S.READY))
     world.forget_the_past()
     return keys[::-1]
 
@@ -249,6 +251,7 @@ async def test_a_daemon_cut_at_any_instant_is_made_whole_by_the_next(
             world.workers,  # type: ignore[arg-type]
             world.lifecycle,
             world.bus,
+            Journal(world.database),
             start_concurrency=8,
             recover_after_s=600,
         )
@@ -258,3 +261,27 @@ async def test_a_daemon_cut_at_any_instant_is_made_whole_by_the_next(
             nursery.cancel_scope.cancel()
         up = world.workers.phase(plugin.id) is Phase.RUNNING
         assert (world.registry.get(plugin.id).status, up) in {(S.READY, True), (S.DISABLED, False)}
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (S.DISABLED, ["disabled"]),
+        (S.ERROR, ["error"]),
+        (S.UPGRADE_PENDING, ["upgrade_pending"]),
+        (S.READY, ["worker_started", "enabled"]),
+    ],
+)
+async def test_what_a_killed_daemon_did_not_get_to_say_is_said_once(
+    autojump_clock: Any, world: LifecycleWorld, reconciled: Reconciled, status: Status, told: list[str]
+) -> None:
+    plugin = await world.put("acme.one", S.INSTALLED)
+    for step in (S.READY, status) if status is not S.READY else (S.READY, S.DISABLED, S.READY):
+        plugin = await world.registry.set_status(plugin.id, expected=plugin.status, status=step, reason="cut")
+    world.forget_the_past()
+    for _ in range(2):
+        async with reconciled():
+            await trio.sleep(5)
+        assert world.told() == told
+    if status is S.DISABLED:
+        assert world.events[-1].data["reason"] == "cut"

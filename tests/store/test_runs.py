@@ -209,3 +209,12 @@ async def test_a_page_before_a_run_that_is_gone_is_refused(runs: RunStore, job: 
     with pytest.raises(NotFound) as told:
         await runs.get("x" * 1_000_000)
     assert len(told.value.message) < 200
+
+
+async def test_a_run_of_a_job_that_went_with_its_plugin_is_refused(
+    database: Database, runs: RunStore, job: Job
+) -> None:
+    registry = await PluginRegistry.load(database)
+    await registry.delete(job.plugin_id)
+    with pytest.raises(NotFound, match="acme.weather/refresh|is gone"):
+        await runs.add(run_of(job, trigger=Trigger.MANUAL), lambda: None)
