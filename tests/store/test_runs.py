@@ -216,5 +216,5 @@ async def test_a_run_of_a_job_that_went_with_its_plugin_is_refused(
 ) -> None:
     registry = await PluginRegistry.load(database)
     await registry.delete(job.plugin_id)
-    with pytest.raises(NotFound, match="acme.weather/refresh|is gone"):
+    with pytest.raises(NotFound, match="is gone"):
         await runs.add(run_of(job, trigger=Trigger.MANUAL), lambda: None)
