@@ -216,22 +216,23 @@ class FakePackages:
 
     def __init__(self) -> None:
         self.stored: set[str] = set()
-        self.staged = 0
+        self.in_staging = 0
         self.version = "1.0"
 
-    async def stage(self, source: Path) -> Staged:
+    @asynccontextmanager
+    async def staged(self, source: Path) -> AsyncIterator[Staged]:
         await trio.lowlevel.checkpoint()
-        self.staged += 1
-        return Staged(manifest=self.manifest_of(source.name), digest="0" * 64, dir=source)
+        self.in_staging += 1
+        try:
+            yield Staged(manifest=self.manifest_of(source.name), digest="0" * 64, dir=source)
+        finally:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            self.in_staging -= 1
 
     def manifest_of(self, key: str) -> Manifest:
         from dataclasses import replace
 
         return replace(manifest(key), version=self.version)
-
-    async def discard(self, staged: Staged) -> None:
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        self.staged -= 1
 
     async def commit(self, staged: Staged) -> str:
         await trio.lowlevel.checkpoint()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -349,8 +347,3 @@ def daemon_status(registry: PluginRegistry, workers: WorkerManager) -> tuple[dic
     statuses = Counter(str(plugin.status) for plugin in plugins)
     phases = Counter(str(workers.phase(plugin.id)) for plugin in plugins)
     return dict(statuses), dict(phases)
-
-
-def about_this_process() -> tuple[int, int, str]:
-    """pid, uid and Python version."""
-    return os.getpid(), os.geteuid(), platform.python_version()

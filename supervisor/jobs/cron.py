@@ -66,12 +66,6 @@ class Schedule:
         following = _next_wild if self._rule.wild else _next_fixed
         return following(self._rule, _zone(self.zone), start)
 
-    def period_after(self, instant: datetime) -> timedelta | None:
-        """The time between the next two fires; None for @reboot only."""
-        first = self.next_after(instant)
-        second = None if first is None else self.next_after(first)
-        return None if first is None or second is None else second - first
-
 
 def parse_schedule(
     text: str | None, *, zone: str = "UTC", seconds: bool = False, identity: str = "", every: str | None = None

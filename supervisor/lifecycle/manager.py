@@ -70,11 +70,8 @@ class LifecycleManager:
             AlreadyExists: it is there; nothing was touched.
             InvalidParams: the directory or its manifest has problems, all of them listed.
         """
-        staged = await self._packages.stage(source)
-        try:
+        async with self._packages.staged(source) as staged:
             plugin = await self._store(staged, uid)
-        finally:
-            await self._packages.discard(staged)
         get_logger().info("plugin.installed", plugin=plugin.key, version=plugin.version)
         return plugin
 

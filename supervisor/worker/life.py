@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -179,7 +180,7 @@ class Life:
                     (process.stdout, "stdout", "info", None),
                     (process.stderr, "stderr", "warning", self._tail),
                 ):
-                    copy = _bind(relay, stream, self._log, name=name, level=level, now_ms=self._now_ms, tail=tail)
+                    copy = partial(relay, stream, self._log, name=name, level=level, now_ms=self._now_ms, tail=tail)
                     relays.start_soon(copy)
             done.set()
 
@@ -218,7 +219,7 @@ class Life:
         async with trio.open_nursery() as watchers:
             watchers.start_soon(first, exits)
             if self._channel:
-                watchers.start_soon(first, _bind(self._wait_deaf, process))
+                watchers.start_soon(first, partial(self._wait_deaf, process))
             watchers.start_soon(first, self._come_up_and_stay_well)
         return causes[0]
 
@@ -259,7 +260,7 @@ class Life:
         steps = [self._term(process), self._kill(process)]
         if self._channel and self._up_since is not None and not self._hung_up.is_set():
             drain = StopStep(
-                stage=Stage.DRAIN, act=_bind(self._ask_to_drain, self._channel), grace_s=spec.stop_timeout_s
+                stage=Stage.DRAIN, act=partial(self._ask_to_drain, self._channel), grace_s=spec.stop_timeout_s
             )
             steps.insert(0, drain)
         return steps
@@ -294,9 +295,3 @@ def _signal_step(process: Process, stage: Stage, number: int, grace_s: float) ->
         process.signal_group(number)
 
     return StopStep(stage=stage, act=act, grace_s=grace_s)
-
-
-def _bind(
-    function: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
-) -> Callable[[], Coroutine[Any, Any, Any]]:
-    return lambda: function(*args, **kwargs)

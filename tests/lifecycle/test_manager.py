@@ -132,7 +132,7 @@ async def refused(world: LifecycleWorld, command: str, status: Status | None) ->
     assert world.events == []
     assert world.workers.calls == []
     assert (world.registry.find(KEY), (await stored(world)).find(KEY)) == (before, before)
-    assert (world.packages.stored, world.packages.staged, world.data.removed) == (packages, 0, [])
+    assert (world.packages.stored, world.packages.in_staging, world.data.removed) == (packages, 0, [])
 
 
 async def test_a_plugin_may_be_named_by_id(autojump_clock: Any, world: LifecycleWorld) -> None:
@@ -321,7 +321,7 @@ async def test_a_transaction_that_fails_tells_nothing_and_changes_nothing(
     assert (world.registry.find(KEY), (await stored(world)).find(KEY)) == (before, before)
     assert phase is (world.workers.phase(before.id) if before else None)
     if command == "install":
-        assert (world.packages.stored, world.packages.staged) == (set(), 0)
+        assert (world.packages.stored, world.packages.in_staging) == (set(), 0)
     await COMMANDS[command](world.lifecycle)
     assert world.told() == TOLD[command][status]
 
