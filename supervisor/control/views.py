@@ -33,6 +33,9 @@ def plugin_info(plugin: Plugin, worker: WorkerView) -> PluginInfo:
         next_restart_in_s=worker.next_restart_in_s,
         calls_in_flight=worker.calls_in_flight,
         last_error=_cause(error) if error else None,
+        last_reason=worker.last_reason,
+        waiting_for=list(worker.waiting_for),
+        next_recovery_in_s=None,
         disable_reason=plugin.disable_reason,
         held=_held(plugin, worker),
         summary=summary(plugin, worker),
@@ -49,6 +52,10 @@ def plugin_details(plugin: Plugin, worker: WorkerView, places: Mapping[str, str]
     info["last_error"] = plugin.last_error or worker.last_failure
     return PluginDetails(
         **info,
+        requires=list(manifest.requires),
+        required_by=[],
+        usage=None,
+        limits=[],
         description=manifest.description,
         author=manifest.author,
         categories=list(manifest.categories),

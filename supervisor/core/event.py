@@ -7,7 +7,7 @@ handling one twice does no harm.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
@@ -94,20 +94,24 @@ class WorkerStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStopped(Event):
-    """A worker that had started ended because it was asked to. `stage` is what ended it: drain, term or kill."""
+    """A worker that had started ended because it was asked to, or by itself as its restart policy allows (stage exit).
+    `stage` is what ended it: command, drain, term, kill or exit."""
 
     TYPE = "plugin.worker_stopped"
     pid: int
     stage: str
     exit_code: int | None
     signal: int | None
+    strays: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerCrashed(Event):
-    """`restart_in_s` is None when there will be no further attempt."""
+    """`reason` is a word for programs, `cause` a sentence for people. `restart_in_s` is None when there will be no
+    further attempt. `strays`: pids of processes that had left its process group, outlived it, and were killed."""
 
     TYPE = "plugin.worker_crashed"
+    reason: str = "exited"
     cause: str
     pid: int | None
     exit_code: int | None
@@ -115,6 +119,7 @@ class WorkerCrashed(Event):
     stderr_tail: str
     crashes: int
     restart_in_s: float | None
+    strays: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

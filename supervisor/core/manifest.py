@@ -14,13 +14,13 @@ from typing import Any, Final
 from supervisor.core.errors import InvalidParams
 from supervisor.core.plugin import Capability, PluginKey, capability_problem, key_problem
 from supervisor.core.reading import Problem, Reader
+from supervisor.core.worker_spec import WorkerSpec, read_worker, worker_problems
 
 MANIFEST_NAME: Final = "plugin.toml"
 API_VERSION: Final = 1
 CATEGORIES: Final = ("connector", "workspace", "automation", "ui")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _METHOD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DAY_S: Final = 86_400
 
 
@@ -32,47 +32,6 @@ class InvalidManifest(InvalidParams):
         lines = "\n".join(f"  {problem}" for problem in listed)
         count = "1 problem" if len(listed) == 1 else f"{len(listed)} problems"
         super().__init__(f"{where} has {count}:\n{lines}", problems=[asdict(problem) for problem in listed])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestartPolicy:
-    """Seconds; `max_restarts` crashes in a row are answered with another start, the next one is final."""
-
-    backoff_s: float = 1.0
-    max_backoff_s: float = 300.0
-    max_restarts: int = 10
-    stable_after_s: float = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthPolicy:
-    interval_s: float = 15.0
-    timeout_s: float = 5.0
-    failures: int = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """None: the daemon's own limit holds."""
-
-    memory_mb: int | None = None
-    pids: int | None = None
-    nofile: int | None = None
-    cpu_percent: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSpec:
-    command: tuple[str, ...]
-    transport: str = "rpc"
-    start_timeout_s: float = 15.0
-    start_grace_s: float = 1.0
-    stop_timeout_s: float = 10.0
-    upgrade: str = "overlap"
-    env: Mapping[str, str] = field(default_factory=dict)
-    restart: RestartPolicy = RestartPolicy()
-    health: HealthPolicy = HealthPolicy()
-    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +73,8 @@ class Manifest:
     categories: tuple[str, ...]
     capabilities: tuple[Capability, ...]
     min_supervisor_version: str | None
+    requires: tuple[PluginKey, ...] = ()
+    """Keys of the plugins whose workers must be up before this one's is started."""
     worker: WorkerSpec
     jobs: tuple[JobSpec, ...]
     methods: tuple[MethodSpec, ...]
@@ -176,6 +137,7 @@ _HEAD = (
     "categories",
     "capabilities",
     "min_supervisor_version",
+    "requires",
 )
 
 
@@ -192,7 +154,7 @@ def _read_manifest(reader: Reader, checks: Checks) -> Manifest:
         reader.problem("worker", "the table [worker] is required")
     # Absent tables were named above; reading them would only repeat it field by field.
     head = reader.sub("plugin", lambda r: _read_head(r, checks) if r.table else {})
-    worker = reader.sub("worker", lambda r: _read_worker(r) if r.table else WorkerSpec(command=()))
+    worker = reader.sub("worker", lambda r: read_worker(r) if r.table else WorkerSpec(command=()))
     return Manifest(
         **(head or _read_head(Reader({}), checks)),
         worker=worker,
@@ -216,51 +178,8 @@ def _read_head(r: Reader, checks: Checks) -> dict[str, Any]:
         "categories": r.texts("categories", required=True, check=_one_of(CATEGORIES)),
         "capabilities": tuple(Capability(c) for c in r.texts("capabilities", check=capability_problem)),
         "min_supervisor_version": r.optional_text("min_supervisor_version", check=checks.supervisor_version),
+        "requires": tuple(PluginKey(key) for key in r.texts("requires", check=key_problem)),
     }
-
-
-def _read_worker(r: Reader) -> WorkerSpec:
-    return WorkerSpec(
-        command=r.texts("command", required=True, unique=False, longest=4096),
-        transport=r.choice("transport", "rpc", ("rpc", "none")),
-        start_timeout_s=r.number("start_timeout_s", 15, least=0.1, most=3600),
-        start_grace_s=r.number("start_grace_s", 1, least=0, most=3600),
-        stop_timeout_s=r.number("stop_timeout_s", 10, least=0, most=3600),
-        upgrade=r.choice("upgrade", "overlap", ("overlap", "stop_first")),
-        env=r.texts_by_name("env", check_name=_variable_problem),
-        restart=r.sub("restart", _read_restart),
-        health=r.sub("health", _read_health),
-        limits=r.sub("limits", _read_limits),
-    )
-
-
-def _read_restart(r: Reader) -> RestartPolicy:
-    policy = RestartPolicy(
-        backoff_s=r.number("backoff_s", 1, least=0.01, most=3600),
-        max_backoff_s=r.number("max_backoff_s", 300, least=0.01, most=_DAY_S),
-        max_restarts=r.whole("max_restarts", 10, least=0, most=1_000_000),
-        stable_after_s=r.number("stable_after_s", 60, least=0.1, most=_DAY_S),
-    )
-    if policy.max_backoff_s < policy.backoff_s:
-        r.problem("max_backoff_s", f"must not be below backoff_s ({policy.backoff_s:g})", policy.max_backoff_s)
-    return policy
-
-
-def _read_health(r: Reader) -> HealthPolicy:
-    return HealthPolicy(
-        interval_s=r.number("interval_s", 15, least=0.1, most=3600),
-        timeout_s=r.number("timeout_s", 5, least=0.1, most=3600),
-        failures=r.whole("failures", 3, least=1, most=1000),
-    )
-
-
-def _read_limits(r: Reader) -> Limits:
-    return Limits(
-        memory_mb=r.optional_whole("memory_mb", least=1, most=1 << 24),
-        pids=r.optional_whole("pids", least=1, most=1 << 22),
-        nofile=r.optional_whole("nofile", least=16, most=1 << 20),
-        cpu_percent=r.optional_whole("cpu_percent", least=1, most=100_000),
-    )
 
 
 def _read_job(r: Reader) -> JobSpec:
@@ -307,6 +226,10 @@ def _check_together(reader: Reader, manifest: Manifest, checks: Checks) -> None:
     _refuse_twins(reader, "methods", "name", [method.name for method in manifest.methods])
     _need_capability(reader, manifest, bool(manifest.jobs), "jobs", "jobs.schedule")
     _need_capability(reader, manifest, bool(manifest.methods), "methods", "methods.register")
+    if manifest.key in manifest.requires:
+        reader.problem("plugin.requires", "a plugin cannot require itself", manifest.key)
+    for name, why in worker_problems(manifest.worker):
+        reader.problem(f"worker.{name}", why)
     if manifest.worker.transport == "none":
         for feature in ("jobs", "methods"):
             if reader.table.get(feature):
@@ -357,9 +280,3 @@ def _name_problem(text: str) -> str | None:
 
 def _method_problem(text: str) -> str | None:
     return None if _METHOD.fullmatch(text) else "must be 1 to 100 letters, digits, '.', '_', '-'"
-
-
-def _variable_problem(text: str) -> str | None:
-    if not _VARIABLE.fullmatch(text):
-        return "is no name for an environment variable"
-    return "variables of this name are set by the daemon" if text.startswith("PLUGIND_") else None

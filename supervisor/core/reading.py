@@ -136,6 +136,17 @@ class Reader:
                 good.append(entry)
         return tuple(good)
 
+    def wholes(self, name: str, default: tuple[int, ...], *, least: int, most: int) -> tuple[int, ...]:
+        """A list of whole numbers."""
+        value = self._take(name, list(default))
+        good = isinstance(value, list) and all(
+            isinstance(entry, int) and not isinstance(entry, bool) and least <= entry <= most for entry in value
+        )
+        if not good:
+            self.problem(name, f"must be a list of whole numbers from {least} to {most}", value)
+            return default
+        return tuple(value)
+
     def texts_by_name(self, name: str, *, check_name: Check) -> dict[str, str]:
         """A table of strings."""
         value = self._take(name, {})

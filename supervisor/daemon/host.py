@@ -9,7 +9,6 @@ from typing import Any, Final
 from supervisor.core.errors import InvalidParams, LocalProtocolError, SupervisorError
 from supervisor.core.event import Event, PluginEmitted
 from supervisor.core.plugin import Plugin, PluginId
-from supervisor.daemon.procfs import boot_id, start_ticks
 from supervisor.daemon.reaper import kill_strays
 from supervisor.log import get_logger
 from supervisor.store.plugins import PluginRegistry
@@ -18,7 +17,10 @@ from supervisor.store.state import StateStore
 from supervisor.wire import worker
 from supervisor.wire.codec import encode, profile_problem
 from supervisor.wire.message import Notification
+from supervisor.worker.host import Stray
 from supervisor.worker.launch import PLUGIN_ID_VARIABLE
+from supervisor.worker.link import WorkerLink
+from supervisor.worker.procfs import boot_id, start_ticks
 
 _MAX_PAYLOAD_BYTES: Final = 64 * 1024
 _MAX_DEPTH: Final = 12
@@ -47,8 +49,11 @@ class StoreHost:
     async def config(self, plugin_id: PluginId) -> dict[str, Any]:
         return await self._registry.config(plugin_id)
 
-    async def serve(self, plugin: Plugin, request: worker.HostRequest) -> Any:
+    async def serve(self, plugin: Plugin, request: worker.HostRequest, link: WorkerLink) -> Any:
         return await self._handlers[type(request)](plugin, request)
+
+    def told(self, plugin: Plugin, notification: Notification) -> None:
+        """Nothing yet."""
 
     async def record(self, event: Event) -> None:
         try:
@@ -67,19 +72,21 @@ class StoreHost:
             # Its environment still tells whose it is.
             get_logger().error("worker.not_remembered", pid=pid, why=error.message)
 
-    async def forget(self, plugin_id: PluginId, pid: int) -> None:
+    async def forget(self, plugin_id: PluginId, pid: int) -> list[Stray]:
         self._alive.discard(pid)
-        await self._end_what_it_left(plugin_id, pid)
+        strays = await self._end_what_it_left(plugin_id, pid)
         try:
             await self._processes.forget(plugin_id, pid)
         except SupervisorError as error:
             get_logger().error("worker.not_forgotten", pid=pid, why=error.message)
+        return strays
 
-    async def _end_what_it_left(self, plugin_id: PluginId, pid: int) -> None:
+    async def _end_what_it_left(self, plugin_id: PluginId, pid: int) -> list[Stray]:
         """A process that has left the worker's session escapes the signals to its group; as orphan it came to us."""
         mark = f"{PLUGIN_ID_VARIABLE}={plugin_id}".encode()
         if strays := await kill_strays(self._alive, assignment=mark):
             get_logger().warning("worker.left_processes", pid=pid, killed=strays)
+        return [Stray(pid=stray, name="") for stray in strays]
 
     async def _config_get(self, plugin: Plugin, _: worker.ConfigGet) -> Any:
         return {"config": await self._registry.config(plugin.id)}

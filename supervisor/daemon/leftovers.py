@@ -14,9 +14,9 @@ from typing import Protocol
 
 import trio
 
-from supervisor.daemon.procfs import ProcessStat, boot_id, has_variable, processes_of, read_stat
 from supervisor.log import log
 from supervisor.worker.launch import STATE_ID_VARIABLE
+from supervisor.worker.procfs import ProcessStat, boot_id, has_variable, processes_of, read_stat
 
 
 class Recorded(Protocol):

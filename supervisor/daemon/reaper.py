@@ -10,8 +10,8 @@ from typing import Final
 
 import trio
 
-from supervisor.daemon.procfs import children, has_variable, read_stat
 from supervisor.log import log
+from supervisor.worker.procfs import children, has_variable, read_stat
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 

@@ -129,9 +129,10 @@ class PluginsList(ControlRequest):
 
 @_method("plugins.get", results.PluginDetails)
 class PluginsGet(ControlRequest):
-    """All about one plugin, named by key or id."""
+    """All about one plugin, named by key or id; `pss` adds the dear number."""
 
     plugin: str
+    pss: bool = False
 
 
 @_method("plugins.install", results.PluginInfo, role=Role.ADMIN, deadline_s=None)

@@ -26,6 +26,12 @@ class PluginInfo(TypedDict):
     next_restart_in_s: float | None
     calls_in_flight: int
     last_error: str | None
+    last_reason: str | None
+    """Of the latest crash, for programs: exited, killed, out_of_memory, handshake_timeout, unhealthy, hung_up, …"""
+    waiting_for: list[str]
+    """Keys of the plugins it requires that are not up; its worker is started when they are."""
+    next_recovery_in_s: float | None
+    """In status error: when plugind tries it again."""
     disable_reason: str | None
     held: bool
     """Stopped by an operator while ready: stays so until start, restart or the next boot."""
@@ -36,8 +42,38 @@ class PluginInfo(TypedDict):
     updated_at_ms: int
 
 
+class UsageInfo(TypedDict):
+    """What a worker uses, with all processes of its own."""
+
+    cpu_percent: float | None
+    """Of one core, since it was last looked at; None at the first look."""
+    rss_bytes: int
+    pss_bytes: int | None
+    """Only when asked for: it is dear."""
+    threads: int
+    processes: int
+    open_files: int | None
+
+
+class LimitInfo(TypedDict):
+    """A limit of the manifest, and what really enforces it."""
+
+    limit: str
+    """memory_mb, pids, nofile or cpu_percent."""
+    value: int
+    enforced_by: str
+    """cgroup, rlimit, watch (plugind looks every second) or nothing."""
+    note: str | None
+
+
 class PluginDetails(PluginInfo):
     """All about one plugin."""
+
+    requires: list[str]
+    required_by: list[str]
+    usage: UsageInfo | None
+    """None while there is no process."""
+    limits: list[LimitInfo]
 
     description: str
     author: str

@@ -19,6 +19,9 @@ CALL: Final = "call"
 """Daemon -> worker: {method, params} -> the method's result."""
 SHUTDOWN: Final = "shutdown"
 """Daemon -> worker: {drain_s}: finish what is in flight, then exit with code 0."""
+EVENT: Final = "event"
+"""Daemon -> worker, a notification: {subscription, event}, or at its end {subscription, end: true, reason,
+last_seq}."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +90,88 @@ class EventsEmit(HostRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventsSubscribe(HostRequest):
+    """-> {subscription, last_seq}; events come as notifications `event`, until `events.unsubscribe`.
+
+    `types` are names or globs, `plugins` keys; empty lists mean all. `after_seq` None: what comes from now on.
+    """
+
+    METHOD = "events.subscribe"
+    CAPABILITY = "events.subscribe"
+    types: list[str] = field(default_factory=list)
+    plugins: list[str] = field(default_factory=list)
+    after_seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsUnsubscribe(HostRequest):
+    """-> {}."""
+
+    METHOD = "events.unsubscribe"
+    CAPABILITY = "events.subscribe"
+    subscription: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One sample. `kind` is gauge (the value is set) or counter (the value is added)."""
+
+    name: str
+    value: float
+    kind: str = "gauge"
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsWrite(HostRequest):
+    """-> {}."""
+
+    METHOD = "metrics.write"
+    CAPABILITY = "metrics.write"
+    metrics: list[Metric]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretsGet(HostRequest):
+    """-> {value}: a value of the configuration that its schema marks `writeOnly`."""
+
+    METHOD = "secrets.get"
+    CAPABILITY = "secrets.read"
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginsList(HostRequest):
+    """-> {plugins: [{key, version, status, phase, methods: [name, …]}, …]}."""
+
+    METHOD = "plugins.list"
+    CAPABILITY = "plugins.read"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginsCall(HostRequest):
+    """-> {result}. `timeout_s` None: the method's own deadline, or the daemon's default."""
+
+    METHOD = "plugins.call"
+    CAPABILITY = "plugins.call"
+    plugin: str
+    method: str
+    params: Any = None
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgress(HostRequest):
+    """-> {}; also accepted as a notification. How far a run of this plugin is: `fraction` from 0 to 1, or None."""
+
+    METHOD = "run.progress"
+    CAPABILITY = "jobs.schedule"
+    run_id: str
+    fraction: float | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Log(HostRequest):
     """A notification: a line for the plugin's log."""
 
@@ -98,6 +183,21 @@ class Log(HostRequest):
 
 
 HOST_REQUESTS: Final = {
-    request.METHOD: request for request in (ConfigGet, StateGet, StateSet, StateDelete, StateList, EventsEmit)
+    request.METHOD: request
+    for request in (
+        ConfigGet,
+        StateGet,
+        StateSet,
+        StateDelete,
+        StateList,
+        EventsEmit,
+        EventsSubscribe,
+        EventsUnsubscribe,
+        MetricsWrite,
+        SecretsGet,
+        PluginsList,
+        PluginsCall,
+        RunProgress,
+    )
 }
-"""Method name -> request type, of what is answered; `log` is a notification."""
+"""Method name -> request type, of what is answered; `log` is a notification, `run.progress` may be one."""

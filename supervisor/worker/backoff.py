@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from supervisor.core.manifest import RestartPolicy
+from supervisor.core.worker_spec import RestartPolicy
 
 JITTER: Final = 0.25
 """Waits are spread by up to this share to either side, so that workers that died together do not return together."""

@@ -7,21 +7,28 @@ from dataclasses import dataclass
 from supervisor.core.errors import ActivationFailed, CallCancelled, PluginCrashed, SupervisorError
 from supervisor.core.event import WorkerCrashed, WorkerStopped
 from supervisor.core.plugin import Plugin
+from supervisor.worker.crash import Crash, Reason
+from supervisor.worker.host import Stray
 from supervisor.worker.process import Exit
 from supervisor.worker.shutdown import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """`cause` is None if it was asked to end. `ran_s`, the seconds that it was up and well, is None if it never came
+    """`crash` is None if it was asked to end. `ran_s`, the seconds that it was up and well, is None if it never came
     up. `pid` and `exit` are None if there never was a process."""
 
     pid: int | None
-    cause: str | None
+    crash: Crash | None
     exit: Exit | None
     stage: Stage | None
     ran_s: float | None
     last_words: str
+    strays: tuple[Stray, ...] = ()
+
+    @property
+    def cause(self) -> str | None:
+        return self.crash.cause if self.crash else None
 
     @property
     def exit_code(self) -> int | None:
@@ -32,9 +39,9 @@ class Ending:
         return self.exit.signal if self.exit else None
 
 
-def never_lived(cause: str) -> Ending:
+def never_lived(crash: Crash) -> Ending:
     """The ending of what could not even be started."""
-    return Ending(pid=None, cause=cause, exit=None, stage=None, ran_s=None, last_words="")
+    return Ending(pid=None, crash=crash, exit=None, stage=None, ran_s=None, last_words="")
 
 
 def call_error(plugin: Plugin, ending: Ending) -> SupervisorError:
@@ -66,6 +73,7 @@ def crash_event(plugin: Plugin, ending: Ending, crashes: int, restart_in_s: floa
     return WorkerCrashed(
         plugin_id=plugin.id,
         plugin_key=plugin.key,
+        reason=str(ending.crash.reason if ending.crash else Reason.INTERNAL),
         cause=str(ending.cause),
         pid=ending.pid,
         exit_code=ending.exit_code,
@@ -73,6 +81,7 @@ def crash_event(plugin: Plugin, ending: Ending, crashes: int, restart_in_s: floa
         stderr_tail=ending.last_words,
         crashes=crashes,
         restart_in_s=restart_in_s,
+        strays=[stray.pid for stray in ending.strays],
     )
 
 
@@ -87,4 +96,5 @@ def stop_event(plugin: Plugin, ending: Ending) -> WorkerStopped | None:
         stage=str(ending.stage),
         exit_code=ending.exit_code,
         signal=ending.signal,
+        strays=[stray.pid for stray in ending.strays],
     )

@@ -10,25 +10,28 @@ from supervisor.core.manifest import API_VERSION, Manifest, manifest_to_table
 from supervisor.core.plugin import Plugin
 from supervisor.core.reading import shown
 from supervisor.wire.worker import HANDSHAKE
+from supervisor.worker.crash import Crash, Reason
 from supervisor.worker.host import Host
 
 _MESSAGE_CHARACTERS: Final = 10_000
 
 
-async def shake_hands(channel: Channel, plugin: Plugin, host: Host, *, data_dir: str) -> str | None:
+async def shake_hands(channel: Channel, plugin: Plugin, host: Host, *, data_dir: str) -> Crash | None:
     """Return what was wrong, None when all is well; lasts at most the plugin's `start_timeout_s`."""
     timeout_s = plugin.manifest.worker.start_timeout_s
     try:
         config = await host.config(plugin.id)
     except SupervisorError as error:
-        return f"was not started: its configuration cannot be read: {error.message}"
+        return Crash(Reason.CANNOT_START, f"was not started: its configuration cannot be read: {error.message}")
     try:
         answer = await channel.call(HANDSHAKE, [_introduction(plugin, config, data_dir)], timeout_s=timeout_s)
     except DeadlineExceeded:
-        return f"did not answer initialize within {timeout_s:g} s"
+        return Crash(Reason.HANDSHAKE_TIMEOUT, f"did not answer initialize within {timeout_s:g} s")
     except SupervisorError as error:
-        return f"refused initialize: {error.code}: {error.message[:_MESSAGE_CHARACTERS]}"
-    return handshake_problem(answer, plugin.manifest)
+        why = f"refused initialize: {error.code}: {error.message[:_MESSAGE_CHARACTERS]}"
+        return Crash(Reason.HANDSHAKE_REFUSED, why)
+    problem = handshake_problem(answer, plugin.manifest)
+    return Crash(Reason.HANDSHAKE_INVALID, problem) if problem else None
 
 
 def _introduction(plugin: Plugin, config: dict[str, Any], data_dir: str) -> dict[str, Any]:

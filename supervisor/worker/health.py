@@ -10,9 +10,10 @@ import trio
 
 from supervisor.channel import Channel
 from supervisor.core.errors import MethodNotFound, SupervisorError
-from supervisor.core.manifest import HealthPolicy
 from supervisor.core.reading import shown
+from supervisor.core.worker_spec import HealthPolicy
 from supervisor.wire.worker import HEALTH
+from supervisor.worker.crash import Crash, Reason
 
 _MESSAGE_CHARACTERS: Final = 1000
 
@@ -21,7 +22,7 @@ _MESSAGE_CHARACTERS: Final = 1000
 class Unwell:
     """Why a worker is given up, and when (in trio's time) it was last known to be well."""
 
-    cause: str
+    crash: Crash
     well_at: float
 
 
@@ -36,7 +37,8 @@ async def wait_unwell(channel: Channel, policy: HealthPolicy, note: Callable[[st
             note(f"health check failed ({missed} of {policy.failures}): {problem}")
         else:
             well_at = trio.current_time()
-    return Unwell(f"failed {missed} health checks in a row; the last one: {problem}", well_at)
+    cause = f"failed {missed} health checks in a row; the last one: {problem}"
+    return Unwell(Crash(Reason.UNHEALTHY, cause), well_at)
 
 
 async def _ask(channel: Channel, timeout_s: float) -> str | None:

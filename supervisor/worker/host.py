@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from supervisor.channel import Immediate
 from supervisor.core.errors import MethodNotFound, PermissionDenied
 from supervisor.core.event import Event
 from supervisor.core.plugin import Plugin, PluginId
-from supervisor.wire.message import Request
+from supervisor.wire.message import Notification, Request
 from supervisor.wire.typed import to_request
 from supervisor.wire.worker import HOST_REQUESTS, HostRequest
+from supervisor.worker.link import WorkerLink
 
 
 class Host(Protocol):
@@ -19,8 +21,11 @@ class Host(Protocol):
 
     async def config(self, plugin_id: PluginId) -> dict[str, Any]: ...
 
-    async def serve(self, plugin: Plugin, request: HostRequest) -> Any:
+    async def serve(self, plugin: Plugin, request: HostRequest, link: WorkerLink) -> Any:
         """Answer what the gate has let through."""
+
+    def told(self, plugin: Plugin, notification: Notification) -> None:
+        """A notification of the worker other than `log`. Does not raise: it is hostile input."""
 
     async def record(self, event: Event) -> None:
         """Into the journal and onto the bus. Does not raise: a full disk must not stop supervision."""
@@ -28,11 +33,21 @@ class Host(Protocol):
     async def remember(self, plugin_id: PluginId, pid: int) -> None:
         """So that the next daemon finds what this one may leave behind. Does not raise."""
 
-    async def forget(self, plugin_id: PluginId, pid: int) -> None:
-        """The process has been reaped. Does not raise."""
+    async def forget(self, plugin_id: PluginId, pid: int) -> Sequence[Stray]:
+        """The process has been reaped: end what it left behind, and say what that was. Does not raise."""
 
 
-def serve_worker(host: Host, plugin: Plugin, request: Request) -> Coroutine[Any, Any, Any] | Immediate:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stray:
+    """A process that outlived its worker, having left the worker's process group; it was killed."""
+
+    pid: int
+    name: str
+
+
+def serve_worker(
+    host: Host, plugin: Plugin, request: Request, link: WorkerLink
+) -> Coroutine[Any, Any, Any] | Immediate:
     """Serve one request of a plugin's worker.
 
     Raises:
@@ -50,4 +65,4 @@ def serve_worker(host: Host, plugin: Plugin, request: Request) -> Coroutine[Any,
             "declare it in plugin.capabilities and install again",
             capability=kind.CAPABILITY,
         )
-    return host.serve(plugin, to_request(kind, request.method, request.params))
+    return host.serve(plugin, to_request(kind, request.method, request.params), link)

@@ -17,11 +17,13 @@ from supervisor.report import report_failure
 from supervisor.wire import worker as methods
 from supervisor.wire.limits import WORKER
 from supervisor.wire.message import Notification, Request
+from supervisor.worker.crash import Crash, Reason
 from supervisor.worker.ending import Ending, call_error, never_lived
 from supervisor.worker.handshake import shake_hands
 from supervisor.worker.health import wait_unwell
-from supervisor.worker.host import Host, serve_worker
+from supervisor.worker.host import Host, Stray, serve_worker
 from supervisor.worker.launch import Launch
+from supervisor.worker.link import WorkerLink
 from supervisor.worker.logfile import Entry, LogFile
 from supervisor.worker.process import Exit, Process
 from supervisor.worker.relay import Tail, log_entry, relay
@@ -69,7 +71,7 @@ class Life:
         self._tail = Tail()
         self._channel: Channel | None = None
         self._hung_up = trio.Event()
-        self._hung_up_because = "closed its RPC connection"
+        self._hung_up_because = Crash(Reason.HUNG_UP, "closed its RPC connection")
         self._up_since: float | None = None
         self._well_until: float | None = None
         """When it was last known to be well, once it has failed its health checks."""
@@ -106,32 +108,32 @@ class Life:
             process = spawn(launch)
         except OSError as error:
             why = f"cannot be started: {launch.argv[0]}: {error.strerror or error}"
-            return never_lived(why)
+            return never_lived(Crash(Reason.CANNOT_START, why))
         self._process, self.pid = process, process.pid
         self._data_dir = str(launch.cwd)
-        ending = Ending(pid=process.pid, cause=None, exit=None, stage=None, ran_s=None, last_words="")
+        ending = Ending(pid=process.pid, crash=None, exit=None, stage=None, ran_s=None, last_words="")
         try:
             ending = await self._attend_to_the_end(process)
         except Exception as error:  # noqa: BLE001  a mistake of ours costs this life, never the daemon
             log_id = report_failure("worker.supervision_failed", error, plugin=self._plugin.key, pid=process.pid)
-            cause = f"was lost to a mistake in plugind itself (log id {log_id})"
+            crash = Crash(Reason.INTERNAL, f"was lost to a mistake in plugind itself (log id {log_id})")
             exit_ = await self._make_sure_it_is_gone(process)
             ending = replace(
-                ending, cause=cause, exit=exit_, stage=Stage.KILL, ran_s=self._ran_s(), last_words=str(self._tail)
+                ending, crash=crash, exit=exit_, stage=Stage.KILL, ran_s=self._ran_s(), last_words=str(self._tail)
             )
         await process.aclose()
-        await self._forget(process.pid)
-        return ending
+        return replace(ending, strays=await self._forget(process.pid))
 
-    async def _forget(self, pid: int) -> None:
+    async def _forget(self, pid: int) -> tuple[Stray, ...]:
         try:
-            await self._host.forget(self._plugin.id, pid)
+            return tuple(await self._host.forget(self._plugin.id, pid))
         except Exception as error:  # noqa: BLE001  how the life ended is worth more than a row about it
             report_failure("worker.not_forgotten", error, plugin=self._plugin.key, pid=pid)
+            return ()
 
     async def _attend_to_the_end(self, process: Process) -> Ending:
         stage: Stage | None = None
-        cause: str | None = None
+        crash: Crash | None = None
         async with trio.open_nursery() as body:
             body.start_soon(process.watch)
             relays = self._start_relays(process, body)
@@ -139,9 +141,9 @@ class Life:
             # Beside the handshake: a worker need not wait for its own row.
             body.start_soon(self._host.remember, self._plugin.id, process.pid)
             with self._wanted:
-                cause = await self._attend(process)
+                crash = await self._attend(process)
             ran_s = self._ran_s()
-            if cause is None:
+            if crash is None:
                 self._stopping()
                 stage = await self._end(process, self._stop_steps(process))
             elif process.exit is None:
@@ -150,7 +152,7 @@ class Life:
             with trio.move_on_after(_LAST_OUTPUT_S):
                 await relays.wait()
             words = str(self._tail)
-            ending = Ending(pid=process.pid, cause=cause, exit=exit_, stage=stage, ran_s=ran_s, last_words=words)
+            ending = Ending(pid=process.pid, crash=crash, exit=exit_, stage=stage, ran_s=ran_s, last_words=words)
             if self._channel:
                 self._channel.close(call_error(self._plugin, ending))
             body.cancel_scope.cancel(reason="the process is gone")
@@ -192,29 +194,30 @@ class Life:
             self._channel = Channel(
                 process.rpc,
                 WORKER,
-                on_request=lambda request: serve_worker(self._host, self._plugin, request),
+                on_request=lambda request: serve_worker(self._host, self._plugin, request, link),
                 on_notification=self._on_notification,
                 on_unexpected=self._on_unexpected,
             )
+            link = WorkerLink(self._plugin, self._channel, body)
             body.start_soon(self._run_channel, self._channel)
 
     async def _run_channel(self, channel: Channel) -> None:
         try:
             await channel.run()
         except SupervisorError as error:
-            self._hung_up_because = f"broke the RPC protocol: {error.message}"
+            self._hung_up_because = Crash(Reason.PROTOCOL_VIOLATION, f"broke the RPC protocol: {error.message}")
         self._hung_up.set()
 
-    async def _attend(self, process: Process) -> str:
+    async def _attend(self, process: Process) -> Crash:
         """Return why the life ended without having been asked to."""
-        causes: list[str] = []
+        causes: list[Crash] = []
 
-        async def first(of: Callable[[], Coroutine[Any, Any, str]]) -> None:
+        async def first(of: Callable[[], Coroutine[Any, Any, Crash]]) -> None:
             causes.append(await of())
             watchers.cancel_scope.cancel(reason="the life has ended")
 
-        async def exits() -> str:
-            return str(await process.wait())
+        async def exits() -> Crash:
+            return _exited(await process.wait())
 
         async with trio.open_nursery() as watchers:
             watchers.start_soon(first, exits)
@@ -223,13 +226,13 @@ class Life:
             watchers.start_soon(first, self._come_up_and_stay_well)
         return causes[0]
 
-    async def _wait_deaf(self, process: Process) -> str:
+    async def _wait_deaf(self, process: Process) -> Crash:
         await self._hung_up.wait()
         with trio.move_on_after(_EXIT_AFTER_EOF_S):
-            return str(await process.wait())
+            return _exited(await process.wait())
         return self._hung_up_because
 
-    async def _come_up_and_stay_well(self) -> str:
+    async def _come_up_and_stay_well(self) -> Crash:
         spec = self._plugin.manifest.worker
         if self._channel is None:
             await trio.sleep(spec.start_grace_s)
@@ -243,7 +246,7 @@ class Life:
             await trio.sleep_forever()
         unwell = await wait_unwell(self._channel, spec.health, self._note)
         self._well_until = unwell.well_at
-        return unwell.cause
+        return unwell.crash
 
     async def _end(self, process: Process, steps: list[StopStep]) -> Stage:
         try:
@@ -282,12 +285,18 @@ class Life:
     def _on_notification(self, notification: Notification) -> None:
         if notification.method == methods.Log.METHOD:
             self._log.write([log_entry(notification, self._now_ms())])
+        else:
+            self._host.told(self._plugin, notification)
 
     def _on_unexpected(self, request: Request, error: Exception) -> str:
         return report_failure("worker.request_failed", error, plugin=self._plugin.key, method=request.method)
 
     def _note(self, message: str) -> None:
         self._log.write([Entry(time_ms=self._now_ms(), stream="plugind", level="warning", message=message)])
+
+
+def _exited(exit_: Exit) -> Crash:
+    return Crash(Reason.EXITED if exit_.signal is None else Reason.KILLED, str(exit_))
 
 
 def _signal_step(process: Process, stage: Stage, number: int, grace_s: float) -> StopStep:

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import trio
 
+from supervisor.worker.crash import Crash
 from supervisor.worker.launch import RPC_FD, Launch
 
 _HIGH_FD: Final = 10
@@ -58,6 +59,15 @@ class Process(Protocol):
     async def wait(self) -> Exit: ...
     def signal_group(self, number: int) -> None:
         """Signal every process of the group; no effect once it is reaped."""
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the worker: to its group, and to all in its cgroup where it has one."""
+
+    def post_mortem(self) -> Crash | None:
+        """Once it is reaped: what its end was really about, if more is known than its exit: out of memory."""
+
+    async def wait_breach(self) -> Crash:
+        """Return when it has exceeded a limit that the kernel does not enforce by itself; mostly never."""
 
     async def aclose(self) -> None:
         """Close our ends of its pipes."""
@@ -114,6 +124,15 @@ class ChildProcess:
         except PermissionError:
             # Every member that may be signalled was; one has changed its user, which a worker of ours cannot undo.
             return
+
+    def kill(self) -> None:
+        self.signal_group(signal.SIGKILL)
+
+    def post_mortem(self) -> Crash | None:
+        return None
+
+    async def wait_breach(self) -> Crash:
+        await trio.sleep_forever()
 
     async def aclose(self) -> None:
         for stream in (self.rpc, self.stdout, self.stderr):

@@ -15,6 +15,7 @@ from supervisor.core.plugin import Plugin
 from supervisor.log import get_logger
 from supervisor.report import report_failure
 from supervisor.worker.backoff import Verdict, after_crash
+from supervisor.worker.crash import Crash, Reason
 from supervisor.worker.ending import Ending, activation_failure, crash_event, never_lived, stop_event
 from supervisor.worker.host import Host
 from supervisor.worker.launch import CannotLaunch, Launch
@@ -56,6 +57,8 @@ class Supervisor:
         self._crashes = 0
         self._next_start: float | None = None
         self._failure: ActivationFailed | None = None
+        self._reason: Reason | None = None
+        """Of the same failure."""
         self._gave_up = False
         self._stuck: WorkerUnkillable | None = None
         self._closing = False
@@ -113,6 +116,7 @@ class Supervisor:
             calls_in_flight=channel.statistics().requests_out if channel else 0,
             gave_up=self._gave_up,
             last_failure=self._failure.message if self._failure else None,
+            last_reason=self._reason,
         )
 
     @property
@@ -228,11 +232,11 @@ class Supervisor:
         try:
             return await self._life.live(self._prepare(plugin), self._tools.spawn)
         except CannotLaunch as error:
-            why = str(error)
+            crash = Crash(Reason.CANNOT_START, str(error))
         except Exception as error:  # noqa: BLE001  a mistake of ours costs this life, never the other workers
             log_id = report_failure("worker.start_failed", error, plugin=plugin.key)
-            why = f"was lost to a mistake in plugind itself (log id {log_id})"
-        return never_lived(why)
+            crash = Crash(Reason.INTERNAL, f"was lost to a mistake in plugind itself (log id {log_id})")
+        return never_lived(crash)
 
     def _prepare(self, plugin: Plugin) -> Launch:
         try:
@@ -266,6 +270,7 @@ class Supervisor:
         # The phase first: whoever sees the event looks here.
         self._life, self._stuck = None, None
         self._crashes, self._failure = verdict.crashes, activation_failure(wish.plugin, ending)
+        self._reason = ending.crash.reason if ending.crash else None
         if wanted and verdict.wait_s is None:
             self._gave_up, self._wish = True, None
         self._step(Step.GIVE_UP if self._gave_up else Step.CRASH)

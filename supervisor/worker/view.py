@@ -35,3 +35,9 @@ class WorkerView:
     calls_in_flight: int = 0
     gave_up: bool = False
     last_failure: str | None = None
+    last_reason: str | None = None
+    """A `Reason`, of that same failure."""
+    waiting_for: tuple[str, ...] = ()
+    """Keys of the plugins it requires that are not up: it is started when they are."""
+    finished: str | None = None
+    """How it ended by itself, where its restart policy is content with that."""

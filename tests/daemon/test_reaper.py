@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from supervisor.daemon.leftovers import Leftover, find_leftovers, remove_leftovers
-from supervisor.daemon.procfs import boot_id, children, has_variable, read_stat, start_ticks
 from supervisor.daemon.reaper import become_subreaper, kill_strays, reap_orphans
+from supervisor.worker.procfs import boot_id, children, has_variable, read_stat, start_ticks
 
 # Each of these forks a process that is orphaned at once, and prints its pid.
 ORPHAN = "import os, sys, time\nif (p := os.fork()): print(p, flush=True); os._exit(0)\nos.setsid()\n"

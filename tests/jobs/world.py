@@ -15,8 +15,9 @@ from supervisor.clock import to_ms
 from supervisor.core.errors import DeadlineExceeded, SupervisorError
 from supervisor.core.job import Run
 from supervisor.core.lifecycle import Status
-from supervisor.core.manifest import JobSpec, Manifest, WorkerSpec
+from supervisor.core.manifest import JobSpec, Manifest
 from supervisor.core.plugin import Capability, Plugin, PluginId, PluginKey
+from supervisor.core.worker_spec import WorkerSpec
 from supervisor.jobs.coordinator import JobCoordinator
 from supervisor.jobs.operator import JobOperator
 from supervisor.jobs.runner import Runner

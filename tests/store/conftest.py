@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.event import Recorded
-from supervisor.core.manifest import Manifest, WorkerSpec
+from supervisor.core.manifest import Manifest
 from supervisor.core.plugin import Capability, Plugin, PluginKey
+from supervisor.core.worker_spec import WorkerSpec
 from supervisor.store.database import Database
 from supervisor.store.plugins import PluginRegistry
 

@@ -16,11 +16,16 @@ import trio.testing
 
 from supervisor.core.event import Event
 from supervisor.core.lifecycle import Status
-from supervisor.core.manifest import HealthPolicy, Manifest, MethodSpec, RestartPolicy, WorkerSpec
+from supervisor.core.manifest import Manifest, MethodSpec
 from supervisor.core.plugin import Capability, Plugin, PluginId, PluginKey
+from supervisor.core.worker_spec import HealthPolicy, RestartPolicy, WorkerSpec
+from supervisor.wire.message import Notification
 from supervisor.wire.worker import HostRequest
+from supervisor.worker.crash import Crash
+from supervisor.worker.host import Stray
 from supervisor.worker.launch import Launch
 from supervisor.worker.life import Graces
+from supervisor.worker.link import WorkerLink
 from supervisor.worker.logfile import LogFile
 from supervisor.worker.manager import WorkerManager
 from supervisor.worker.process import Exit
@@ -151,6 +156,15 @@ class FakeProcess:
         }[signal.Signals(number)]
         self._later(after_s, lambda: self.end(Exit(None, number)))
 
+    def kill(self) -> None:
+        self.signal_group(signal.SIGKILL)
+
+    def post_mortem(self) -> Crash | None:
+        return None
+
+    async def wait_breach(self) -> Crash:
+        await trio.sleep_forever()
+
     async def aclose(self) -> None:
         self.closed = True
         for stream in (self.rpc, self.stdout, self.stderr):
@@ -214,12 +228,16 @@ class FakeHost:
         self.known: set[int] = set()
         self.faults: set[str] = set()
         self.record_s = 0.0
+        self.notifications: list[Notification] = []
 
     async def config(self, plugin_id: PluginId) -> dict[str, Any]:
         self._fail("config")
         return {}
 
-    async def serve(self, plugin: Plugin, request: HostRequest) -> Any:
+    def told(self, plugin: Plugin, notification: Notification) -> None:
+        self.notifications.append(notification)
+
+    async def serve(self, plugin: Plugin, request: HostRequest, link: WorkerLink) -> Any:
         self._fail("serve")
         return {"config": {}}
 
@@ -232,9 +250,10 @@ class FakeHost:
         self._fail("remember")
         self.known.add(pid)
 
-    async def forget(self, plugin_id: PluginId, pid: int) -> None:
+    async def forget(self, plugin_id: PluginId, pid: int) -> list[Stray]:
         self._fail("forget")
         self.known.discard(pid)
+        return []
 
     def types(self) -> list[str]:
         return [event.type.removeprefix("plugin.worker_") for _, event in self.events]

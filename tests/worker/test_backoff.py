@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.manifest import RestartPolicy
+from supervisor.core.worker_spec import RestartPolicy
 from supervisor.worker.backoff import Verdict, after_crash
 
 POLICY = RestartPolicy()

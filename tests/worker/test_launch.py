@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.core.manifest import Limits
+from supervisor.core.worker_spec import Limits
 from supervisor.worker.launch import CannotLaunch, Launch, Surroundings, plan_launch
 from tests.worker.fakes import PLUGIN_ID, make_plugin
 

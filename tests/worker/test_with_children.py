@@ -19,8 +19,9 @@ import pytest
 import trio
 
 from supervisor.core.event import WorkerCrashed, WorkerStarted
-from supervisor.core.manifest import Limits, parse_stored_manifest
+from supervisor.core.manifest import parse_stored_manifest
 from supervisor.core.plugin import Plugin
+from supervisor.core.worker_spec import Limits
 from supervisor.worker.ending import Ending
 from supervisor.worker.launch import CannotLaunch, Launch, Surroundings, plan_launch
 from supervisor.worker.life import Graces, Life
