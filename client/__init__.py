@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
-    from client.async_client import AsyncClient, AsyncEventStream
+    from client.async_client import AsyncClient, AsyncEventStream, AsyncLogStream
     from client.errors import (
         ActivationFailed,
         AlreadyExists,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         Unavailable,
         UpgradeFailed,
     )
-    from client.sync_client import Client, EventStream
+    from client.sync_client import Client, EventStream, LogStream
 
 __all__ = [
     "ActivationFailed",
@@ -44,6 +44,7 @@ __all__ = [
     "ApprovalRequired",
     "AsyncClient",
     "AsyncEventStream",
+    "AsyncLogStream",
     "CallCancelled",
     "Client",
     "Conflict",
@@ -57,6 +58,7 @@ __all__ = [
     "InvalidRequest",
     "InvalidTransition",
     "LocalProtocolError",
+    "LogStream",
     "MethodNotFound",
     "NotFound",
     "ParseError",
@@ -73,11 +75,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in {"Client", "EventStream"}:
+    if name in {"Client", "EventStream", "LogStream"}:
         from client import sync_client
 
         return getattr(sync_client, name)
-    if name in {"AsyncClient", "AsyncEventStream"}:
+    if name in {"AsyncClient", "AsyncEventStream", "AsyncLogStream"}:
         from client import async_client
 
         return getattr(async_client, name)

@@ -12,13 +12,14 @@ from client import protocol
 from client.address import socket_path
 from client.async_link import AsyncLink, background, open_link
 from client.async_nouns import AsyncDaemon, AsyncEvents, AsyncJobs, AsyncLogs, AsyncPlugins
-from client.async_stream import AsyncEventStream
+from client.async_stream import AsyncEventStream, AsyncLogStream
 from client.errors import ConnectionLost, DaemonNotRunning, DeadlineExceeded, connection_lost
 
 if TYPE_CHECKING:
+    from client.cursor import OnNotice
     from supervisor.wire.results import Description, HelloInfo, PluginInfo
 
-__all__ = ["AsyncClient", "AsyncEventStream"]
+__all__ = ["AsyncClient", "AsyncEventStream", "AsyncLogStream"]
 _RETRY_S = 0.1
 
 
@@ -124,6 +125,38 @@ class AsyncClient:
             )
             await stream.subscribe()
             yield stream
+
+    @asynccontextmanager
+    async def logs_stream(
+        self,
+        plugin: str,
+        tail: int | None = None,
+        since_ms: int | None = None,
+        level: str | None = None,
+        run: str | None = None,
+        stream: str | None = None,
+        *,
+        reconnect_for_s: float | None = None,
+        on_notice: OnNotice | None = None,
+    ) -> AsyncIterator[AsyncLogStream]:
+        """A plugin's log as it grows, on a connection of its own: `async with …as stream: async for line in stream`.
+
+        With `tail` the last so many lines come first, with `since_ms` all since then, with both the last so many since
+        then; else only what is new. `level` is this one and above. The stream goes on over rotations, restarts of the
+        worker and of the daemon: a lost connection is made again, for at most `reconnect_for_s` seconds (None: for
+        ever), and resumes where it was. No line is missed or repeated, unless it was rotated away before it could be
+        sent; that, and a connection that is lost or back, is told to `on_notice` in a sentence.
+        """
+        async with background() as nursery:
+            lines = AsyncLogStream(
+                lambda on_note, on_end: open_link(nursery, self.path, self._name, on_note, on_end),
+                begin={"tail": tail, "since_ms": since_ms},
+                filters={"plugin": plugin, "level": level, "run": run, "stream": stream},
+                reconnect_for_s=reconnect_for_s,
+                on_notice=on_notice,
+            )
+            await lines.subscribe()
+            yield lines
 
     async def _call(self, method: str, params: dict[str, Any]) -> Any:
         limit_s, told_s = protocol.time_limits_s(method, params, self._timeout_s, None)

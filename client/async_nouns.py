@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     # `list` is a method in some of these classes.
     JobInfos = list[results.JobInfo]
     LogLines = list[results.LogLine]
+    MetricInfos = list[results.MetricInfo]
     PluginInfos = list[results.PluginInfo]
     RunInfos = list[results.RunInfo]
 
@@ -62,9 +63,9 @@ class AsyncPlugins(AsyncNoun):
         """All plugins in install order; uninstalled ones only when asked for."""
         return await self._call("plugins.list", status=status, include_uninstalled=include_uninstalled)
 
-    async def get(self, plugin: str) -> results.PluginDetails:
-        """All about one plugin, named by key or id."""
-        return await self._call("plugins.get", plugin=plugin)
+    async def get(self, plugin: str, pss: bool = False) -> results.PluginDetails:
+        """All about one plugin, named by key or id; `pss` adds the dear number."""
+        return await self._call("plugins.get", plugin=plugin, pss=pss)
 
     async def install(self, source: str) -> results.PluginInfo:
         """Copy a plugin from a directory (absolute path), check it and store it; it is not loaded yet."""
@@ -125,6 +126,10 @@ class AsyncPlugins(AsyncNoun):
     ) -> results.CallResult:
         """Call a method of the plugin; `timeout_s` None takes the method's own deadline, else 30 s."""
         return await self._call("plugins.call", plugin=plugin, method=method, params=params, timeout_s=timeout_s)
+
+    async def metrics(self, plugin: str) -> MetricInfos:
+        """The numbers that the plugin tells of itself, by name; they begin anew with the daemon."""
+        return await self._call("plugins.metrics", plugin=plugin)
 
     async def state_list(
         self, plugin: str, prefix: str = "", after: str | None = None, limit: int = 100
@@ -192,7 +197,7 @@ class AsyncEvents(AsyncNoun):
 
 
 class AsyncLogs(AsyncNoun):
-    """Plugins' logs."""
+    """Plugins' logs; `logs_stream` of the client follows one."""
 
     async def read(
         self,
@@ -201,6 +206,20 @@ class AsyncLogs(AsyncNoun):
         since_ms: int | None = None,
         level: str | None = None,
         run: str | None = None,
+        until_ms: int | None = None,
+        stream: str | None = None,
     ) -> LogLines:
-        """The last `tail` lines of a plugin's log, oldest first, filtered by time, level (and above) and run."""
-        return await self._call("logs.read", plugin=plugin, tail=tail, since_ms=since_ms, level=level, run=run)
+        """The last `tail` lines of a plugin's log, oldest first, filtered by time, level (and above), run and stream.
+
+        If they do not fit into one answer, the newest of them come.
+        """
+        return await self._call(
+            "logs.read",
+            plugin=plugin,
+            tail=tail,
+            since_ms=since_ms,
+            level=level,
+            run=run,
+            until_ms=until_ms,
+            stream=stream,
+        )

@@ -1,76 +1,74 @@
-"""AsyncEventStream: events on a trio connection of their own, resumed after it was lost."""
+"""AsyncEventStream and AsyncLogStream: what happens, on a trio connection of its own, resumed after it was lost."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import trio
 
 from client.async_link import AsyncLink, OnNotification
-from client.cursor import Cursor
+from client.cursor import Cursor, EventCursor, LogCursor, OnNotice
 from client.errors import SupervisorError, Unavailable
-from client.sync_stream import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from client.sync_stream import BACK, FIRST_PAUSE_S, LONGEST_PAUSE_S, LOST, no_notice
 from supervisor.wire.message import Notification
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from supervisor.wire.results import EventInfo
+    from supervisor.wire.results import EventInfo, LogLine  # noqa: F401  in quotes below
 
+_T = TypeVar("_T")
 OpenLink = Callable[[OnNotification, Callable[[], None]], Awaitable[AsyncLink]]
 
 
-class AsyncEventStream:
-    """Iterate over it, in one task; made by `AsyncClient.events_stream`."""
+class AsyncStream(Generic[_T]):
+    """Iterate over it, in one task."""
 
     def __init__(
         self,
         open_link: OpenLink,
+        cursor: Cursor[_T],
         *,
-        after_seq: int | None,
-        types: Sequence[str],
-        plugins: Sequence[str],
         reconnect_for_s: float | None,
+        on_notice: OnNotice = no_notice,
     ) -> None:
         self._open_link = open_link
-        self._cursor = Cursor(after_seq, types, plugins)
+        self._cursor = cursor
         self._reconnect_for_s = reconnect_for_s
+        self._on_notice = on_notice
         self._link: AsyncLink | None = None
         self._early: list[Notification] | None = None
         """What came before the answer to subscribe; None once that is here."""
         self._news = trio.Event()
         self._pause_s = FIRST_PAUSE_S
         self._lost_at: float | None = None
-
-    @property
-    def last_seq(self) -> int | None:
-        """Of the event that was handed out last: the `after_seq` of a later stream that goes on from here."""
-        return self._cursor.last_seq
+        self._told = False
+        """That the connection was lost."""
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> EventInfo:
+    async def __anext__(self) -> _T:
         return await self.receive()
 
-    async def receive(self) -> EventInfo:
-        """The next event; may be cancelled without loss.
+    async def receive(self) -> _T:
+        """The next one; may be cancelled without loss.
 
         Raises:
             Unavailable: the connection could not be made again within `reconnect_for_s` seconds.
         """
-        while (event := self._cursor.pop()) is None:
+        while (item := self._cursor.pop()) is None:
             await self._advance()
         self._pause_s, self._lost_at = FIRST_PAUSE_S, None
-        return event
+        return item
 
     async def subscribe(self) -> AsyncLink:
         """Connect and subscribe from where the stream stands."""
         self._early = []
         link = await self._open_link(self._take, self._wake)
         try:
-            info = await link.call("events.subscribe", [self._cursor.subscribe_params()], timeout_s=None)
+            info = await link.call(self._cursor.SUBSCRIBE, [self._cursor.subscribe_params()], timeout_s=None)
         except BaseException:
             link.drop()
             raise
@@ -79,6 +77,9 @@ class AsyncEventStream:
         for notification in early:
             self._cursor.take(notification.method, notification.params)
         self._link = link
+        if self._told:
+            self._told = False
+            self._on_notice(BACK)
         return link
 
     async def _advance(self) -> None:
@@ -86,17 +87,18 @@ class AsyncEventStream:
             link = self._link or await self.subscribe()
             if credit := self._cursor.credit_due():
                 await self._allow(link, credit)
-            elif not self._cursor.ready and not self._cursor.ended:
+            elif not self._cursor.ready and self._cursor.ended is None:
                 await self._wait_news(link)
         except Unavailable as error:
-            await self._drop_and_pause(error)
+            await self._drop_and_pause(error, LOST)
             return
-        if self._cursor.ended:
-            await self._drop_and_pause(Unavailable("plugind ended the event stream"))
+        if self._cursor.ended is not None:
+            ended = Unavailable(f"plugind ended the stream: {self._cursor.ended}")
+            await self._drop_and_pause(ended, ended.message)
 
     async def _allow(self, link: AsyncLink, credit: dict[str, object]) -> None:
         try:
-            await link.call("events.credit", [credit], timeout_s=None)
+            await link.call(self._cursor.ALLOW, [credit], timeout_s=None)
         except (trio.Cancelled, SupervisorError):
             self._drop()  # whether it was counted is unknown; a new subscription counts anew
             raise
@@ -123,11 +125,52 @@ class AsyncEventStream:
         if link is not None:
             link.drop()
 
-    async def _drop_and_pause(self, error: Unavailable) -> None:
+    async def _drop_and_pause(self, error: Unavailable, notice: str) -> None:
         self._drop()
         now = trio.current_time()
         self._lost_at = self._lost_at or now
         if self._reconnect_for_s is not None and now - self._lost_at >= self._reconnect_for_s:
             raise error
+        if not self._told:
+            self._told = True
+            self._on_notice(notice)
         pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, LONGEST_PAUSE_S)
         await trio.sleep(pause_s)
+
+
+class AsyncEventStream(AsyncStream["EventInfo"]):
+    """Events; made by `AsyncClient.events_stream`."""
+
+    def __init__(
+        self,
+        open_link: OpenLink,
+        *,
+        after_seq: int | None,
+        types: Sequence[str],
+        plugins: Sequence[str],
+        reconnect_for_s: float | None,
+    ) -> None:
+        self._events = EventCursor(after_seq, types, plugins)
+        super().__init__(open_link, self._events, reconnect_for_s=reconnect_for_s)
+
+    @property
+    def last_seq(self) -> int | None:
+        """Of the event that was handed out last: the `after_seq` of a later stream that goes on from here."""
+        return self._events.last_seq
+
+
+class AsyncLogStream(AsyncStream["LogLine"]):
+    """Lines of a plugin's log; made by `AsyncClient.logs_stream`."""
+
+    def __init__(
+        self,
+        open_link: OpenLink,
+        *,
+        begin: dict[str, Any],
+        filters: dict[str, Any],
+        reconnect_for_s: float | None,
+        on_notice: OnNotice | None,
+    ) -> None:
+        on_notice = on_notice or no_notice
+        cursor = LogCursor(begin, filters, on_notice)
+        super().__init__(open_link, cursor, reconnect_for_s=reconnect_for_s, on_notice=on_notice)

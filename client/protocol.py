@@ -25,6 +25,7 @@ READS = frozenset(
         "plugins.wait",
         "plugins.health",
         "plugins.can_transition",
+        "plugins.metrics",
         "plugins.state_list",
         "jobs.list",
         "jobs.get",

@@ -13,14 +13,15 @@ from client.address import socket_path
 from client.errors import ConnectionLost, DaemonNotRunning, DeadlineExceeded
 from client.link import Link, open_link
 from client.sync_nouns import Daemon, Events, Jobs, Logs, Plugins
-from client.sync_stream import EventStream
+from client.sync_stream import EventStream, LogStream
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from client.cursor import OnNotice
     from supervisor.wire.results import Description, HelloInfo, PluginInfo
 
-__all__ = ["Client", "EventStream"]
+__all__ = ["Client", "EventStream", "LogStream"]
 _RETRY_S = 0.1
 
 
@@ -126,6 +127,34 @@ class Client:
             types=types,
             plugins=plugins,
             reconnect_for_s=reconnect_for_s,
+        )
+
+    def logs_stream(
+        self,
+        plugin: str,
+        tail: int | None = None,
+        since_ms: int | None = None,
+        level: str | None = None,
+        run: str | None = None,
+        stream: str | None = None,
+        *,
+        reconnect_for_s: float | None = None,
+        on_notice: OnNotice | None = None,
+    ) -> LogStream:
+        """A plugin's log as it grows, on a connection of its own: use it in a `with` and iterate.
+
+        With `tail` the last so many lines come first, with `since_ms` all since then, with both the last so many since
+        then; else only what is new. `level` is this one and above. The stream goes on over rotations, restarts of the
+        worker and of the daemon: a lost connection is made again, for at most `reconnect_for_s` seconds (None: for
+        ever), and resumes where it was. No line is missed or repeated, unless it was rotated away before it could be
+        sent; that, and a connection that is lost or back, is told to `on_notice` in a sentence.
+        """
+        return LogStream(
+            lambda deadline: open_link(self.path, self._name, deadline),
+            begin={"tail": tail, "since_ms": since_ms},
+            filters={"plugin": plugin, "level": level, "run": run, "stream": stream},
+            reconnect_for_s=reconnect_for_s,
+            on_notice=on_notice,
         )
 
     def _call(self, method: str, params: dict[str, Any]) -> Any:

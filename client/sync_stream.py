@@ -1,25 +1,34 @@
-"""EventStream: events on a blocking connection of their own, resumed after it was lost."""
+"""EventStream and LogStream: what happens, on a blocking connection of its own, resumed after it was lost."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from client.cursor import Cursor
+from client.cursor import Cursor, EventCursor, LogCursor, OnNotice
 from client.errors import DeadlineExceeded, Unavailable
 from client.link import Link
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from supervisor.wire.results import EventInfo
+    from supervisor.wire.results import EventInfo, LogLine  # noqa: F401  in quotes below
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
+LOST = "the connection to plugind was lost; waiting for it"
+BACK = "the connection to plugind is back"
+
+_T = TypeVar("_T")
+OpenLink = Callable[[float | None], Link]
 
 
-class EventStream:
+def no_notice(_: str) -> None:
+    """For streams whose trouble is nobody's business."""
+
+
+class Stream(Generic[_T]):
     """Iterate over it inside a `with`; entering subscribes, and raises when the daemon cannot be reached.
 
     For one thread; another one may `close` it, which ends the iteration.
@@ -27,25 +36,22 @@ class EventStream:
 
     def __init__(
         self,
-        open_link: Callable[[float | None], Link],
+        open_link: OpenLink,
+        cursor: Cursor[_T],
         *,
-        after_seq: int | None,
-        types: Sequence[str],
-        plugins: Sequence[str],
         reconnect_for_s: float | None,
+        on_notice: OnNotice = no_notice,
     ) -> None:
         self._open_link = open_link
-        self._cursor = Cursor(after_seq, types, plugins)
+        self._cursor = cursor
         self._reconnect_for_s = reconnect_for_s
+        self._on_notice = on_notice
         self._link: Link | None = None
         self._pause_s = FIRST_PAUSE_S
         self._lost_at: float | None = None
+        self._told = False
+        """That the connection was lost."""
         self._closed = False
-
-    @property
-    def last_seq(self) -> int | None:
-        """Of the event that was handed out last: the `after_seq` of a later stream that goes on from here."""
-        return self._cursor.last_seq
 
     def __enter__(self) -> Self:
         self._subscribe(None)
@@ -57,7 +63,7 @@ class EventStream:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> EventInfo:
+    def __next__(self) -> _T:
         try:
             return self.receive()
         except Unavailable:
@@ -69,52 +75,56 @@ class EventStream:
         self._closed = True
         self._drop()
 
-    def receive(self, timeout_s: float | None = None) -> EventInfo:
-        """The next event.
+    def receive(self, timeout_s: float | None = None) -> _T:
+        """The next one.
 
         Raises:
             DeadlineExceeded: none came within `timeout_s` seconds; the stream goes on.
             Unavailable: the stream was closed, or the connection could not be made again.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while (event := self._cursor.pop()) is None:
+        while (item := self._cursor.pop()) is None:
             if self._closed:
-                raise Unavailable("the event stream is closed")
+                raise Unavailable(f"the stream is closed: no {self._cursor.THING} will come")
             self._advance(deadline)
         self._pause_s, self._lost_at = FIRST_PAUSE_S, None
-        return event
+        return item
 
     def _advance(self, deadline: float | None) -> None:
         try:
             link = self._link or self._subscribe(deadline)
             if credit := self._cursor.credit_due():
-                link.call("events.credit", [credit], None)
-            elif not self._cursor.ready and not self._cursor.ended:
-                link.read("the next event", deadline)
+                link.call(self._cursor.ALLOW, [credit], None)
+            elif not self._cursor.ready and self._cursor.ended is None:
+                link.read(f"the next {self._cursor.THING}", deadline)
             self._take(link)
         except DeadlineExceeded:
             raise
         except Unavailable as error:
             self._drop()
             if not self._closed:
-                self._pause(error, deadline)
+                self._pause(error, LOST, deadline)
         except BaseException:
             self._drop()
             raise
-        if self._cursor.ended:
+        if self._cursor.ended is not None:
             self._drop()
-            self._pause(Unavailable("plugind ended the event stream"), deadline)
+            ended = Unavailable(f"plugind ended the stream: {self._cursor.ended}")
+            self._pause(ended, ended.message, deadline)
 
     def _subscribe(self, deadline: float | None) -> Link:
         link = self._open_link(deadline)
         try:
-            info = link.call("events.subscribe", [self._cursor.subscribe_params()], deadline)
+            info = link.call(self._cursor.SUBSCRIBE, [self._cursor.subscribe_params()], deadline)
         except BaseException:
             link.close()
             raise
         self._cursor.subscribed(info)
         self._take(link)
         self._link = link
+        if self._told:
+            self._told = False
+            self._on_notice(BACK)
         return link
 
     def _take(self, link: Link) -> None:
@@ -127,12 +137,53 @@ class EventStream:
         if link is not None:
             link.close()
 
-    def _pause(self, error: Unavailable, deadline: float | None) -> None:
+    def _pause(self, error: Unavailable, notice: str, deadline: float | None) -> None:
         now = time.monotonic()
         self._lost_at = self._lost_at or now
         if self._reconnect_for_s is not None and now - self._lost_at >= self._reconnect_for_s:
             raise error
+        if not self._told:
+            self._told = True
+            self._on_notice(notice)
         if deadline is not None and now + self._pause_s >= deadline:
-            raise DeadlineExceeded("no event came in time, and plugind could not be reached") from error
+            raise DeadlineExceeded(f"no {self._cursor.THING} came in time, and plugind could not be reached") from error
         time.sleep(self._pause_s)
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+
+
+class EventStream(Stream["EventInfo"]):
+    """Events; made by `Client.events_stream`."""
+
+    def __init__(
+        self,
+        open_link: OpenLink,
+        *,
+        after_seq: int | None,
+        types: Sequence[str],
+        plugins: Sequence[str],
+        reconnect_for_s: float | None,
+    ) -> None:
+        self._events = EventCursor(after_seq, types, plugins)
+        super().__init__(open_link, self._events, reconnect_for_s=reconnect_for_s)
+
+    @property
+    def last_seq(self) -> int | None:
+        """Of the event that was handed out last: the `after_seq` of a later stream that goes on from here."""
+        return self._events.last_seq
+
+
+class LogStream(Stream["LogLine"]):
+    """Lines of a plugin's log; made by `Client.logs_stream`."""
+
+    def __init__(
+        self,
+        open_link: OpenLink,
+        *,
+        begin: dict[str, Any],
+        filters: dict[str, Any],
+        reconnect_for_s: float | None,
+        on_notice: OnNotice | None,
+    ) -> None:
+        on_notice = on_notice or no_notice
+        cursor = LogCursor(begin, filters, on_notice)
+        super().__init__(open_link, cursor, reconnect_for_s=reconnect_for_s, on_notice=on_notice)

@@ -11,43 +11,49 @@ from typing import Any, Final
 
 import trio
 
+from supervisor.calls import Calls
 from supervisor.core.errors import (
-    CallCancelled,
     DeadlineExceeded,
-    LocalProtocolError,
     RemoteProtocolError,
-    ResourceExhausted,
     SupervisorError,
     Unavailable,
 )
 from supervisor.outbox import Outbox
+from supervisor.serving import Followed, Immediate, OnRequest, OnUnexpected, Serving, do_nothing
 from supervisor.wire.limits import Limits
 from supervisor.wire.message import Failure, Notification, Params, Request, Response
-from supervisor.wire.peer import Cancelled, Late, Peer, PeerEvent, PeerStatistics, Refused
+from supervisor.wire.peer import Cancelled, Late, Peer, PeerEvent, Refused
+
+__all__ = ["Channel", "ChannelStatistics", "Followed", "Immediate", "do_nothing", "ignore_notifications"]
+"""With what its users need beside it, wherever it is made."""
 
 _READ_BYTES: Final = 64 * 1024
-_WRITE_BYTES: Final = 256 * 1024
+_WRITE_BYTES: Final = 64 * 1024
+"""Sent at a time: whether the peer takes anything is seen no finer than this."""
 _AT_A_TIME: Final = 32
 """Messages of one peer that are handled before everybody else has a turn."""
 _LAST_WORDS_S: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Immediate:
-    """An answer at hand: it is sent without a task of its own."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelStatistics:
+    requests_in: int
+    """Of the peer, unanswered."""
+    request_bytes_in: int
+    requests_out: int
+    """Our own, unanswered; those that wait for room to be sent are among them."""
+    unanswered_cancels: int
+    """Given up, and the peer has not answered yet."""
+    unsent_bytes: int
+    """What waits for the peer to read."""
+    stalled_s: float
+    """Seconds since the peer last took anything while bytes waited for it; 0 when none wait."""
+    held_back: bool
+    """Nothing more is read of the peer before some of its requests are answered: it cannot be heard meanwhile."""
 
-    result: Any
 
-
-OnRequest = Callable[[Request], Coroutine[Any, Any, Any] | Immediate]
-"""Serve a request: return the answer or the coroutine that will; `SupervisorError` becomes an error response."""
 OnNotification = Callable[[Notification], None]
-OnUnexpected = Callable[[Request, Exception], str]
-"""Log an exception that no handler should have raised; return the id under which it is found in the log."""
-
-
-def do_nothing() -> None:
-    """For callers that do not care."""
+"""Hear it at once; must not raise."""
 
 
 def refuse_requests(request: Request) -> Immediate:
@@ -75,22 +81,26 @@ class Channel:
     ) -> None:
         self._stream = stream
         self._peer = Peer(limits, plain_errors=plain_errors)
-        self._on_request = on_request
         self._on_notification = on_notification
-        self._on_unexpected = on_unexpected
         self._write_timeout_s = write_timeout_s
         self._outbox = Outbox(stream)
-        self._waiting: dict[int, _Waiter] = {}
-        self._given_up: dict[int, Callable[[], None]] = {}
-        self._serving: dict[int, trio.CancelScope] = {}
+        self._calls = Calls(self._peer, self._outbox)
+        self._serving = Serving(self._peer, self._outbox, on_request, on_unexpected)
         self._reading = trio.CancelScope()
-        self._answered = trio.Event()
-        self._closed: SupervisorError | None = None
         self._broken: SupervisorError | None = None
         self._nursery: trio.Nursery | None = None
 
-    def statistics(self) -> PeerStatistics:
-        return self._peer.statistics()
+    def statistics(self) -> ChannelStatistics:
+        peer = self._peer.statistics()
+        return ChannelStatistics(
+            requests_in=peer.requests_in,
+            request_bytes_in=peer.request_bytes_in,
+            requests_out=peer.requests_out + self._calls.unsent,
+            unanswered_cancels=peer.unanswered_cancels,
+            unsent_bytes=self._outbox.unsent_bytes,
+            stalled_s=self._outbox.stalled_s,
+            held_back=self._peer.overfull,
+        )
 
     def speak_maps(self) -> None:
         """From the next response on, errors are maps: the peer has said hello."""
@@ -105,7 +115,7 @@ class Channel:
         """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._until_broken, self._write)
+            nursery.start_soon(self._until_broken, self._write_and_let_read)
             task_status.started()
             await self._until_broken(lambda: self._read_and_finish(nursery))
         self._nursery = None
@@ -120,14 +130,8 @@ class Channel:
 
     def close(self, error: SupervisorError) -> None:
         """Fail the calls in flight, and all later ones, with `error`."""
-        self._closed = error
         self._outbox.close()
-        waiting, self._waiting = self._waiting, {}
-        for waiter in waiting.values():
-            waiter.resolve(error)
-        given_up, self._given_up = self._given_up, {}
-        for on_settled in given_up.values():
-            on_settled()
+        self._calls.close(error)
 
     async def aclose(self) -> None:
         """Close the stream itself."""
@@ -141,18 +145,18 @@ class Channel:
         timeout_s: float | None,
         on_settled: Callable[[], None] = do_nothing,
     ) -> Any:
-        """Ask the peer and wait for its answer; a caller that stops waiting tells the peer.
+        """Ask the peer and wait for its answer; a caller that stops waiting tells the peer, if it was asked already.
 
         `on_settled` is called once, when the peer has nothing more to do with it: it has answered, or will not any
         more. For a caller that gave up that is later than the return.
 
         Raises:
             DeadlineExceeded: no answer within `timeout_s` seconds (None: as long as it takes).
-            ResourceExhausted: too many calls are in flight.
+            ResourceExhausted: too many calls are in flight; also those that wait until the peer has read enough.
             SupervisorError: what the peer answered, or the reason why the connection was closed.
         """
         with trio.move_on_after(float("inf") if timeout_s is None else timeout_s):
-            return await self._call(method, params, on_settled)
+            return await self._calls.call(method, params, on_settled)
         raise DeadlineExceeded(f"{method} was not answered within {timeout_s:g} s", method=method, timeout_s=timeout_s)
 
     async def notify(self, method: str, params: Params) -> None:
@@ -163,30 +167,13 @@ class Channel:
         """
         frame = self._peer.notify(method, params)
         await self._outbox.wait_room()
-        if self._closed is not None:
-            raise self._closed
+        if self._calls.closed is not None:
+            raise self._calls.closed
         self._outbox.put(frame)
 
-    async def _call(self, method: str, params: Params, on_settled: Callable[[], None]) -> Any:
-        try:
-            await self._outbox.wait_room()
-            if self._closed is not None:
-                raise self._closed
-            id_, frame = self._peer.request(method, params)
-            waiter = self._waiting[id_] = _Waiter()
-            self._outbox.put(frame)
-            try:
-                await waiter.done.wait()
-            except trio.Cancelled:
-                if self._waiting.pop(id_, None) is not None:
-                    self._given_up[id_], on_settled = on_settled, do_nothing
-                    self._outbox.put(self._peer.cancel(id_))
-                raise
-        finally:
-            on_settled()
-        if isinstance(waiter.outcome, SupervisorError):
-            raise waiter.outcome
-        return waiter.outcome
+    async def wait_room(self) -> None:
+        """Return once the peer has taken enough of what was sent: for who makes large answers."""
+        await self._outbox.wait_room()
 
     async def _until_broken(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Reading and writing end together; what ended them first is kept for `run` to raise."""
@@ -203,8 +190,7 @@ class Channel:
         with self._reading:
             await self._read(nursery)
             return
-        while self._serving:
-            await self._answered.wait()
+        await self._serving.wait_idle()
         await self._outbox.wait_flushed()
 
     async def _read(self, nursery: trio.Nursery) -> None:
@@ -216,6 +202,9 @@ class Channel:
                 await self._handle(event, nursery)
                 if count % _AT_A_TIME == 0:
                     await trio.lowlevel.checkpoint()
+            if self._peer.overfull:
+                await self._serving.wait_not_overfull()
+                unfinished_since = None  # It was us who did not read.
             if not self._peer.partial:
                 unfinished_since = None
             elif unfinished_since is None:
@@ -232,79 +221,39 @@ class Channel:
     async def _handle(self, event: PeerEvent, nursery: trio.Nursery) -> None:
         match event:
             case Request():
-                await self._accept(event, nursery)
+                await self._serving.accept(event, nursery)
             case Response(id_, None, result):
-                self._resolve(id_, result)
+                self._calls.resolve(id_, result)
             case Response(id_, Failure() as failure, _):
-                self._resolve(id_, failure.to_error())
+                self._calls.resolve(id_, failure.to_error())
             case Notification():
                 self._on_notification(event)
             case Late(id_):
-                self._given_up.pop(id_, do_nothing)()
+                self._calls.settle(id_)
             case Cancelled(id_):
-                if scope := self._serving.get(id_):
-                    scope.cancel(reason="the peer cancelled its request")
+                self._serving.cancel(id_)
             case Refused(_, reply):
                 await self._outbox.wait_room()
                 self._outbox.put(reply)
 
-    def _resolve(self, id_: int, outcome: Any) -> None:
-        if waiter := self._waiting.pop(id_, None):
-            waiter.resolve(outcome)
-
-    async def _accept(self, request: Request, nursery: trio.Nursery) -> None:
+    async def _write_and_let_read(self) -> None:
         try:
-            answer = self._on_request(request)
-        except Exception as error:  # noqa: BLE001  the top of a request: failure becomes a response
-            await self._answer(request, self._failure(request, error))
-            return
-        if isinstance(answer, Immediate):
-            await self._answer(request, answer.result)
-        else:
-            # Known before its task runs: the cancel may stand right behind the request.
-            scope = self._serving[request.id] = trio.CancelScope()
-            nursery.start_soon(self._serve, request, answer, scope)
-
-    async def _serve(self, request: Request, work: Coroutine[Any, Any, Any], scope: trio.CancelScope) -> None:
-        answer: Any = Failure.from_error(CallCancelled(f"{request.method} was cancelled"))
-        with scope:
-            try:
-                answer = await work
-            except Exception as error:  # noqa: BLE001  the top of a request: failure becomes a response
-                answer = self._failure(request, error)
-        try:
-            await self._answer(request, answer)
-        finally:
-            del self._serving[request.id]
-            answered, self._answered = self._answered, trio.Event()
-            answered.set()
-
-    async def _answer(self, request: Request, answer: Any) -> None:
-        await self._outbox.wait_room()
-        if isinstance(answer, Failure):
-            self._outbox.put(self._peer.fail(request.id, answer))
-            return
-        try:
-            self._outbox.put(self._peer.respond(request.id, answer))
-        except LocalProtocolError as error:
-            too_much = ResourceExhausted(f"the result of {request.method} cannot be sent: {error}")
-            self._outbox.put(self._peer.fail(request.id, Failure.from_error(too_much)))
-
-    def _failure(self, request: Request, error: Exception) -> Failure:
-        if isinstance(error, SupervisorError):
-            return Failure.from_error(error)
-        log_id = self._on_unexpected(request, error)
-        return Failure("INTERNAL", f"{request.method} failed inside; log id {log_id}", {"log_id": log_id})
+            await self._write()
+        except trio.BrokenResourceError:
+            # The peer takes nothing any more; what it sent before, answers too, is still to be read, up to its end.
+            await trio.sleep(_LAST_WORDS_S)
+            raise
 
     async def _write(self) -> None:
         while True:
             data = memoryview(await self._outbox.take())
             for start in range(0, len(data), _WRITE_BYTES):
+                piece = data[start : start + _WRITE_BYTES]
                 with trio.move_on_after(self._write_timeout_s or float("inf")) as patience:
-                    await self._stream.send_all(data[start : start + _WRITE_BYTES])
+                    await self._stream.send_all(piece)
                 if patience.cancelled_caught:
                     raise Unavailable(f"the peer took nothing for {self._write_timeout_s:g} s")
-            self._outbox.note_written()
+                self._outbox.note_sent(len(piece))
 
     async def _say_last_words(self, error: RemoteProtocolError) -> None:
         # Best effort: the writer may have been cut in the middle of a frame.
@@ -315,15 +264,3 @@ class Channel:
                 await self._stream.send_all(rest + last)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
-
-
-class _Waiter:
-    __slots__ = ("done", "outcome")
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.outcome: Any = None
-
-    def resolve(self, outcome: Any) -> None:
-        self.outcome = outcome
-        self.done.set()

@@ -8,11 +8,11 @@ from typing import Final
 
 import trio
 
-_ROOM_BYTES: Final = 1024 * 1024
+ROOM_BYTES: Final = 1024 * 1024
 
 
 class Outbox:
-    """One task takes what is kept and sends it. Whoever asks for room first keeps that to about 1 MiB.
+    """One task takes what is kept and sends it. Whoever asks for room first keeps what is unsent to about 1 MiB.
 
     While nothing is kept and nothing is being sent, a frame goes to the socket at once: that saves the turn of the
     event loop in which the writer would wake, and it cannot be cut, since there is no checkpoint in it.
@@ -21,58 +21,73 @@ class Outbox:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._frames: deque[bytes] = deque()
-        self._size = 0
+        self._unsent = 0
+        """Bytes of those frames, and of what was taken and not sent yet."""
+        self._stuck_since = 0.0
+        """When the peer last took anything, or when what is unsent began to wait."""
         self._filled = trio.Event()
-        self._emptied = trio.Event()
-        self._writing = False
+        self._roomy = trio.Event()
         self._flushed = trio.Event()
         self._closed = False
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self._unsent
+
+    @property
+    def stalled_s(self) -> float:
+        """Seconds since the peer last took anything; 0 while nothing waits for it."""
+        return trio.current_time() - self._stuck_since if self._unsent else 0.0
 
     def close(self) -> None:
         """Nobody writes any more: who waits for room waits no longer."""
         self._closed = True
-        self._emptied.set()
+        self._roomy.set()
 
     def put(self, frame: bytes) -> None:
-        if self._socket is not None and not self._frames and not self._writing:
-            sent = _send_now(self._socket, frame)
-            if sent == len(frame):
-                return
-            frame = frame[sent:]
+        if self._closed:
+            return
+        if not self._unsent:
+            if self._socket is not None:
+                frame = frame[_send_now(self._socket, frame) :]
+                if not frame:
+                    return
+            self._stuck_since = trio.current_time()
         self._frames.append(frame)
-        self._size += len(frame)
+        self._unsent += len(frame)
         self._filled.set()
 
     async def wait_room(self) -> None:
         """No checkpoint when there is room."""
-        while self._size >= _ROOM_BYTES and not self._closed:
-            await self._emptied.wait()
+        while self._unsent >= ROOM_BYTES and not self._closed:
+            await self._roomy.wait()
 
     async def take(self) -> bytes:
-        """All that is kept, as soon as there is any; `note_written` when it is sent."""
+        """All that is kept, as soon as there is any; `note_sent` as it goes."""
         while not self._frames:
             self._filled = trio.Event()
             await self._filled.wait()
-        self._writing = True
         return self.take_nowait()
 
     def take_nowait(self) -> bytes:
         data = self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
         self._frames.clear()
-        self._size = 0
-        emptied, self._emptied = self._emptied, trio.Event()
-        emptied.set()
         return data
 
-    def note_written(self) -> None:
-        """What was taken is with the kernel."""
-        self._writing = False
-        flushed, self._flushed = self._flushed, trio.Event()
-        flushed.set()
+    def note_sent(self, size: int) -> None:
+        """So many bytes of what was taken are with the kernel."""
+        self._unsent -= size
+        self._stuck_since = trio.current_time()
+        if self._unsent < ROOM_BYTES:
+            roomy, self._roomy = self._roomy, trio.Event()
+            roomy.set()
+        if not self._unsent:
+            flushed, self._flushed = self._flushed, trio.Event()
+            flushed.set()
 
     async def wait_flushed(self) -> None:
         """Return when the kernel has everything."""
-        while self._frames or self._writing:
+        while self._unsent:
             await self._flushed.wait()
 
 

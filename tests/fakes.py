@@ -23,6 +23,7 @@ from supervisor.store.database import Database
 from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
 from supervisor.worker.phase import Phase
+from supervisor.worker.turns import Turn, Turns
 from supervisor.worker.view import WorkerView
 from tests.jobs.world import WallClock, manifest
 
@@ -59,6 +60,7 @@ class FakeWorkers:
     """WorkerManager's face over scripted outcomes; records its calls, and the events that the real one records."""
 
     def __init__(self, registry: PluginRegistry, nursery: trio.Nursery) -> None:
+        self.turns = Turns(8)
         self.scripts: dict[str, Script] = {}
         self.calls: list[tuple[str, str]] = []
         self.wanted_at: dict[str, float] = {}
@@ -74,14 +76,17 @@ class FakeWorkers:
 
     # WorkerManager's face.
 
-    def want(self, plugin: Plugin, *, first_try_only: bool = False, gate: trio.Event | None = None) -> None:
+    def want(self, plugin: Plugin, *, first_try_only: bool = False, queued: bool = False) -> None:
         self.calls.append(("want", plugin.key))
         worker = self._worker(plugin.id)
         worker.plugin, worker.wanted, worker.first_try_only = plugin, True, first_try_only
         worker.failure, worker.gave_up = None, False
         if not worker.alive:
             worker.alive = True
-            self._nursery.start_soon(self._live, worker, plugin, gate)
+            came, turn = trio.Event(), None
+            if queued:
+                turn = self.turns.ask(plugin.install_order, came.set)
+            self._nursery.start_soon(self._live_in_turn, worker, plugin, turn, came)
         worker.notify()
 
     def unwant(self, plugin_id: PluginId) -> None:
@@ -152,11 +157,20 @@ class FakeWorkers:
     def _worker(self, plugin_id: str) -> _Worker:
         return self._workers.setdefault(plugin_id, _Worker())
 
-    async def _live(self, worker: _Worker, plugin: Plugin, gate: trio.Event | None) -> None:
-        if gate is not None:
-            with trio.CancelScope() as worker.life:
-                await gate.wait()
-        if worker.wanted:
+    async def _live_in_turn(self, worker: _Worker, plugin: Plugin, turn: Turn | None, came: trio.Event) -> None:
+        if turn is None:
+            await self._live(worker, plugin, lambda: None)
+            return
+        with trio.CancelScope() as worker.life:
+            if not turn.granted:
+                await came.wait()
+        pending = [turn]
+        await self._live(worker, plugin, lambda: pending.pop().give_back() if pending else None)
+
+    async def _live(self, worker: _Worker, plugin: Plugin, over: Callable[[], None]) -> None:
+        if not worker.wanted:
+            over()
+        else:
             self.wanted_at.setdefault(plugin.key, trio.current_time())
         while worker.wanted:
             script = self.script(plugin.key)
@@ -167,6 +181,7 @@ class FakeWorkers:
                 await trio.sleep(script.up_after_s)
                 if script.fails is not None:
                     worker.failure = ActivationFailed(script.fails)
+                    over()
                     worker.gave_up, worker.wanted, worker.phase = True, False, Phase.STOPPED
                     worker.alive = False
                     worker.notify()
@@ -178,11 +193,13 @@ class FakeWorkers:
                     await self._registry.record(
                         WorkerStarted(plugin_id=plugin.id, plugin_key=plugin.key, pid=1, restarts=0)
                     )
+                over()
                 started, worker.phase = True, Phase.RUNNING
                 worker.notify()
                 await trio.sleep_forever()
             if worker.gave_up:
                 break
+            over()
             worker.phase = Phase.STOPPING
             worker.notify()
             await trio.sleep(script.stops_after_s)
@@ -312,14 +329,14 @@ class LifecycleWorld:
         """The next one does its work, and fails at the commit."""
         transact = self.database.transact
 
-        async def failing(work: Callable[[Any], Any]) -> Any:
+        async def failing(work: Callable[[Any], Any], **how: Any) -> Any:
             self.database.transact = transact  # type: ignore[method-assign]
 
             def do(transaction: Any) -> Any:
                 work(transaction)
                 raise error
 
-            return await transact(do)
+            return await transact(do, **how)
 
         self.database.transact = failing  # type: ignore[method-assign]
 
@@ -327,12 +344,12 @@ class LifecycleWorld:
         """(it has arrived, let it go on)."""
         transact, arrived, go_on = self.database.transact, trio.Event(), trio.Event()
 
-        async def held(work: Callable[[Any], Any]) -> Any:
+        async def held(work: Callable[[Any], Any], **how: Any) -> Any:
             self.database.transact = transact  # type: ignore[method-assign]
             arrived.set()
             with trio.CancelScope(shield=True):
                 await go_on.wait()
-            return await transact(work)
+            return await transact(work, **how)
 
         self.database.transact = held  # type: ignore[method-assign]
         return arrived, go_on

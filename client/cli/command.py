@@ -63,8 +63,8 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-def since(text: str) -> int:
-    """The instant, in UTC ms, that `--since` names.
+def since(text: str, option: str = "--since") -> int:
+    """The instant, in UTC ms, that the value of an option names.
 
     Raises:
         UsageError: it names none.
@@ -74,7 +74,7 @@ def since(text: str) -> int:
     try:
         return parse_instant(text, now_ms())
     except (ValueError, OverflowError):
-        raise UsageError(f"--since {text!r} is neither a span such as 10m nor a date and time") from None
+        raise UsageError(f"{option} {text!r} is neither a span such as 10m nor a date and time") from None
 
 
 def seconds(text: str) -> float:
@@ -89,6 +89,7 @@ def seconds(text: str) -> float:
 
 
 PLUGIN = Argument("plugin", metavar="KEY", help="the plugin's key or id")
+PSS = Argument("--pss", action="store_true", help="measure its share of shared memory too (PSS), which is dear")
 JOB = Argument("job", metavar="JOB", help="the job, as <plugin>/<key> or by id")
 YES = Argument("-y", "--yes", action="store_true", help="ask nothing")
 

@@ -12,7 +12,7 @@ from client.cli.render import cell, duration, escaped, fields, now_ms, table, wh
 from supervisor.core.cause import short_cause
 
 if TYPE_CHECKING:
-    from supervisor.wire.results import JobInfo, RunInfo
+    from supervisor.wire.results import JobInfo, ProgressInfo, RunInfo
 
 _REBOOT = "@reboot"
 STATES = (
@@ -67,6 +67,7 @@ def _job_text(job: JobInfo) -> str:
             "next": _next_time(job, now),
             "last": f"{when(job['last_run_ms'], now)} {job['last_state'] or ''}".strip(),
             "running": job["running"],
+            **{f"run {p['run']}": progress_text(p) for p in job.get("progress", [])},
         },
     )
 
@@ -130,12 +131,25 @@ def _runs(context: Context, options: Options) -> None:
             r["state"],
             when(r["created_ms"], now),
             duration(None if r["duration_ms"] is None else r["duration_ms"] / 1000),
-            short_cause(r["error"] or ""),
+            _last_word(r),
         )
         for r in runs
     ]
-    heads = ("RUN", "JOB", "TRIGGER", "STATE", "WHEN", "TOOK", "ERROR")
+    heads = ("RUN", "JOB", "TRIGGER", "STATE", "WHEN", "TOOK", "WHAT")
     context.show(runs, table(heads, rows, width=context.width, colour=context.colour) if rows else "no runs")
+
+
+def _last_word(run: RunInfo) -> str:
+    """Why it failed, or how far it is."""
+    return short_cause(run["error"]) if run["error"] else progress_text(run.get("progress"))
+
+
+def progress_text(progress: ProgressInfo | None) -> str:
+    """As in `40 % copying files`; a daemon before this one tells none."""
+    if progress is None:
+        return ""
+    percent = None if progress["fraction"] is None else f"{progress['fraction']:.0%}".replace("%", " %")
+    return " ".join(filter(None, (percent, progress["message"])))
 
 
 def _cancel(context: Context, options: Options) -> None:

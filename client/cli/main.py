@@ -36,6 +36,7 @@ SHORT = {
     "wait": "plugins wait",
     "health": "plugins health",
     "call": "plugins call",
+    "metrics": "plugins metrics",
     "run": "jobs run",
     "ping": "daemon ping",
     "describe": "daemon describe",

@@ -20,6 +20,7 @@ _DAILY: Mapping[str, str] = {
     "run JOB [--wait]": "run a job now",
     "call KEY METHOD [PARAMS]": "call a method of a plugin",
     "state list KEY": "what a plugin stored",
+    "metrics KEY": "the numbers that a plugin tells of itself",
     "wait KEY --phase running": "until a plugin is so",
     "health KEY": "ask a worker how it is",
     "ping, describe, backup FILE": "the daemon",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from client.cli.command import (
     PHASES,
     PLUGIN,
+    PSS,
     STATUSES,
     YES,
     Argument,
@@ -19,6 +20,7 @@ from client.cli.command import (
     whole,
 )
 from client.cli.install import INSTALL
+from client.cli.metrics import METRICS
 from client.cli.output import Context
 from client.cli.plain import to_json
 from client.cli.render import cell, duration, escaped, fields, table
@@ -62,7 +64,7 @@ def plugin_table(context: Context, plugins: list[PluginInfo]) -> str:
 
 
 def _what(p: PluginInfo) -> str:
-    if p["last_error"]:
+    if p["last_error"] and not p["waiting_for"]:
         return short_cause(p["last_error"])
     return " ".join((p["disable_reason"] or (p["summary"] if p["phase"] != "running" else "")).split())
 
@@ -73,7 +75,7 @@ def _list(context: Context, options: Options) -> None:
 
 
 def _get(context: Context, options: Options) -> None:
-    details = context.client.plugins.get(options.plugin)
+    details = context.client.plugins.get(options.plugin, pss=options.pss)
     pairs: dict[str, object] = {
         name: value if isinstance(value, str | int | float | None) else to_json(value)
         for name, value in details.items()
@@ -164,7 +166,7 @@ COMMANDS: Commands = {
         Argument("-a", "--all", action="store_true", help="uninstalled ones too"),
     ),
     "status": STATUS,
-    "get": Command(_get, "Everything about one plugin.", "plugins get acme.weather", PLUGIN),
+    "get": Command(_get, "Everything about one plugin.", "plugins get acme.weather", PLUGIN, PSS),
     "install": INSTALL,
     "load": Command(
         _command(lambda c, o: c.plugins.load(o.plugin), "loaded"),
@@ -250,6 +252,7 @@ COMMANDS: Commands = {
         Argument("params", metavar="PARAMS", nargs="?", help="JSON: a map of named params, or an array"),
         _TIMEOUT,
     ),
+    "metrics": METRICS,
     "state-list": Command(
         _state_list,
         "What a plugin stored, in key order.",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from client.cli.command import Argument, Command, Options, whole
+from client.cli.command import PSS, Argument, Command, Options, whole
 from client.cli.output import Context
 from client.cli.render import cell, clock, duration, escaped, fields, now_ms, when
+from client.cli.usage import limit_line, usage_line
 
 if TYPE_CHECKING:
     from supervisor.wire.results import DaemonInfo, DaemonStatus, LogLine, PluginDetails, PluginInfo
@@ -28,7 +29,7 @@ def _status(context: Context, options: Options) -> None:
         _status_of_all(context)
         return
     client = context.client
-    details = client.plugins.get(options.plugin)
+    details = client.plugins.get(options.plugin, pss=options.pss)
     lines = client.logs.read(options.plugin, tail=options.lines) if options.lines > 0 else []
     text = _details(context, details)
     if lines:
@@ -68,6 +69,10 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
 
 
+def _in(seconds: float | None) -> str | None:
+    return None if seconds is None else f"in {duration(seconds)}"
+
+
 def _details(context: Context, p: PluginDetails) -> str:
     now = now_ms()
     pairs: dict[str, object] = {
@@ -78,8 +83,14 @@ def _details(context: Context, p: PluginDetails) -> str:
         "pid": p["pid"],
         "uptime": duration(p["uptime_s"]),
         "restarts": p["restarts"],
-        "next start": None if p["next_restart_in_s"] is None else f"in {duration(p['next_restart_in_s'])}",
-        "calls": f"{p['calls_in_flight']} in flight" if p["calls_in_flight"] else None,
+        "last crash": (p["last_reason"] or "").replace("_", " "),
+        "next start": _in(p["next_restart_in_s"]),
+        "tried again": _in(p["next_recovery_in_s"]),
+        "waits for": ", ".join(p["waiting_for"]),
+        "requires": ", ".join(p["requires"]),
+        "required by": ", ".join(p["required_by"]),
+        "uses": usage_line(p["usage"], p["calls_in_flight"]),
+        "limits": limit_line(p["limits"]),
         "reason": p["disable_reason"],
         "may": ", ".join(p["capabilities"]),
         "jobs": ", ".join(p["jobs"]),
@@ -103,6 +114,7 @@ STATUS = Command(
     "The daemon and all plugins; with KEY, one plugin in a sentence, its details and its last log lines.",
     "status acme.weather",
     Argument("plugin", metavar="KEY", nargs="?", help="the plugin's key or id"),
+    PSS,
     Argument(
         "-n",
         "--lines",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from supervisor.channel import Channel, Immediate
 from supervisor.control.access import Caller, require
 from supervisor.control.detached import Detached
 from supervisor.control.feed import Feed
+from supervisor.control.logfeed import LogFeed
 from supervisor.control.methods import Answer, first_of
 from supervisor.core.errors import (
     DeadlineExceeded,
@@ -32,9 +34,10 @@ from supervisor.wire import control, results
 from supervisor.wire.limits import SERVER
 from supervisor.wire.message import Request
 from supervisor.wire.typed import deadline_s, to_request
+from supervisor.worker.logs import PluginLogs
 
 _WRITE_TIMEOUT_S: Final = 10.0
-_WAITS: Final = frozenset({control.PluginsWait, control.EventsSubscribe})
+_WAITS: Final = frozenset({control.PluginsWait, control.EventsSubscribe, control.LogsFollow})
 """What may last as long as the daemon."""
 _FEEDS: Final = 64
 """Subscriptions that one connection may hold."""
@@ -49,6 +52,7 @@ class Service:
     bus: EventBus
     journal: Journal
     registry: PluginRegistry
+    logs: PluginLogs
     version: str
 
 
@@ -61,7 +65,7 @@ class Connection:
         self._caller = caller
         self._service = service
         self._session = secrets.token_hex(8)
-        self._feeds: dict[int, Feed] = {}
+        self._feeds: dict[int, Feed | LogFeed] = {}
         self._last_feed = 0
         self._nursery: trio.Nursery | None = None
         self._draining = trio.Event()
@@ -78,6 +82,9 @@ class Connection:
             control.EventsSubscribe: self._subscribe,
             control.EventsUnsubscribe: lambda request: Immediate(self._unsubscribe(request)),
             control.EventsCredit: lambda request: Immediate(self._credit(request)),
+            control.LogsFollow: self._follow,
+            control.LogsUnfollow: lambda request: Immediate(self._unsubscribe(request)),
+            control.LogsCredit: lambda request: Immediate(self._credit(request)),
         }
 
     async def run(self) -> None:
@@ -156,7 +163,7 @@ class Connection:
             "session": self._session,
             "role": role.name.lower() if role else "none",
             "uid": self._caller.uid,
-            "capabilities": ["errors.map", "events.after_seq", "events.credit", "request_ids"],
+            "capabilities": ["errors.map", "events.after_seq", "events.credit", "logs.follow", "request_ids"],
             "limits": {
                 "max_frame_in_bytes": SERVER.max_frame_in_bytes,
                 "max_frame_out_bytes": SERVER.max_frame_out_bytes,
@@ -167,12 +174,7 @@ class Connection:
         }
 
     async def _subscribe(self, request: control.EventsSubscribe) -> results.SubscriptionInfo:
-        if len(self._feeds) >= _FEEDS:
-            raise ResourceExhausted(f"a connection may hold {_FEEDS} subscriptions: end one first", limit=_FEEDS)
-        if request.credit is not None and request.credit < 0:
-            raise InvalidParams(f"credit must not be negative, but it is {request.credit}")
-        self._last_feed += 1
-        number = self._last_feed
+        number = self._next_number(request.credit)
         feed = Feed(
             number,
             bus=self._service.bus,
@@ -183,33 +185,74 @@ class Connection:
             after_seq=request.after_seq,
             credit=request.credit,
         )
-        await feed.check()
+        with self._admitted(number, feed) as nursery:
+            await feed.check()
+            # Where it begins, not where it is: events may have been sent already.
+            begins_after: int = await nursery.start(self._run_feed, number, feed.run)
+        return {"subscription": number, "last_seq": begins_after}
+
+    async def _follow(self, request: control.LogsFollow) -> results.FollowInfo:
+        number = self._next_number(request.credit)
+        feed = LogFeed(
+            number,
+            log=self._service.logs.of(self._service.registry.get(request.plugin).key),
+            threads=self._service.logs.threads,
+            send=lambda item: self._channel.notify(control.LOG_NOTIFICATION, [item]),
+            request=request,
+        )
+        with self._admitted(number, feed) as nursery:
+            place = await feed.begin()
+            nursery.start_soon(self._run_feed, number, feed.run)
+        return {"subscription": number, "place": place}
+
+    def _next_number(self, credit: int | None) -> int:
+        """For one more subscription.
+
+        Raises:
+            ResourceExhausted: there are as many as may be.
+            InvalidParams: its credit is none.
+        """
+        if len(self._feeds) >= _FEEDS:
+            raise ResourceExhausted(f"a connection may hold {_FEEDS} subscriptions: end one first", limit=_FEEDS)
+        if credit is not None and credit < 0:
+            raise InvalidParams(f"credit must not be negative, but it is {credit}")
+        self._last_feed += 1
+        return self._last_feed
+
+    @contextmanager
+    def _admitted(self, number: int, feed: Feed | LogFeed) -> Iterator[trio.Nursery]:
+        """Counted from the first, since what comes now may take its time; what fails is no subscription."""
         if self._nursery is None:
             raise Unavailable("the connection is closed")
         self._feeds[number] = feed
-        # Where it begins, not where it is: events may have been sent already.
-        begins_after: int = await self._nursery.start(self._run_feed, number, feed)
-        return {"subscription": number, "last_seq": begins_after}
+        try:
+            yield self._nursery
+        except BaseException:
+            self._feeds.pop(number, None)
+            raise
 
     async def _run_feed(
-        self, number: int, feed: Feed, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+        self,
+        number: int,
+        run: Callable[..., Coroutine[Any, Any, None]],
+        **started: trio.TaskStatus[int],
     ) -> None:
         try:
-            await feed.run(task_status=task_status)
+            await run(**started)
         finally:
             self._feeds.pop(number, None)
 
-    def _unsubscribe(self, request: control.EventsUnsubscribe) -> results.Done:
+    def _unsubscribe(self, request: control.EventsUnsubscribe | control.LogsUnfollow) -> results.Done:
         self._feed(request.subscription).scope.cancel(reason="unsubscribed")
         return {"ok": True}
 
-    def _credit(self, request: control.EventsCredit) -> results.Done:
+    def _credit(self, request: control.EventsCredit | control.LogsCredit) -> results.Done:
         if request.n < 1:
             raise InvalidParams(f"n must be at least 1, not {request.n}")
         self._feed(request.subscription).add_credit(request.n)
         return {"ok": True}
 
-    def _feed(self, number: int) -> Feed:
+    def _feed(self, number: int) -> Feed | LogFeed:
         feed = self._feeds.get(number)
         if feed is None:
             raise NotFound(f"this connection has no subscription {number}", subscription=number)

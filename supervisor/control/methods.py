@@ -14,23 +14,28 @@ from supervisor.bus import EventBus
 from supervisor.channel import Immediate
 from supervisor.clock import Clock, to_ms
 from supervisor.control.access import Caller
+from supervisor.control.calls import MethodCaller
 from supervisor.control.describe import describe
-from supervisor.control.paging import as_many_as_fit
-from supervisor.control.views import plugin_details, plugin_info
-from supervisor.core.errors import DeadlineExceeded, InvalidParams, SupervisorError, Unavailable
+from supervisor.control.logfeed import wanted_lines
+from supervisor.control.paging import PAGE_BYTES, as_many_as_fit
+from supervisor.control.views import Outlook, plugin_details, plugin_info
+from supervisor.core.errors import DeadlineExceeded, InvalidParams, SupervisorError
 from supervisor.core.lifecycle import Status, can_transition
-from supervisor.core.plugin import Plugin
+from supervisor.core.plugin import Plugin, PluginId
 from supervisor.jobs.operator import JobOperator
 from supervisor.lifecycle.manager import LifecycleManager
-from supervisor.lifecycle.schemas import validate
+from supervisor.metrics import Metrics
 from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.state import StateStore
 from supervisor.wire import control, results
 from supervisor.wire import worker as worker_methods
-from supervisor.worker.logfile import LEVELS, read_log
+from supervisor.worker.containment import Containment, Ward
+from supervisor.worker.logread import Lookback, read_log
+from supervisor.worker.logs import PluginLogs
 from supervisor.worker.manager import WorkerManager
 from supervisor.worker.phase import Phase
+from supervisor.worker.view import WorkerView
 
 Answer = Immediate | Coroutine[Any, Any, Any]
 _MAX_TAIL: Final = 10_000
@@ -52,7 +57,6 @@ class Daemon(Protocol):
 class Places(Protocol):
     """Where a plugin's things are."""
 
-    def log_file(self, plugin: Plugin) -> Path: ...
     def shown(self, plugin: Plugin) -> Mapping[str, str]:
         """package_dir, data_dir and log_file as absolute paths."""
 
@@ -64,14 +68,19 @@ class Parts:
     daemon: Daemon
     registry: PluginRegistry
     lifecycle: LifecycleManager
+    next_recovery_in_s: Callable[[PluginId], float | None]
+    """Of a plugin in error; None: it is not tried again."""
     workers: WorkerManager
     jobs: JobOperator
     journal: Journal
     bus: EventBus
     state: StateStore
+    metrics: Metrics
+    containment: Containment
     places: Places
+    logs: PluginLogs
     clock: Clock
-    call_timeout_s: float
+    methods: MethodCaller
 
 
 class Methods:
@@ -88,7 +97,7 @@ class Methods:
             control.DaemonStop: self._stop_daemon,
             control.DaemonBackup: self._backup,
             control.PluginsList: lambda request, _caller: Immediate(self._list(request)),
-            control.PluginsGet: lambda request, _caller: Immediate(self._get(request)),
+            control.PluginsGet: self._get,
             control.PluginsCanTransition: lambda request, _caller: Immediate(self._can_transition(request)),
             control.PluginsInstall: self._install,
             control.PluginsLoad: lambda request, _caller: self._seen(parts.lifecycle.load(request.plugin)),
@@ -109,6 +118,9 @@ class Methods:
             control.PluginsWait: self._wait,
             control.PluginsHealth: self._health,
             control.PluginsCall: self._call,
+            control.PluginsMetrics: lambda request, _caller: Immediate(
+                parts.metrics.read(parts.registry.get(request.plugin).id)
+            ),
             control.PluginsStateList: self._state_list,
             control.JobsList: self._jobs_list,
             control.JobsGet: lambda request, _caller: parts.jobs.get(request.job),
@@ -147,9 +159,24 @@ class Methods:
             if plugin.status is not hidden and wanted in {None, plugin.status}
         ]
 
-    def _get(self, request: control.PluginsGet) -> results.PluginDetails:
+    def _get(self, request: control.PluginsGet, _: Caller) -> Answer:
         plugin = self._parts.registry.get(request.plugin)
-        return plugin_details(plugin, self._parts.workers.view(plugin.id), self._parts.places.shown(plugin))
+        worker = self._parts.workers.view(plugin.id)
+        ward = self._parts.containment.ward(worker.pid) if worker.pid is not None else None
+        details = plugin_details(
+            plugin,
+            worker,
+            self._parts.places.shown(plugin),
+            self._outlook(plugin, worker),
+            self._parts.lifecycle.requirements.required_by(plugin.key),
+            usage=ward.usage() if ward else None,
+            limits=ward.limits if ward else self._parts.containment.foresee(plugin.manifest.worker.limits),
+        )
+        return self._with_pss(details, ward) if ward and request.pss else Immediate(details)
+
+    async def _with_pss(self, details: results.PluginDetails, ward: Ward) -> results.PluginDetails:
+        details["usage"] = await ward.usage_with_pss()
+        return details
 
     def _can_transition(self, request: control.PluginsCanTransition) -> results.TransitionAnswer:
         plugin = self._parts.registry.get(request.plugin)
@@ -207,25 +234,9 @@ class Methods:
         }
 
     async def _call(self, request: control.PluginsCall, _: Caller) -> results.CallResult:
-        plugin = self._parts.registry.get(request.plugin)
-        method = next((m for m in plugin.manifest.methods if m.name == request.method), None)
-        if method is None:
-            offered = ", ".join(m.name for m in plugin.manifest.methods) or "none"
-            raise InvalidParams(f"plugin {plugin.key!r} has no method {request.method!r}; it offers {offered}")
-        if request.timeout_s is not None and not request.timeout_s > 0:
-            raise InvalidParams(f"timeout_s must be positive, not {request.timeout_s!r}")
-        if method.params_schema:
-            validate(method.params_schema, {} if request.params is None else request.params, f"params of {method.name}")
-        if self._parts.workers.phase(plugin.id) is not Phase.RUNNING:
-            raise Unavailable(
-                f"plugin {plugin.key!r} takes no calls now: {self._info(plugin)['summary']}",
-                plugin=plugin.key,
-                status=str(plugin.status),
-                phase=str(self._parts.workers.phase(plugin.id)),
-            )
-        timeout_s = request.timeout_s or method.timeout_s or self._parts.call_timeout_s
-        params = {"method": method.name, "params": request.params}
-        result = await self._parts.workers.call(plugin.id, worker_methods.CALL, params, timeout_s=timeout_s)
+        result = await self._parts.methods.call(
+            request.plugin, request.method, request.params, timeout_s=request.timeout_s
+        )
         return {"result": result}
 
     async def _state_list(self, request: control.PluginsStateList, _: Caller) -> results.StatePage:
@@ -260,23 +271,25 @@ class Methods:
         return {"events": events, "last_seq": await self._parts.journal.last_seq()}
 
     async def _logs_read(self, request: control.LogsRead, _: Caller) -> list[results.LogLine]:
-        path = self._parts.places.log_file(self._parts.registry.get(request.plugin))
+        plugin, logs = self._parts.registry.get(request.plugin), self._parts.logs
         if not 1 <= request.tail <= _MAX_TAIL:
             raise InvalidParams(f"tail must be from 1 to {_MAX_TAIL}, not {request.tail}")
-        if request.level is not None and request.level not in LEVELS:
-            raise InvalidParams(f"level must be one of {', '.join(LEVELS)}, not {request.level!r}")
-        lines = await trio.to_thread.run_sync(
-            lambda: read_log(
-                path, tail=request.tail, since_ms=request.since_ms, level=request.level, run_id=request.run
-            ),
-            abandon_on_cancel=True,
-        )
-        return as_many_as_fit(reversed(lines))[::-1]
+        lookback = Lookback(wanted_lines(request), most=request.tail, since_ms=request.since_ms, most_bytes=PAGE_BYTES)
+        await read_log(logs.of(plugin.key), lookback, logs.threads)
+        return as_many_as_fit(lookback.lines)[::-1]
 
     # shared
 
     def _info(self, plugin: Plugin) -> results.PluginInfo:
-        return plugin_info(plugin, self._parts.workers.view(plugin.id))
+        worker = self._parts.workers.view(plugin.id)
+        return plugin_info(plugin, worker, self._outlook(plugin, worker))
+
+    def _outlook(self, plugin: Plugin, worker: WorkerView) -> Outlook:
+        requirements = self._parts.lifecycle.requirements
+        return Outlook(
+            recovery_in_s=self._parts.next_recovery_in_s(plugin.id),
+            standings={key: requirements.standing(key).words for key in worker.waiting_for},
+        )
 
     async def _seen(self, command: Coroutine[Any, Any, Plugin]) -> results.PluginInfo:
         return self._info(await command)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from supervisor.clock import to_ms
 from supervisor.core.cause import short_cause
 from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import Plugin
-from supervisor.wire.results import PluginDetails, PluginInfo
+from supervisor.wire.results import LimitInfo, PluginDetails, PluginInfo, UsageInfo
 from supervisor.worker.phase import Phase
 from supervisor.worker.view import WorkerView
 
@@ -17,7 +18,20 @@ _MAX_ERROR_IN_LIST: Final = 500
 """Characters; `plugins.get` tells all."""
 
 
-def plugin_info(plugin: Plugin, worker: WorkerView) -> PluginInfo:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What the rest of the daemon knows of a plugin's next start."""
+
+    recovery_in_s: float | None = None
+    """In status error: when it is tried again."""
+    standings: Mapping[str, str] = field(default_factory=dict)
+    """The plugins that it waits for, and what follows their names: "is disabled"."""
+
+
+_UNKNOWN: Final = Outlook()
+
+
+def plugin_info(plugin: Plugin, worker: WorkerView, outlook: Outlook = _UNKNOWN) -> PluginInfo:
     error = plugin.last_error or worker.last_failure
     return PluginInfo(
         id=plugin.id,
@@ -35,27 +49,36 @@ def plugin_info(plugin: Plugin, worker: WorkerView) -> PluginInfo:
         last_error=_cause(error) if error else None,
         last_reason=worker.last_reason,
         waiting_for=list(worker.waiting_for),
-        next_recovery_in_s=None,
+        next_recovery_in_s=outlook.recovery_in_s,
         disable_reason=plugin.disable_reason,
         held=_held(plugin, worker),
-        summary=summary(plugin, worker),
+        summary=summary(plugin, worker, outlook),
         install_order=plugin.install_order,
         installed_at_ms=to_ms(plugin.installed_at),
         updated_at_ms=to_ms(plugin.updated_at),
     )
 
 
-def plugin_details(plugin: Plugin, worker: WorkerView, places: Mapping[str, str]) -> PluginDetails:
+def plugin_details(
+    plugin: Plugin,
+    worker: WorkerView,
+    places: Mapping[str, str],
+    outlook: Outlook = _UNKNOWN,
+    required_by: Sequence[str] = (),
+    *,
+    usage: UsageInfo | None = None,
+    limits: Sequence[LimitInfo] = (),
+) -> PluginDetails:
     """`places`: package_dir, data_dir and log_file as absolute paths."""
     manifest = plugin.manifest
-    info = plugin_info(plugin, worker)
+    info = plugin_info(plugin, worker, outlook)
     info["last_error"] = plugin.last_error or worker.last_failure
     return PluginDetails(
         **info,
         requires=list(manifest.requires),
-        required_by=[],
-        usage=None,
-        limits=[],
+        required_by=list(required_by),
+        usage=usage,
+        limits=list(limits),
         description=manifest.description,
         author=manifest.author,
         categories=list(manifest.categories),
@@ -70,26 +93,33 @@ def plugin_details(plugin: Plugin, worker: WorkerView, places: Mapping[str, str]
     )
 
 
-def summary(plugin: Plugin, worker: WorkerView) -> str:
+def summary(plugin: Plugin, worker: WorkerView, outlook: Outlook = _UNKNOWN) -> str:
     """One sentence: what is going on, and what comes next."""
     match plugin.status:
         case Status.READY:
-            return _ready(plugin, worker)
+            return _ready(plugin, worker, outlook)
         case Status.INSTALLED:
             return "Installed and not loaded yet: load it to start its worker."
         case Status.DISABLED:
             why = f" ({plugin.disable_reason})" if plugin.disable_reason else ""
             return f"Disabled{why}: enable it to start its worker."
         case Status.ERROR:
-            again = "it is tried again at the next boot and from time to time" if plugin.recoverable else "it stays so"
-            return f"In error: {_cause(plugin.last_error)}; {again}; enable it to try now."
+            return f"In error: {_cause(plugin.last_error)}; {_recovery(plugin, outlook)}; enable it to try now."
         case Status.UPGRADE_PENDING:
             return "An upgrade is to be decided; its worker is stopped until then."
         case Status.UNINSTALLED:
             return f"Uninstalled; its data is kept until `pluginctl uninstall {plugin.key} --remove-data`."
 
 
-def _ready(plugin: Plugin, worker: WorkerView) -> str:
+def _recovery(plugin: Plugin, outlook: Outlook) -> str:
+    if not plugin.recoverable:
+        return "it stays so"
+    if outlook.recovery_in_s is None:
+        return "it is tried again at the next boot"
+    return f"it is tried again in {_duration(outlook.recovery_in_s)}"
+
+
+def _ready(plugin: Plugin, worker: WorkerView, outlook: Outlook) -> str:
     match worker.phase:
         case Phase.RUNNING:
             again = f", after {_restarts(worker.restarts)}" if worker.restarts else ""
@@ -99,24 +129,44 @@ def _ready(plugin: Plugin, worker: WorkerView) -> str:
         case Phase.STOPPING:
             return "Stopping: it is finishing what is in flight."
         case Phase.BACKOFF:
-            most = plugin.manifest.worker.restart.max_restarts
-            wait = _duration(worker.next_restart_in_s or 0)
-            return (
-                f"Crashed ({_cause(worker.last_failure)}); crash {worker.crashes} in a row, "
-                f"it is given up after {most + 1}; the next attempt is in {wait}."
-            )
-        case Phase.STOPPED if worker.wanted is None:
-            return "Ready; its worker has not been started yet."
-        case Phase.STOPPED if worker.wanted:
-            return "Ready; its worker waits for its turn to start."
-        case Phase.STOPPED if worker.gave_up:
-            return f"Given up: {_cause(worker.last_failure)}."
+            return _crashed(plugin, worker)
         case Phase.STOPPED:
+            return _standing_still(worker, outlook)
+
+
+def _crashed(plugin: Plugin, worker: WorkerView) -> str:
+    most = plugin.manifest.worker.restart.max_restarts
+    count = f"crash {worker.crashes} in a row" if worker.crashes else "it had run stably"
+    return (
+        f"Crashed ({_cause(worker.last_failure)}); {count}, it is given up after {most + 1}; "
+        f"the next attempt is in {_duration(worker.next_restart_in_s or 0)}."
+    )
+
+
+def _standing_still(worker: WorkerView, outlook: Outlook) -> str:
+    if worker.waiting_for:
+        return _waiting(worker.waiting_for, outlook)
+    if worker.finished is not None:
+        return f"Finished ({worker.finished}); start it to run it again, or it starts with the next boot."
+    if worker.gave_up:
+        return f"Given up: {_cause(worker.last_failure)}."
+    match worker.wanted:
+        case None:
+            return "Ready; its worker has not been started yet."
+        case True:
+            return "Ready; its worker waits for its turn to start."
+        case False:
             return "Ready, with its worker stopped by an operator: start it, or it starts with the next boot."
 
 
+def _waiting(keys: Sequence[str], outlook: Outlook) -> str:
+    named = [f"{key}, which {outlook.standings[key]}" if key in outlook.standings else key for key in keys]
+    up = "that is" if len(keys) == 1 else "those are"
+    return f"Waiting for {' and for '.join(named)}: it is started when {up} up."
+
+
 def _held(plugin: Plugin, worker: WorkerView) -> bool:
-    return plugin.status is Status.READY and worker.wanted is False and not worker.gave_up
+    return plugin.status is Status.READY and worker.wanted is False and not worker.gave_up and worker.finished is None
 
 
 def _method(name: str, description: str | None, schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from supervisor.core.errors import InvalidParams
 from supervisor.core.plugin import Capability, PluginKey, capability_problem, key_problem
 from supervisor.core.reading import Problem, Reader
+from supervisor.core.secrets import marked
 from supervisor.core.worker_spec import WorkerSpec, read_worker, worker_problems
 
 MANIFEST_NAME: Final = "plugin.toml"
@@ -91,7 +92,9 @@ class Checks:
     schedule: Callable[[JobSpec, str], tuple[str, str] | None]
     """Job and plugin key -> (the job's field at fault, what is wrong) or None."""
     command: Callable[[Sequence[str]], Mapping[int, str]] = lambda _: {}
-    """A worker's command -> what is wrong with its words, by their place in it."""
+    """One of a worker's commands -> what is wrong with its words, by their place in it."""
+    secrets: Callable[[Any], Sequence[str]] = marked
+    """A schema -> where it marks values as secret, which needs a capability."""
 
 
 def parse_manifest(table: Mapping[str, Any], checks: Checks, *, where: str = MANIFEST_NAME) -> Manifest:
@@ -123,6 +126,7 @@ def parse_stored_manifest(table: Mapping[str, Any]) -> Manifest:
         supervisor_version=lambda _: None,
         schema=lambda _: None,
         schedule=lambda _job, _key: None,
+        secrets=lambda _: (),
     )
     return parse_manifest(table, trust, where="stored manifest")
 
@@ -226,6 +230,10 @@ def _check_together(reader: Reader, manifest: Manifest, checks: Checks) -> None:
     _refuse_twins(reader, "methods", "name", [method.name for method in manifest.methods])
     _need_capability(reader, manifest, bool(manifest.jobs), "jobs", "jobs.schedule")
     _need_capability(reader, manifest, bool(manifest.methods), "methods", "methods.register")
+    if "secrets.read" not in manifest.capabilities:
+        for place in checks.secrets(manifest.config_schema):
+            name = f"config_schema.{place}" if place else "config_schema"
+            reader.problem(name, "is writeOnly: needs the capability 'secrets.read', or the plugin could not read it")
     if manifest.key in manifest.requires:
         reader.problem("plugin.requires", "a plugin cannot require itself", manifest.key)
     for name, why in worker_problems(manifest.worker):
@@ -237,9 +245,9 @@ def _check_together(reader: Reader, manifest: Manifest, checks: Checks) -> None:
     for i, job in enumerate(manifest.jobs):
         for name, why in _schedule_faults(job, manifest.key, checks):
             reader.problem(f"jobs[{i}].{name}", why)
-    command = manifest.worker.command
-    for i, why in checks.command(command).items():
-        reader.problem(f"worker.command[{i}]", why, command[i])
+    for name, words in manifest.worker.commands():
+        for i, why in checks.command(words).items():
+            reader.problem(f"worker.{name}[{i}]", why, words[i])
 
 
 def _schedule_faults(job: JobSpec, key: str, checks: Checks) -> Iterable[tuple[str, str]]:

@@ -43,7 +43,8 @@ class Reader:
     _known: list[str] = field(default_factory=list)
 
     def problem(self, name: str, message: str, value: object = None) -> None:
-        where = f"{self.path}.{name}" if self.path else name
+        """`name` is empty where the table as a whole is at fault."""
+        where = ".".join(filter(None, (self.path, name)))
         self.problems.append(Problem(path=where, message=message, value=None if value is None else shown(value)))
 
     def text(
@@ -174,6 +175,17 @@ class Reader:
         if not isinstance(value, Mapping):
             self.problem(name, "must be a table", value)
             value = {}
+        return self._inside(value, name, read)
+
+    def optional_sub(self, name: str, read: Callable[[Reader], _T]) -> _T | None:
+        """A table inside, None where there is none."""
+        self._known.append(name)
+        value = self.table.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            self.problem(name, "must be a table", value)
+            return None
         return self._inside(value, name, read)
 
     def subs(self, name: str, read: Callable[[Reader], _T]) -> tuple[_T, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,11 @@ from supervisor.core.reading import Reader
 RESTART_POLICIES: Final = ("always", "on_failure", "never")
 STOP_SIGNALS: Final = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PORT = re.compile(r"(?:(?P<host>[^\s/]+):)?(?P<port>\d{1,5})")
+READY_KINDS: Final = ("tcp", "unix", "command", "line", "notify")
+_TCP = re.compile(r"(?:(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:\[\]]+)):)?(?P<port>[0-9]{1,5})")
+_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _DAY_S: Final = 86_400
+_GRACE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +55,9 @@ class Limits:
 class ReadyProbe:
     """How to know that a worker without RPC is up: exactly one of the five is given.
 
-    `tcp` is `port` or `host:port`; `unix` a socket's path, relative to the data directory; `command` exits with 0 when
-    the worker is up; `line` is a text that one line of its stdout contains; `notify`: it sends READY=1 to the socket
-    that NOTIFY_SOCKET names.
+    `tcp` is `port` or `host:port` of something that accepts connections, and `unix` a socket's path, relative to the
+    data directory; `command` exits with 0 when the worker is up; `line` is a text that one line of its stdout
+    contains; `notify`: it sends READY=1 to the socket that NOTIFY_SOCKET names.
     """
 
     tcp: str | None = None
@@ -63,20 +67,19 @@ class ReadyProbe:
     notify: bool = False
     interval_s: float = 0.2
 
-    @property
-    def kinds(self) -> list[str]:
-        """Which of the five are given."""
-        return [name for name in ("tcp", "unix", "command", "line", "notify") if getattr(self, name)]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
-    """`success_exit_codes`, `stop_command` and `ready` are for workers without RPC; the shipped defaults do no harm."""
+    """`ready`, `stop_command`, `success_exit_codes` and `restart.policy` are for workers without RPC.
+
+    Those are up when `ready` says so, within `start_timeout_s`, or where there is no `ready`, when they have lived for
+    `start_grace_s`.
+    """
 
     command: tuple[str, ...]
     transport: str = "rpc"
     start_timeout_s: float = 15.0
-    start_grace_s: float = 1.0
+    start_grace_s: float = _GRACE_S
     stop_timeout_s: float = 10.0
     stop_signal: str = "SIGTERM"
     stop_command: tuple[str, ...] = ()
@@ -88,6 +91,14 @@ class WorkerSpec:
     health: HealthPolicy = HealthPolicy()
     limits: Limits = Limits()
 
+    def commands(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Everything that is executed: the field's name and its words, empty where there is none."""
+        return [
+            ("command", self.command),
+            ("ready.command", self.ready.command if self.ready else ()),
+            ("stop_command", self.stop_command),
+        ]
+
 
 def tcp_address(text: str) -> tuple[str, int]:
     """Host and port of a `tcp` probe; the host is 127.0.0.1 where none is given.
@@ -95,10 +106,16 @@ def tcp_address(text: str) -> tuple[str, int]:
     Raises:
         ValueError: it is neither `port` nor `host:port`.
     """
-    found = _PORT.fullmatch(text)
-    if found is None or not 0 < int(found["port"]) < 65536:
-        raise ValueError("must be a port from 1 to 65535, or host:port")
-    return (found["host"] or "127.0.0.1").strip("[]"), int(found["port"])
+    found = _TCP.fullmatch(text)
+    if found is None:
+        raise ValueError("must be a port or host:port, an IPv6 address in brackets, such as '127.0.0.1:6379'")
+    if not 0 < int(found["port"]) < 65536:
+        raise ValueError("must have a port from 1 to 65535")
+    if found["ipv6"] is not None:
+        ipaddress.IPv6Address(found["ipv6"])  # its own ValueError says what is wrong
+    elif found["host"] is not None and not _HOST.fullmatch(found["host"]):
+        raise ValueError(f"has no valid host name: {found['host']!r}")
+    return found["ipv6"] or found["host"] or "127.0.0.1", int(found["port"])
 
 
 def read_worker(r: Reader) -> WorkerSpec:
@@ -107,14 +124,14 @@ def read_worker(r: Reader) -> WorkerSpec:
         command=r.texts("command", required=True, unique=False, longest=4096),
         transport=r.choice("transport", "rpc", ("rpc", "none")),
         start_timeout_s=r.number("start_timeout_s", 15, least=0.1, most=3600),
-        start_grace_s=r.number("start_grace_s", 1, least=0, most=3600),
+        start_grace_s=r.number("start_grace_s", _GRACE_S, least=0, most=3600),
         stop_timeout_s=r.number("stop_timeout_s", 10, least=0, most=3600),
         stop_signal=r.choice("stop_signal", "SIGTERM", STOP_SIGNALS),
         stop_command=r.texts("stop_command", unique=False, longest=4096),
         success_exit_codes=r.wholes("success_exit_codes", (0,), least=0, most=255),
         upgrade=r.choice("upgrade", "overlap", ("overlap", "stop_first")),
         env=r.texts_by_name("env", check_name=_variable_problem),
-        ready=r.sub("ready", _read_ready) if "ready" in r.table else r.anything("ready"),
+        ready=r.optional_sub("ready", _read_ready),
         restart=r.sub("restart", _read_restart),
         health=r.sub("health", _read_health),
         limits=r.sub("limits", _read_limits),
@@ -123,9 +140,11 @@ def read_worker(r: Reader) -> WorkerSpec:
 
 def worker_problems(spec: WorkerSpec) -> Iterator[tuple[str, str]]:
     """What does not fit together: the field at fault and why."""
-    if spec.ready is not None and len(spec.ready.kinds) != 1:
-        given = ", ".join(spec.ready.kinds) or "none"
-        yield "ready", f"needs exactly one of tcp, unix, command, line, notify; given: {given}"
+    if spec.ready is not None:
+        if spec.start_grace_s != _GRACE_S:
+            yield "start_grace_s", "has no effect beside ready, whose limit is start_timeout_s: take one of them out"
+        if spec.ready.interval_s > spec.start_timeout_s:
+            yield "ready.interval_s", f"must not be above start_timeout_s ({spec.start_timeout_s:g})"
     if spec.transport == "none":
         return
     for name, used in (
@@ -139,14 +158,33 @@ def worker_problems(spec: WorkerSpec) -> Iterator[tuple[str, str]]:
 
 
 def _read_ready(r: Reader) -> ReadyProbe:
+    # The stored form has all five, those that are not used at their defaults.
+    given = [kind for kind in READY_KINDS if kind in r.table and r.table[kind] is not False and r.table[kind] != []]
+    if len(given) != 1:
+        r.problem("", f"needs exactly one of {', '.join(READY_KINDS)}; given: {', '.join(given) or 'none'}")
     return ReadyProbe(
-        tcp=r.optional_text("tcp", check=_tcp_problem),
-        unix=r.optional_text("unix", longest=4096),
+        tcp=_read_tcp(r),
+        unix=r.optional_text("unix", longest=4095, check=_path_problem),
         command=r.texts("command", unique=False, longest=4096),
-        line=r.optional_text("line", longest=1000),
+        line=r.optional_text("line", longest=1000, check=_line_problem),
         notify=r.flag("notify", default=False),
         interval_s=r.number("interval_s", 0.2, least=0.01, most=60),
     )
+
+
+def _read_tcp(r: Reader) -> str | None:
+    """A port alone may be given as a number."""
+    value = r.anything("tcp")
+    if value is None:
+        return None
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str):
+        r.problem("tcp", "must be a port or a string host:port", value)
+    elif why := _tcp_problem(text):
+        r.problem("tcp", why, value)
+    else:
+        return text
+    return None
 
 
 def _read_restart(r: Reader) -> RestartPolicy:
@@ -185,6 +223,14 @@ def _tcp_problem(text: str) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def _path_problem(text: str) -> str | None:
+    return "must be a path without NUL" if "\0" in text else None
+
+
+def _line_problem(text: str) -> str | None:
+    return "must be part of one line: it holds a line end" if "\n" in text or "\r" in text else None
 
 
 def _variable_problem(text: str) -> str | None:

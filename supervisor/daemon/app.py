@@ -24,8 +24,9 @@ from supervisor.control.server import ControlServer
 from supervisor.core.lifecycle import Status
 from supervisor.daemon.assembly import Assembly, Surrounding, assemble
 from supervisor.daemon.leftovers import remove_leftovers
-from supervisor.daemon.reaper import kill_strays, reap_orphans
+from supervisor.daemon.reaper import reap_orphans
 from supervisor.daemon.settings import describe
+from supervisor.daemon.strays import kill_strays
 from supervisor.daemon.systemd import watchdog
 from supervisor.daemon.upkeep import keep_short
 from supervisor.jobs.history import HistoryKeeper
@@ -145,6 +146,8 @@ class App:
             term_grace_s=self._settings.term_grace_s,
             kill_grace_s=self._settings.kill_grace_s,
         )
+        if built.groups and (pids := await built.groups.remove_former(self._settings.kill_grace_s)):
+            get_logger().warning("leftover.killed_in_cgroup", pids=pids)
         await built.processes.clear()
         interrupted = await built.runs.interrupt_leftovers()
         if interrupted:
@@ -204,6 +207,7 @@ class App:
             bus=self._bus,
             journal=built.journal,
             registry=built.registry,
+            logs=built.logs,
             version=VERSION,
         )
         self._server = server = ControlServer(listener, service)
@@ -241,16 +245,20 @@ class App:
             daemon=self,
             registry=built.registry,
             lifecycle=built.lifecycle,
+            next_recovery_in_s=built.reconciler.next_recovery_in_s,
             workers=built.workers,
             jobs=built.operator,
             journal=built.journal,
             bus=self._bus,
             state=built.state,
+            metrics=built.metrics,
+            containment=built.containment,
             places=built.places,
+            logs=built.logs,
             clock=self._clock,
-            call_timeout_s=self._settings.call_timeout_s,
+            methods=built.methods,
         )
 
     def _longest_stop_s(self) -> float:
-        settings = self._settings
-        return 2 * settings.drain_s + settings.term_grace_s + settings.kill_grace_s + 5.0
+        """Runs and requests drain, workers stop one behind the other where one requires the other, rows are written."""
+        return 2 * self._settings.drain_s + self._built.workers.longest_stop_s() + 5.0

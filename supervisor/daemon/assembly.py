@@ -12,10 +12,14 @@ from pathlib import Path
 
 from supervisor.bus import EventBus
 from supervisor.clock import Clock, to_ms
+from supervisor.control.calls import MethodCaller
 from supervisor.core.plugin import Plugin
 from supervisor.daemon.checks import schedule_problem
+from supervisor.daemon.delegation import prepare_groups
 from supervisor.daemon.host import StoreHost
-from supervisor.daemon.places import PluginPlaces
+from supervisor.daemon.host_calls import HostCalls, HostParts
+from supervisor.daemon.host_events import WorkerFeeds
+from supervisor.daemon.places import PluginData, PluginPlaces
 from supervisor.daemon.settings import Settings
 from supervisor.daemon.state_dir import StateDir
 from supervisor.daemon.systemd import Notifier
@@ -27,6 +31,7 @@ from supervisor.lifecycle.manager import LifecycleManager
 from supervisor.lifecycle.packages import PackageStore
 from supervisor.lifecycle.reconcile import Reconciler
 from supervisor.log import get_logger
+from supervisor.metrics import Metrics
 from supervisor.store.database import Database
 from supervisor.store.jobs import JobStore
 from supervisor.store.journal import Journal
@@ -35,12 +40,14 @@ from supervisor.store.processes import ProcessBook
 from supervisor.store.requests import RequestLog
 from supervisor.store.runs import RunStore
 from supervisor.store.state import StateStore
+from supervisor.worker.cgroup import Groups
+from supervisor.worker.containment import Containment
 from supervisor.worker.launch import Launch, Surroundings, plan_launch
-from supervisor.worker.life import Graces
-from supervisor.worker.logfile import LogFile
+from supervisor.worker.logs import PluginLogs
 from supervisor.worker.manager import WorkerManager
 from supervisor.worker.process import spawn
-from supervisor.worker.supervise import Tools
+from supervisor.worker.shutdown import Graces
+from supervisor.worker.tools import Tools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +77,12 @@ class Assembly:
     runs: RunStore
     packages: PackageStore
     places: PluginPlaces
+    logs: PluginLogs
+    groups: Groups | None
+    containment: Containment
     workers: WorkerManager
+    methods: MethodCaller
+    metrics: Metrics
     lifecycle: LifecycleManager
     reconciler: Reconciler
     runner: Runner
@@ -82,15 +94,25 @@ class Assembly:
 async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Assembly:
     """Build the parts over an open database; `bus` goes on counting where the journal ends."""
     settings, state_dir, clock, log = given.settings, given.state_dir, given.clock, get_logger()
+
+    def now_ms() -> int:
+        return to_ms(clock.now())
+
     journal = Journal(database)
     bus.last_seq = await journal.last_seq()
     registry = await PluginRegistry.load(database)
     processes, state = ProcessBook(database), StateStore(database)
     jobs, runs = JobStore(database), RunStore(database)
     packages = PackageStore(state_dir.packages, state_dir.staging, schedule_problem)
-    places = PluginPlaces(packages, state_dir.data, settings.log_dir, log_files=settings.log_files)
-    workers = WorkerManager(_tools(given, places, StoreHost(registry, state, processes)))
-    lifecycle = LifecycleManager(registry, workers, packages, places)
+    logs = PluginLogs(settings.log_dir, max_bytes=settings.log_max_bytes, files=settings.log_files)
+    places = PluginPlaces(packages, state_dir.data, logs)
+    metrics = Metrics(now_ms)
+    groups = prepare_groups(state_dir.state_id)
+    containment = Containment(groups, kill_grace_s=settings.kill_grace_s)
+    host = StoreHost(registry, processes, containment)
+    tools = _tools(given, places, logs, host, containment)
+    workers = WorkerManager(tools, start_concurrency=settings.start_concurrency)
+    lifecycle = LifecycleManager(registry, workers, packages, PluginData(places, metrics))
     reconciler = Reconciler(
         registry,
         workers,
@@ -103,6 +125,19 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
     runner = Runner(runs, workers, log, max_runs=settings.run_limit, max_runs_per_plugin=settings.plugin_run_limit)
     scheduler = JobScheduler(jobs, runs, runner, clock, log)
     coordinator = JobCoordinator(bus, registry, jobs, scheduler, runner, clock, log, timezone=settings.timezone)
+    methods = MethodCaller(registry, workers, settings.call_timeout_s)
+    host.calls = HostCalls(
+        HostParts(
+            registry=registry,
+            state=state,
+            feeds=WorkerFeeds(bus, journal, registry),
+            metrics=metrics,
+            workers=workers,
+            methods=methods,
+            runs=runner.active,
+            now_ms=now_ms,
+        )
+    )
     operator = JobOperator(registry, jobs, runs, scheduler, runner, coordinator, clock, timezone=settings.timezone)
     return Assembly(
         database=database,
@@ -114,7 +149,12 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
         runs=runs,
         packages=packages,
         places=places,
+        logs=logs,
+        groups=groups,
+        containment=containment,
         workers=workers,
+        methods=methods,
+        metrics=metrics,
         lifecycle=lifecycle,
         reconciler=reconciler,
         runner=runner,
@@ -124,16 +164,16 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
     )
 
 
-def _tools(given: Surrounding, places: PluginPlaces, host: StoreHost) -> Tools:
+def _tools(
+    given: Surrounding, places: PluginPlaces, logs: PluginLogs, host: StoreHost, containment: Containment
+) -> Tools:
     settings = given.settings
     return Tools(
         host=host,
         graces=Graces(term_s=settings.term_grace_s, kill_s=settings.kill_grace_s),
         prepare=_preparing(given, places),
-        spawn=spawn,
-        open_log=lambda plugin: LogFile(
-            places.log_file(plugin), max_bytes=settings.log_max_bytes, files=settings.log_files
-        ),
+        spawn=lambda launch: spawn(launch, containment),
+        open_log=lambda plugin: logs.of(plugin.key),
         now_ms=lambda: to_ms(given.clock.now()),
         random=random.Random(),  # noqa: S311  it spreads restarts; nobody gains by guessing them
     )

@@ -1,59 +1,57 @@
-"""What workers may ask of the daemon, answered from the store."""
+"""The daemon as workers and their supervision need it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from typing import Any
 
-from supervisor.core.errors import InvalidParams, LocalProtocolError, SupervisorError
-from supervisor.core.event import Event, PluginEmitted
+from supervisor.core.errors import SupervisorError, Unavailable
+from supervisor.core.event import Event
 from supervisor.core.plugin import Plugin, PluginId
-from supervisor.daemon.reaper import kill_strays
+from supervisor.core.secrets import divide
+from supervisor.daemon.host_calls import Answer, HostCalls
+from supervisor.daemon.strays import kill_strays, left_by
 from supervisor.log import get_logger
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.processes import ProcessBook
-from supervisor.store.state import StateStore
-from supervisor.wire import worker
-from supervisor.wire.codec import encode, profile_problem
 from supervisor.wire.message import Notification
-from supervisor.worker.host import Stray
+from supervisor.wire.worker import HostRequest
+from supervisor.worker.containment import Containment
+from supervisor.worker.host import Stray, read_notification
 from supervisor.worker.launch import PLUGIN_ID_VARIABLE
 from supervisor.worker.link import WorkerLink
 from supervisor.worker.procfs import boot_id, start_ticks
 
-_MAX_PAYLOAD_BYTES: Final = 64 * 1024
-_MAX_DEPTH: Final = 12
-_EVENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-
 
 class StoreHost:
-    """Implements `worker.host.Host`."""
+    """Implements `worker.host.Host`. Its `calls` are set before the first worker is started: they need the workers."""
 
-    def __init__(self, registry: PluginRegistry, state: StateStore, processes: ProcessBook) -> None:
+    def __init__(self, registry: PluginRegistry, processes: ProcessBook, containment: Containment) -> None:
+        self.calls: HostCalls | None = None
         self._registry = registry
-        self._state = state
         self._processes = processes
+        self._containment = containment
         self._boot_id = boot_id()
         self._alive: set[int] = set()
         """Pids of the workers that run."""
-        self._handlers: Mapping[type[worker.HostRequest], Callable[[Plugin, Any], Coroutine[Any, Any, Any]]] = {
-            worker.ConfigGet: self._config_get,
-            worker.StateGet: self._state_get,
-            worker.StateSet: self._state_set,
-            worker.StateDelete: self._state_delete,
-            worker.StateList: self._state_list,
-            worker.EventsEmit: self._emit,
-        }
 
     async def config(self, plugin_id: PluginId) -> dict[str, Any]:
-        return await self._registry.config(plugin_id)
+        schema = self._registry.get(plugin_id).manifest.config_schema
+        config, _secrets = divide(schema, await self._registry.config(plugin_id))
+        return config
 
-    async def serve(self, plugin: Plugin, request: worker.HostRequest, link: WorkerLink) -> Any:
-        return await self._handlers[type(request)](plugin, request)
+    def serve(self, plugin: Plugin, request: HostRequest, link: WorkerLink) -> Answer:
+        if self.calls is None:
+            raise Unavailable("the daemon is starting")
+        return self.calls.answer(request, link)
 
     def told(self, plugin: Plugin, notification: Notification) -> None:
-        """Nothing yet."""
+        try:
+            request = read_notification(plugin, notification)
+            if self.calls is not None:
+                self.calls.tell(plugin.id, request)
+        except SupervisorError as error:
+            # There is nobody to answer; and it may say so a million times.
+            get_logger().debug("worker.notification_dropped", plugin=plugin.key, why=error.message)
 
     async def record(self, event: Event) -> None:
         try:
@@ -82,51 +80,16 @@ class StoreHost:
         return strays
 
     async def _end_what_it_left(self, plugin_id: PluginId, pid: int) -> list[Stray]:
-        """A process that has left the worker's session escapes the signals to its group; as orphan it came to us."""
+        """What has left the worker's process group escapes the signals to it. It is found as its descendant; as an
+        orphan, which came to us, of its session, or by its environment; or it was in its cgroup, and is dead already.
+        """
         mark = f"{PLUGIN_ID_VARIABLE}={plugin_id}".encode()
-        if strays := await kill_strays(self._alive, assignment=mark):
-            get_logger().warning("worker.left_processes", pid=pid, killed=strays)
-        return [Stray(pid=stray, name="") for stray in strays]
-
-    async def _config_get(self, plugin: Plugin, _: worker.ConfigGet) -> Any:
-        return {"config": await self._registry.config(plugin.id)}
-
-    async def _state_get(self, plugin: Plugin, request: worker.StateGet) -> Any:
-        found, value = await self._state.get(plugin.id, request.key)
-        return {"found": found, "value": value}
-
-    async def _state_set(self, plugin: Plugin, request: worker.StateSet) -> Any:
-        # It is to fit, inside a list of others, into what may be sent.
-        if problem := profile_problem([request.value], _MAX_DEPTH):
-            raise InvalidParams(f"state {request.key!r} cannot be set: {problem}")
-        await self._state.set(plugin.id, request.key, request.value)
-        return {}
-
-    async def _state_delete(self, plugin: Plugin, request: worker.StateDelete) -> Any:
-        return {"found": await self._state.delete(plugin.id, request.key)}
-
-    async def _state_list(self, plugin: Plugin, request: worker.StateList) -> Any:
-        entries, after = await self._state.list(
-            plugin.id, prefix=request.prefix, after=request.after, limit=request.limit
-        )
-        return {"entries": [{"key": key, "value": value} for key, value in entries], "next": after}
-
-    async def _emit(self, plugin: Plugin, request: worker.EventsEmit) -> Any:
-        if not _EVENT_NAME.fullmatch(request.name):
-            raise InvalidParams(
-                f"an event's name must be 1 to 100 letters, digits, '.', '_', '-', not {request.name!r}"
-            )
-        _check_payload(request)
-        event = PluginEmitted(plugin_id=plugin.id, plugin_key=plugin.key, name=request.name, payload=request.payload)
-        [recorded] = await self._registry.record(event)
-        return {"seq": recorded.seq}
-
-
-def _check_payload(request: worker.EventsEmit) -> None:
-    """It must fit into a frame to every subscriber, and with others into a page."""
-    try:
-        encode(Notification(request.name, [request.payload]), max_bytes=_MAX_PAYLOAD_BYTES, max_depth=_MAX_DEPTH)
-    except LocalProtocolError as error:
-        raise InvalidParams(
-            f"event {request.name!r} cannot be emitted: {error.message}; store what is large in the state, emit its key"
-        ) from error
+        ward = self._containment.ward(pid)
+        known = ward.strays() if ward else []
+        strays = await kill_strays(self._alive, which=left_by(pid, mark), known=known)
+        if ward:
+            strays += [Stray(pid=killed.pid, name=killed.name) for killed in ward.killed]
+        if strays:
+            named = ", ".join(f"{stray.pid} ({stray.name})" for stray in strays)
+            get_logger().warning("worker.left_processes", pid=pid, killed=named)
+        return strays

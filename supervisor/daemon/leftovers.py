@@ -46,14 +46,15 @@ class Removal:
 def find_leftovers(state_id: str, remembered: Sequence[Recorded]) -> list[Leftover]:
     """Living processes of an earlier daemon on this state directory; `remembered` is what it recorded of its workers.
 
-    Never ourselves, our ancestors or our descendants. A leader that is recognised vouches for its group and session.
+    Never ourselves, our ancestors or our descendants. Who is recognised vouches for all below, and for the group and
+    session that it leads.
     """
     known = {found.pid: found for found in processes_of(os.geteuid()) if not found.is_dead}
     this_boot = boot_id()
     recorded = {row.pid: row.start_ticks for row in remembered if row.boot_id == this_boot}
     mark = f"{STATE_ID_VARIABLE}={state_id}".encode()
     sure = {pid for pid, found in known.items() if recorded.get(pid) == found.start_ticks or has_variable(pid, mark)}
-    found = {pid for pid, it in known.items() if pid in sure or it.pgid in sure or it.sid in sure}
+    found = _with_descendants(known, {pid for pid, it in known.items() if {pid, it.pgid, it.sid} & sure})
     return [Leftover(pid=pid, start_ticks=known[pid].start_ticks) for pid in sorted(found - _family(known))]
 
 
@@ -146,12 +147,16 @@ class _Targets:
 def _family(known: dict[int, ProcessStat]) -> set[int]:
     """Ourselves, our ancestors and our descendants."""
     me = os.getpid()
-    family = {me}
+    family = _with_descendants(known, {me})
     ancestor = read_stat(me)
     while ancestor is not None and ancestor.ppid:
         family.add(ancestor.ppid)
         ancestor = read_stat(ancestor.ppid)
-    ours = {me}
-    while more := {pid for pid, found in known.items() if found.ppid in ours} - ours:
-        ours |= more
-    return family | ours
+    return family
+
+
+def _with_descendants(known: dict[int, ProcessStat], pids: set[int]) -> set[int]:
+    found = set(pids)
+    while more := {pid for pid, it in known.items() if it.ppid in found} - found:
+        found |= more
+    return found

@@ -11,17 +11,17 @@ import trio
 from supervisor.core.plugin import Plugin
 from supervisor.lifecycle.packages import PackageStore
 from supervisor.log import get_logger
-from supervisor.worker.logfile import rotated
+from supervisor.metrics import Metrics
+from supervisor.worker.logs import PluginLogs
 
 
 class PluginPlaces:
     """Directories and files are named by the plugin's key, which the checks of keys make safe for that."""
 
-    def __init__(self, packages: PackageStore, data: Path, logs: Path, *, log_files: int) -> None:
+    def __init__(self, packages: PackageStore, data: Path, logs: PluginLogs) -> None:
         self._packages = packages
         self._data = data
         self._logs = logs
-        self._log_files = log_files
 
     def package_dir(self, plugin: Plugin) -> Path:
         return self._packages.path(plugin.package_dir)
@@ -29,20 +29,17 @@ class PluginPlaces:
     def data_dir(self, plugin: Plugin) -> Path:
         return self._data / plugin.key
 
-    def log_file(self, plugin: Plugin) -> Path:
-        return self._logs / f"{plugin.key}.log"
-
     def shown(self, plugin: Plugin) -> dict[str, str]:
         """All of them as text. Joined by hand: this is asked for with every status, and paths are slow to make."""
         return {
             "package_dir": f"{self._packages.root}/{plugin.package_dir}",
             "data_dir": f"{self._data}/{plugin.key}",
-            "log_file": f"{self._logs}/{plugin.key}.log",
+            "log_file": str(self._logs.path(plugin.key)),
         }
 
     async def remove(self, plugin: Plugin) -> None:
         """Its data directory and its logs. Does not raise: what is left over is logged, and goes at the next boot."""
-        logs = [rotated(self.log_file(plugin), number) for number in range(self._log_files)]
+        logs = self._logs.retire(plugin.key)
         await trio.to_thread.run_sync(_remove, self.data_dir(plugin), logs)
 
     async def collect(self, keys: Container[str]) -> None:
@@ -54,6 +51,19 @@ class PluginPlaces:
             if directory.name not in keys:
                 get_logger().warning("data.collected", directory=str(directory))
                 _remove(directory, [])
+
+
+class PluginData:
+    """What goes when a plugin is uninstalled with its data, beside its rows."""
+
+    def __init__(self, places: PluginPlaces, metrics: Metrics) -> None:
+        self._places = places
+        self._metrics = metrics
+
+    async def remove(self, plugin: Plugin) -> None:
+        """Does not raise."""
+        self._metrics.forget(plugin.id)
+        await self._places.remove(plugin)
 
 
 def _remove(directory: Path, files: list[Path]) -> None:

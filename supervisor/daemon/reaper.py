@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Final
 
 import trio
 
 from supervisor.log import log
-from supervisor.worker.procfs import children, has_variable, read_stat
+from supervisor.worker.procfs import children
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
@@ -49,53 +49,8 @@ async def reap_orphans(
             await trio.sleep(grace_s)
             zombies = _zombies(is_ours)
             for pid in zombies & suspects:
-                _reap(pid)
+                reap(pid)
             suspects = zombies - suspects
-
-
-async def kill_strays(
-    except_pids: Container[int], *, assignment: bytes | None = None, timeout_s: float = 2.0
-) -> list[int]:
-    """SIGKILL and reap every direct child that is not in `except_pids`; return the pids reaped. With `assignment`
-    only those that have it, such as `NAME=value`, in their environment.
-
-    The children of what dies come to us and are next. Lasts at most `timeout_s` seconds, and what still lives then is
-    logged.
-    """
-    reaped: list[int] = []
-
-    def found() -> list[int]:
-        strays = [pid for pid in children() if pid not in except_pids]
-        return strays if assignment is None else [pid for pid in strays if has_variable(pid, assignment)]
-
-    with trio.move_on_after(timeout_s) as patience:
-        while strays := found():
-            for pid in strays:
-                if await _kill(pid):
-                    reaped.append(pid)
-            await trio.lowlevel.checkpoint()
-    if patience.cancelled_caught:
-        log.error("stray.survived", pids=found())
-    return reaped
-
-
-async def _kill(pid: int) -> bool:
-    """Whether we reaped it."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return False
-    try:
-        found = read_stat(pid)
-        if found is None or found.ppid != os.getpid():
-            return False
-        signal.pidfd_send_signal(fd, signal.SIGKILL)
-        await trio.lowlevel.wait_readable(fd)
-        return _reap(pid)
-    except ProcessLookupError:
-        return False
-    finally:
-        os.close(fd)
 
 
 def _zombies(is_ours: Callable[[int], bool]) -> set[int]:
@@ -109,7 +64,8 @@ def _has_ended(pid: int) -> bool:
         return False
 
 
-def _reap(pid: int) -> bool:
+def reap(pid: int) -> bool:
+    """Whether it was a child of ours that had ended and was still to be waited for."""
     try:
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
     except ChildProcessError:

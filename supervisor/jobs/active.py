@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
+from supervisor.core.errors import InvalidParams, NotFound
 from supervisor.core.job import Run
 from supervisor.core.manifest import JobSpec
 from supervisor.core.plugin import PluginId
+from supervisor.wire.results import ProgressInfo
+
+MAX_PROGRESS_CHARS: Final = 500
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +27,8 @@ class ActiveRun:
     cancel_reason: str | None = None
     worker_is_at_it: bool = False
     """Also after the run has ended, if it was given up and the worker has not answered yet."""
+    progress: ProgressInfo | None = None
+    """As its worker told it last."""
 
     def cancel(self, reason: str) -> None:
         if self.cancel_reason is None:
@@ -73,6 +80,34 @@ class ActiveRuns:
 
     def get(self, run_id: str) -> ActiveRun | None:
         return self._runs.get(run_id)
+
+    def note_progress(
+        self, plugin_id: PluginId, run_id: str, fraction: float | None, message: str | None, at_ms: int
+    ) -> None:
+        """What the worker says of a run of its own.
+
+        Raises:
+            InvalidParams: `fraction` is not from 0 to 1, or `message` longer than MAX_PROGRESS_CHARS.
+            NotFound: no such run of this plugin is running.
+        """
+        if fraction is not None and not 0 <= fraction <= 1:
+            raise InvalidParams(f"fraction must be from 0 to 1, or nil, not {fraction!r}")
+        if message is not None and len(message) > MAX_PROGRESS_CHARS:
+            raise InvalidParams(f"message may have {MAX_PROGRESS_CHARS} characters, not {len(message)}")
+        active = self._by_plugin.get(plugin_id, {}).get(run_id)
+        if active is None or not active.worker_is_at_it:
+            raise NotFound(f"no run {run_id[:100]!r} of this plugin is running", run=run_id[:100])
+        active.progress = ProgressInfo(run=run_id, fraction=fraction, message=message, at_ms=at_ms)
+
+    def progress(self, run_id: str) -> ProgressInfo | None:
+        """Of a run that has not ended; None when its worker has said nothing."""
+        active = self._runs.get(run_id)
+        return active.progress if active else None
+
+    def progress_of_job(self, job_id: str) -> list[ProgressInfo]:
+        """Of the job's runs that have not ended and whose worker has said something, the oldest first."""
+        told = (self.progress(run_id) for run_id in self.of_job(job_id))
+        return [progress for progress in told if progress is not None]
 
     def of_job(self, job_id: str) -> tuple[str, ...]:
         """Ids of the job's runs, the oldest first."""

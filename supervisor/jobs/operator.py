@@ -101,7 +101,7 @@ class JobOperator:
             active.release(job.id, run.id)
         if wait:
             await self._runner.wait_ended(run.id)
-        return run_info(await self._runs.get(run.id))
+        return self._run_info(await self._runs.get(run.id))
 
     async def pause(self, name: str) -> JobInfo:
         """Off the schedule until resumed, over every restart and upgrade. A run under way goes on.
@@ -153,7 +153,7 @@ class JobOperator:
             before=before,
             limit=limit,
         )
-        return [run_info(run) for run in found]
+        return [self._run_info(run) for run in found]
 
     async def cancel(self, run_id: str) -> RunInfo:
         """End a queued or running run: its row says cancelled, then the worker is told.
@@ -169,12 +169,12 @@ class JobOperator:
         run = await self._runs.get(run_id)
         if not won:
             raise FailedPrecondition(f"run {run_id} has ended already: {run.state}", run=run_id, state=str(run.state))
-        return run_info(run)
+        return self._run_info(run)
 
     async def list(self, *, plugin_id: PluginId | None = None, include_inactive: bool = False) -> list[JobInfo]:
         """Jobs of one plugin or of all, by name."""
         listed = await self._jobs.list(plugin_id, include_inactive=include_inactive)
-        return [job_info(each.job, each.last, self._running(each.job), self._timezone) for each in listed]
+        return [self._job_info(each.job, each.last) for each in listed]
 
     async def _find(self, name: str) -> Job:
         """A plugin that became ready a moment ago may not have its jobs yet: that is waited for, SETTLE_S at most."""
@@ -229,10 +229,14 @@ class JobOperator:
             raise FailedPrecondition(f"the schedule of job {_name(job)} is wrong: {error}", job=_name(job)) from error
 
     async def _info(self, job: Job) -> JobInfo:
-        return job_info(job, await self._jobs.last_run(job.id), self._running(job), self._timezone)
+        return self._job_info(job, await self._jobs.last_run(job.id))
 
-    def _running(self, job: Job) -> int:
-        return len(self._runner.active.of_job(job.id))
+    def _job_info(self, job: Job, last: tuple[RunState, int] | None) -> JobInfo:
+        active = self._runner.active
+        return job_info(job, last, len(active.of_job(job.id)), active.progress_of_job(job.id), self._timezone)
+
+    def _run_info(self, run: Run) -> RunInfo:
+        return run_info(run, self._runner.active.progress(run.id))
 
 
 def _name(job: Job) -> str:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from supervisor.core.job import Job, Run, RunState
-from supervisor.wire.results import JobInfo, RunInfo
+from supervisor.wire.results import JobInfo, ProgressInfo, RunInfo
 
 
-def job_info(job: Job, last: tuple[RunState, int] | None, running: int, default_zone: str) -> JobInfo:
+def job_info(
+    job: Job,
+    last: tuple[RunState, int] | None,
+    running: int,
+    progress: list[ProgressInfo],
+    default_zone: str,
+) -> JobInfo:
     """`last`: the state of the newest run and when it started, in UTC ms.
 
-    `running` counts the runs that have not ended, queued ones too.
+    `running` counts the runs that have not ended, queued ones too; `progress` is what some of them tell.
     """
     spec = job.spec
     return JobInfo(
@@ -28,10 +34,12 @@ def job_info(job: Job, last: tuple[RunState, int] | None, running: int, default_
         last_run_ms=None if last is None else last[1],
         last_state=None if last is None else str(last[0]),
         running=running,
+        progress=progress,
     )
 
 
-def run_info(run: Run) -> RunInfo:
+def run_info(run: Run, progress: ProgressInfo | None) -> RunInfo:
+    """`progress` is what its worker said last; it counts while the run is running."""
     took = None if run.started_ms is None or run.finished_ms is None else max(0, run.finished_ms - run.started_ms)
     return RunInfo(
         id=run.id,
@@ -47,4 +55,5 @@ def run_info(run: Run) -> RunInfo:
         duration_ms=took,
         error=run.error,
         result=run.result,
+        progress=progress if run.state is RunState.RUNNING else None,
     )

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from supervisor.core.errors import (
     ActivationFailed,
-    AlreadyExists,
     CallCancelled,
     FailedPrecondition,
-    InvalidTransition,
     SupervisorError,
 )
 from supervisor.core.event import (
@@ -20,26 +17,19 @@ from supervisor.core.event import (
     PluginEnabled,
     PluginFailed,
     PluginLoaded,
-    PluginUnloaded,
-    StatusChanged,
     UpgradePending,
 )
 from supervisor.core.lifecycle import Command, Status, next_status, wants_worker
 from supervisor.core.plugin import Plugin
+from supervisor.lifecycle.install import DataKeeper, Installer
 from supervisor.lifecycle.locks import PluginLock, PluginLocks
 from supervisor.lifecycle.owed import owed_events
-from supervisor.lifecycle.packages import PackageStore, Staged
+from supervisor.lifecycle.packages import PackageStore
+from supervisor.lifecycle.requirements import Requirements
 from supervisor.log import get_logger
 from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
 from supervisor.worker.manager import WorkerManager
-
-
-class DataKeeper(Protocol):
-    """What a plugin has on disk beside its package."""
-
-    async def remove(self, plugin: Plugin) -> None:
-        """Its data directory and its logs. Does not raise: what is left over is logged."""
 
 
 class LifecycleManager:
@@ -57,9 +47,9 @@ class LifecycleManager:
     ) -> None:
         self._registry = registry
         self._workers = workers
-        self._packages = packages
-        self._data = data
         self._locks = PluginLocks()
+        self.requirements = Requirements(registry, workers)
+        self._installer = Installer(registry, workers, packages, data, self._locks, self.requirements)
 
     # Commands on the status.
 
@@ -68,18 +58,18 @@ class LifecycleManager:
 
         Raises:
             AlreadyExists: it is there; nothing was touched.
+            FailedPrecondition: it requires what is not installed, or itself by way of others.
             InvalidParams: the directory or its manifest has problems, all of them listed.
         """
-        async with self._packages.staged(source) as staged:
-            plugin = await self._store(staged, uid)
-        get_logger().info("plugin.installed", plugin=plugin.key, version=plugin.version)
-        return plugin
+        return await self._installer.install(source, uid=uid)
 
     async def load(self, name: str) -> Plugin:
-        """Make it ready; return when its worker has shaken hands.
+        """Make it ready; return when its worker has shaken hands, or has finished its work already.
 
         Raises:
             InvalidTransition: its status does not allow it.
+            FailedPrecondition: it requires a plugin that is not on its way up. If that is so only now, while this one
+                waits for it, this one stays ready, and is started when the other is up.
             ActivationFailed: the worker did not come up; the status is error now.
             CallCancelled: another command stopped the worker meanwhile.
         """
@@ -110,27 +100,12 @@ class LifecycleManager:
         return await self._take_down(name, Command.MARK_UPGRADE_PENDING, told)
 
     async def unload(self, name: str, *, remove_data: bool = False) -> None:
-        """Stop the worker and remove the files; with `remove_data` config, state, history and data directory too."""
-        async with self._locks.hold(self._registry.get(name).key, overtaking="unload"):
-            plugin = self._registry.get(name)
-            gone = PluginUnloaded(plugin_id=plugin.id, plugin_key=plugin.key, remove_data=remove_data)
-            if plugin.status is not Status.UNINSTALLED:
-                await self._uninstall(plugin, gone)
-            elif remove_data:
-                await self._registry.delete(plugin.id, then=[gone])
-            else:
-                raise InvalidTransition(
-                    f"plugin {plugin.key!r} is uninstalled already; its data is still there: "
-                    "unload it with remove_data to delete that too",
-                    plugin=plugin.key,
-                    status=str(plugin.status),
-                    command="unload",
-                )
-            if remove_data:
-                await self._data.remove(plugin)
-            self._workers.forget(plugin.id)
-            await self._packages.remove(plugin.package_dir)
-            get_logger().info("plugin.unloaded", plugin=plugin.key, remove_data=remove_data)
+        """Stop the worker and remove the files; with `remove_data` config, state, history and data directory too.
+
+        Raises:
+            FailedPrecondition: other plugins require it.
+        """
+        await self._installer.unload(name, remove_data=remove_data)
 
     # Commands on the worker alone.
 
@@ -138,6 +113,7 @@ class LifecycleManager:
         """Start the worker of a ready plugin; return when it has shaken hands."""
         async with self._locks.hold(self._registry.get(name).key) as lock:
             plugin = self._ready(name, "start")
+            self.requirements.refuse_start(plugin, "start")
             self._workers.want(plugin)
             with lock.activation():
                 await self._workers.wait_up(plugin.id)
@@ -157,6 +133,7 @@ class LifecycleManager:
         """Stop the worker of a ready plugin and start it; return when the new one has shaken hands."""
         async with self._locks.hold(self._registry.get(name).key) as lock:
             plugin = self._ready(name, "restart")
+            self.requirements.refuse_start(plugin, "restart")
             with lock.activation():
                 await self._stop(plugin)
                 self._workers.want(plugin)
@@ -189,7 +166,7 @@ class LifecycleManager:
                 # Looked at again: a command may have come first, and its word counts.
                 current = self._registry.find(plugin.id)
                 if current and current.status is Status.ERROR and current.recoverable:
-                    await self._bring_up(current, Command.ENABLE, lock)
+                    await self._bring_up(current, Command.ENABLE, lock, queued=True)
         except SupervisorError as error:
             get_logger().warning("plugin.not_recovered", plugin=plugin.key, error=error.message)
 
@@ -206,47 +183,26 @@ class LifecycleManager:
 
     # How.
 
-    async def _store(self, staged: Staged, uid: int | None) -> Plugin:
-        manifest = staged.manifest
-        async with self._locks.hold(manifest.key):
-            # Refused before the files move; the registry refuses again, for it alone knows.
-            self._refuse_twin(manifest.key)
-            package_dir = await self._packages.commit(staged)
-            approved = frozenset(manifest.capabilities)
-            try:
-                return await self._registry.install(manifest, package_dir=package_dir, approved=approved, uid=uid)
-            except SupervisorError:
-                await self._packages.remove(package_dir)
-                raise
-
-    def _refuse_twin(self, key: str) -> None:
-        there = self._registry.find(key)
-        if there is not None and there.status is not Status.UNINSTALLED:
-            raise AlreadyExists(
-                f"plugin {key!r} is installed already: version {there.version}, {there.status}; unload it first",
-                plugin=key,
-                version=there.version,
-                status=str(there.status),
-            )
-
     async def _make_ready(self, name: str, command: Command) -> Plugin:
         async with self._locks.hold(self._registry.get(name).key) as lock:
             return await self._bring_up(self._registry.get(name), command, lock)
 
-    async def _bring_up(self, plugin: Plugin, command: Command, lock: PluginLock) -> Plugin:
+    async def _bring_up(self, plugin: Plugin, command: Command, lock: PluginLock, *, queued: bool = False) -> Plugin:
+        next_status(plugin.key, plugin.status, command)
+        self.requirements.refuse_start(plugin, str(command))
         plugin = await self._step(plugin.id, command)
-        await self._activate(plugin, lock)
+        await self._activate(plugin, lock, queued=queued)
         ready: list[Event] = [PluginEnabled(plugin_id=plugin.id, plugin_key=plugin.key, version=plugin.version)]
         if command is Command.LOAD:
             ready.insert(0, PluginLoaded(plugin_id=plugin.id, plugin_key=plugin.key, version=plugin.version))
         await self._registry.record(*ready)
         return self._registry.get(plugin.id)
 
-    async def _activate(self, plugin: Plugin, lock: PluginLock) -> None:
+    async def _activate(self, plugin: Plugin, lock: PluginLock, *, queued: bool) -> None:
         """Bring the worker up, or put the plugin into status error."""
         with lock.activation():
             try:
-                self._workers.want(plugin, first_try_only=True)
+                self._workers.want(plugin, first_try_only=True, queued=queued)
                 await self._workers.wait_up(plugin.id)
             except ActivationFailed as error:
                 await self._fail(plugin, error)
@@ -261,7 +217,8 @@ class LifecycleManager:
             expected=plugin.status,
             status=Status.ERROR,
             error=words,
-            recoverable=True,
+            # Whose policy is never to start it again means it.
+            recoverable=plugin.manifest.worker.restart.policy != "never",
             then=[_failed(words)(plugin)],
         )
 
@@ -282,24 +239,6 @@ class LifecycleManager:
                 # Also of a worker that even SIGKILL did not end: the status has changed, and whoever asked hears why.
                 await self._registry.record(told(plugin))
             return self._registry.get(plugin.id)
-
-    async def _uninstall(self, plugin: Plugin, gone: PluginUnloaded) -> None:
-        status = next_status(plugin.key, plugin.status, Command.UNLOAD)
-        await self._stop(plugin)
-        try:
-            # One transaction either way: a plugin is never half gone.
-            if gone.remove_data:
-                changed = StatusChanged(
-                    plugin_id=plugin.id, plugin_key=plugin.key, previous=str(plugin.status), status=str(status)
-                )
-                await self._registry.delete(plugin.id, then=[changed, gone])
-            else:
-                await self._registry.set_status(plugin.id, expected=plugin.status, status=status, then=[gone])
-        except SupervisorError:
-            # It was not to be: the row says ready, so it gets its worker back.
-            if wants_worker(plugin.status):
-                self._workers.want(plugin)
-            raise
 
     async def _step(
         self,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import trio
 
 from supervisor.bus import EventBus, Gap, Subscription
-from supervisor.core.errors import CallCancelled, SupervisorError
+from supervisor.core.errors import CallCancelled, FailedPrecondition, SupervisorError
 from supervisor.core.event import PluginFailed
 from supervisor.core.lifecycle import Status, wants_worker
-from supervisor.core.plugin import Plugin, PluginId
+from supervisor.core.plugin import Plugin, PluginKey
+from supervisor.core.requires import required_first
 from supervisor.lifecycle.manager import LifecycleManager
 from supervisor.log import get_logger
 from supervisor.report import report_failure
@@ -43,62 +44,57 @@ class Reconciler:
         self._journal = journal
         self._start_concurrency = start_concurrency
         self._recover_after_s = recover_after_s
-        self._recovering: set[str] = set()
-        """Plugins that `_recover_until_up` looks after; at most one task each."""
+        self._recovering: dict[str, float] = {}
+        """Plugins that `_recover_until_up` looks after, at most one task each, and when it tries them next."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Started means: the subscription stands, every ready plugin's worker is wanted, and the boot is under way."""
         with self._bus.subscribe() as events:
             async with trio.open_nursery() as nursery:
                 # All are wanted before anybody can look: what is due finds its worker on the way, not unwanted.
-                nursery.start_soon(self._boot, self._want_all(), nursery)
+                wanted = self._want_all()
+                nursery.start_soon(self._boot, wanted, nursery)
                 nursery.start_soon(self._watch_given_up, nursery)
                 task_status.started()
                 await self._follow(events, nursery)
 
-    def _want_all(self) -> dict[PluginId, trio.Event]:
-        gates = {plugin.id: trio.Event() for plugin in self._registry.all() if wants_worker(plugin.status)}
-        for plugin in self._registry.all():
-            if plugin.id in gates:
-                self._workers.want(plugin, gate=gates[plugin.id])
-        return gates
+    def next_recovery_in_s(self, plugin_id: str) -> float | None:
+        """Seconds until a plugin in error is tried again; None: it is not."""
+        plugin, at = self._registry.find(plugin_id), self._recovering.get(plugin_id)
+        if plugin is None or at is None or not _is_to_recover(plugin):
+            return None
+        return max(0.0, at - trio.current_time())
 
-    async def _boot(self, gates: Mapping[PluginId, trio.Event], nursery: trio.Nursery) -> None:
-        """In install order, so many at a time; one that fails does not hold up the others."""
-        slots = trio.Semaphore(self._start_concurrency)
+    def _want_all(self) -> list[Plugin]:
+        """In install order, and each behind what it requires: in that order they come to their turn."""
+        ready = _required_first(plugin for plugin in self._registry.all() if wants_worker(plugin.status))
+        for plugin in ready:
+            self._workers.want(plugin, queued=True)
+        return ready
+
+    async def _boot(self, wanted: list[Plugin], nursery: trio.Nursery) -> None:
+        """So many at a time; one that fails, or waits for another, does not hold up the others."""
+        for plugin in wanted:
+            nursery.start_soon(self._see_it_up, plugin)
         for plugin in self._registry.all():
-            if plugin.id not in gates:
+            if not wants_worker(plugin.status):
                 await self._say_what_is_owed(plugin)
-        for plugin in self._registry.all():
-            if plugin.id in gates:
-                start = self._start_behind(gates[plugin.id])
-            elif _is_to_recover(plugin):
-                start = self._recover_at_boot(nursery)
-            else:
-                continue
+        failed = _required_first(plugin for plugin in self._registry.all() if _is_to_recover(plugin))
+        slots, tried = trio.Semaphore(self._start_concurrency), {plugin.key: trio.Event() for plugin in failed}
+        for plugin in failed:
             await slots.acquire()
-            nursery.start_soon(self._in_slot, slots, start, plugin)
+            nursery.start_soon(self._recover_at_boot, plugin, slots, tried, nursery)
 
-    async def _in_slot(
-        self, slots: trio.Semaphore, start: Callable[[Plugin], Awaitable[object]], plugin: Plugin
-    ) -> None:
+    async def _see_it_up(self, plugin: Plugin) -> None:
         try:
-            await start(plugin)
-        finally:
-            slots.release()
-
-    def _start_behind(self, gate: trio.Event) -> Callable[[Plugin], Awaitable[object]]:
-        async def start(plugin: Plugin) -> None:
-            gate.set()
-            try:
-                await self._workers.wait_up(plugin.id)
-                await self._say_what_is_owed(plugin)
-            except CallCancelled:
-                return  # A command was there first.
-            except SupervisorError as error:
-                get_logger().warning("plugin.not_up_at_boot", plugin=plugin.key, error=error.message)
-
-        return start
+            await self._workers.wait_up(plugin.id)
+            await self._say_what_is_owed(plugin)
+        except CallCancelled:
+            return  # A command was there first.
+        except FailedPrecondition as error:
+            get_logger().info("plugin.waits", plugin=plugin.key, waiting_for=error.details.get("waiting_for"))
+        except SupervisorError as error:
+            get_logger().warning("plugin.not_up_at_boot", plugin=plugin.key, error=error.message)
 
     async def _say_what_is_owed(self, plugin: Plugin) -> None:
         try:
@@ -106,12 +102,19 @@ class Reconciler:
         except SupervisorError as error:
             get_logger().warning("plugin.word_not_said", plugin=plugin.key, error=error.message)
 
-    def _recover_at_boot(self, nursery: trio.Nursery) -> Callable[[Plugin], Awaitable[object]]:
-        async def recover(plugin: Plugin) -> None:
+    async def _recover_at_boot(
+        self, plugin: Plugin, slots: trio.Semaphore, tried: Mapping[PluginKey, trio.Event], nursery: trio.Nursery
+    ) -> None:
+        try:
+            # Those have their slots already: they come first in the order.
+            for key in plugin.manifest.requires:
+                if key in tried:
+                    await tried[key].wait()
             await self._lifecycle.recover(plugin.id)
-            nursery.start_soon(self._recover_until_up, plugin.id)
-
-        return recover
+        finally:
+            tried[plugin.key].set()
+            slots.release()
+        nursery.start_soon(self._recover_until_up, plugin.id)
 
     async def _follow(self, events: Subscription, nursery: trio.Nursery) -> None:
         async for event in events:
@@ -147,13 +150,19 @@ class Reconciler:
         """Try again and again, as long as it is in error for no operator's reason."""
         if self._recover_after_s <= 0 or plugin_id in self._recovering:
             return
-        self._recovering.add(plugin_id)
         try:
             while (plugin := self._registry.find(plugin_id)) and _is_to_recover(plugin):
+                self._recovering[plugin_id] = trio.current_time() + self._recover_after_s
                 await trio.sleep(self._recover_after_s)
                 await self._lifecycle.recover(plugin_id)
         finally:
-            self._recovering.discard(plugin_id)
+            self._recovering.pop(plugin_id, None)
+
+
+def _required_first(plugins: Iterable[Plugin]) -> list[Plugin]:
+    by_key = {plugin.key: plugin for plugin in plugins}
+    order = required_first(by_key, {key: plugin.manifest.requires for key, plugin in by_key.items()})
+    return [by_key[key] for key in order]
 
 
 def _is_to_recover(plugin: Plugin) -> bool:

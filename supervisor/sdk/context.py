@@ -1,19 +1,18 @@
-"""What a handler is given: config, state, emit, log, cancellation."""
+"""What a handler is given: config, state, emit, log, cancellation. `async_context` has the same for async handlers."""
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from supervisor.core.errors import CallCancelled, LocalProtocolError, Unavailable
+from supervisor.core.errors import CallCancelled
+from supervisor.sdk import asks
+from supervisor.sdk.outlet import Log, LogOutlet
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
-
-_PAGE: Final = 500
 
 
 class Cancelled(CallCancelled):
@@ -21,11 +20,11 @@ class Cancelled(CallCancelled):
 
 
 class Host(Protocol):
-    """plugind, as a handler reaches it."""
+    """plugind, as a handler in a thread reaches it."""
 
-    def call(self, method: str, params: list[Any], timeout_s: float | None = 30.0) -> Any: ...
+    def call(self, method: str, params: list[Any], timeout_s: float | None) -> Any: ...
 
-    def notify(self, method: str, params: list[Any]) -> None: ...
+    def notify(self, method: str, params: list[Any]) -> bool: ...
 
 
 class Settings:
@@ -39,19 +38,14 @@ class Settings:
         self.data_dir = data_dir
 
 
-class Context:
-    """Given to every handler and hook. It may be used from threads of the handler's own.
+class Facts:
+    """What every context knows without asking."""
 
-    Every request to plugind waits at most 30 seconds and raises a class of `supervisor.core.errors`: PermissionDenied
-    without the capability, DeadlineExceeded, Unavailable when plugind is gone.
-    """
-
-    def __init__(self, host: Host, settings: Settings, outlet: LogOutlet, run_id: str | None = None) -> None:
-        self._host = host
+    def __init__(self, settings: Settings, outlet: LogOutlet, run_id: str | None) -> None:
         self._settings = settings
-        self._cancelled = threading.Event()
         self.log = Log(outlet, run_id)
-        self.state = State(host)
+        self.caller: str | None = None
+        """In a method: the key of the plugin that calls it; None for a client."""
 
     @property
     def plugin_key(self) -> str:
@@ -59,6 +53,7 @@ class Context:
 
     @property
     def config(self) -> dict[str, Any]:
+        """The plugin's configuration as it was at the start, without its secrets."""
         return self._settings.config
 
     @property
@@ -67,6 +62,39 @@ class Context:
         from pathlib import Path
 
         return Path(self._settings.data_dir)
+
+
+class RunFacts:
+    """Which run a job's handler is in. `attempt` is 1 for the first; `trigger` says why it runs."""
+
+    def _know(self, run: Mapping[str, Any]) -> None:
+        self.run_id: str = run["run_id"]
+        self.job: str = run["job"]
+        self.trigger: str = run["trigger"]
+        self.attempt: int = run["attempt"]
+        self._scheduled_at_ms: int = run["scheduled_at_ms"]
+
+    @property
+    def scheduled_at(self) -> datetime:
+        """When the run was due: an aware UTC datetime."""
+        from datetime import UTC, datetime
+
+        return datetime.fromtimestamp(self._scheduled_at_ms / 1000, UTC)
+
+
+class Context(Facts):
+    """Given to every handler and hook that is a plain function. It may be used from threads of the handler's own.
+
+    A request to plugind waits at most 30 seconds (`call`: as long as it may take) and raises a class of
+    `supervisor.core.errors`: PermissionDenied without the capability, DeadlineExceeded, Unavailable when plugind is
+    gone.
+    """
+
+    def __init__(self, host: Host, settings: Settings, outlet: LogOutlet, run_id: str | None = None) -> None:
+        super().__init__(settings, outlet, run_id)
+        self._host = host
+        self._cancelled = threading.Event()
+        self.state = State(host)
 
     @property
     def cancelled(self) -> bool:
@@ -82,32 +110,54 @@ class Context:
         if self._cancelled.is_set():
             raise Cancelled("the handler was cancelled")
 
-    def emit(self, name: str, payload: Any = None) -> int:
-        """Publish the event `emitted.<name>` and return its number, once plugind has stored it."""
-        return int(self._host.call("events.emit", [{"name": name, "payload": payload}])["seq"])
-
     def cancel(self) -> None:
         """Set `cancelled`; the runner does it when the caller has given up."""
         self._cancelled.set()
 
+    def emit(self, name: str, payload: Any = None) -> int:
+        """Publish the event `emitted.<name>` and return its number, once plugind has stored it."""
+        return int(_ask(self._host, asks.emit(name, payload)))
 
-class RunContext(Context):
-    """Given to a job: also which run it is. `attempt` is 1 for the first; `trigger` says why it runs."""
+    def get_config(self) -> dict[str, Any]:
+        """The configuration as it is now; `config` is the one at the start."""
+        config: dict[str, Any] = _ask(self._host, asks.get_config())
+        return config
+
+    def secret(self, name: str) -> Any:
+        """A value of the configuration that its schema marks `writeOnly`."""
+        return _ask(self._host, asks.secret(name))
+
+    def metric(self, name: str, value: float, kind: str = "gauge", **labels: Any) -> None:
+        """Set a gauge to `value`, or with `kind="counter"` add it; labels are kept as text."""
+        _ask(self._host, asks.metric(name, value, kind, labels))
+
+    def count(self, name: str, n: float = 1, **labels: Any) -> None:
+        """Add `n` to a counter."""
+        _ask(self._host, asks.metric(name, n, "counter", labels))
+
+    def plugins(self) -> list[dict[str, Any]]:
+        """All plugins: {key, version, status, phase, methods: [name, …]}."""
+        listed: list[dict[str, Any]] = _ask(self._host, asks.plugins())
+        return listed
+
+    def call(self, plugin: str, method: str, params: Any = None, *, timeout_s: float | None = None) -> Any:
+        """Call a method of another plugin, with named params as a map or positional ones as a list.
+
+        It may take `timeout_s` seconds; None: the method's own deadline, or plugind's default.
+        """
+        return _ask(self._host, asks.call(plugin, method, params, timeout_s))
+
+
+class RunContext(Context, RunFacts):
+    """Given to a job: also which run it is."""
 
     def __init__(self, host: Host, settings: Settings, outlet: LogOutlet, run: Mapping[str, Any]) -> None:
         super().__init__(host, settings, outlet, run["run_id"])
-        self.run_id: str = run["run_id"]
-        self.job: str = run["job"]
-        self.trigger: str = run["trigger"]
-        self.attempt: int = run["attempt"]
-        self._scheduled_at_ms: int = run["scheduled_at_ms"]
+        self._know(run)
 
-    @property
-    def scheduled_at(self) -> datetime:
-        """When the run was due: an aware UTC datetime."""
-        from datetime import UTC, datetime
-
-        return datetime.fromtimestamp(self._scheduled_at_ms / 1000, UTC)
+    def progress(self, fraction: float | None = None, message: str | None = None) -> None:
+        """Say how far the run is, from 0 to 1, or None where nobody knows; it is not waited for."""
+        self._host.notify("run.progress", [asks.progress(self.run_id, fraction, message)])
 
 
 class State:
@@ -117,86 +167,25 @@ class State:
         self._host = host
 
     def get(self, key: str, default: Any = None) -> Any:
-        answer = self._host.call("state.get", [{"key": key}])
-        return answer["value"] if answer["found"] else default
+        return _ask(self._host, asks.state_get(key, default))
 
     def set(self, key: str, value: Any) -> None:
         """Returns when it is stored."""
-        self._host.call("state.set", [{"key": key, "value": value}])
+        _ask(self._host, asks.state_set(key, value))
 
     def delete(self, key: str) -> bool:
         """Whether it was there."""
-        return bool(self._host.call("state.delete", [{"key": key}])["found"])
+        return bool(_ask(self._host, asks.state_delete(key)))
 
     def items(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """Keys that begin with `prefix` and their values, in key order, fetched a page at a time."""
         after = None
         while True:
-            page = self._host.call("state.list", [{"prefix": prefix, "after": after, "limit": _PAGE}])
-            yield from ((entry["key"], entry["value"]) for entry in page["entries"])
-            after = page["next"]
+            entries, after = _ask(self._host, asks.state_page(prefix, after))
+            yield from entries
             if after is None:
                 return
 
 
-class Log:
-    """Lines for the plugin's log: a message for people and fields for programs."""
-
-    def __init__(self, outlet: LogOutlet, run_id: str | None = None) -> None:
-        self._outlet = outlet
-        self._run_id = run_id
-
-    def debug(self, message: str, /, **fields: Any) -> None:
-        self._outlet.send("debug", message, fields, self._run_id)
-
-    def info(self, message: str, /, **fields: Any) -> None:
-        self._outlet.send("info", message, fields, self._run_id)
-
-    def warning(self, message: str, /, **fields: Any) -> None:
-        self._outlet.send("warning", message, fields, self._run_id)
-
-    def error(self, message: str, /, **fields: Any) -> None:
-        self._outlet.send("error", message, fields, self._run_id)
-
-
-class LogOutlet:
-    """Where log lines go: to plugind once there is a connection, to stderr before and after."""
-
-    def __init__(self) -> None:
-        self._host: Host | None = None
-        self._thread = threading.local()
-
-    def connect(self, host: Host) -> None:
-        self._host = host
-
-    def enter_run(self, run_id: str | None) -> None:
-        """What this thread logs from now on belongs to that run."""
-        self._thread.run_id = run_id
-
-    def send(self, level: str, message: str, fields: Mapping[str, Any], run_id: str | None = None) -> None:
-        """Never raises over what is logged: values that cannot be sent go as their `repr`."""
-        run_id = run_id or getattr(self._thread, "run_id", None)
-        line = {"level": level, "message": str(message), "fields": dict(fields), "run_id": run_id}
-        if self._host is None:
-            self._print(line)
-            return
-        try:
-            _notify(self._host, line)
-        except Unavailable:
-            self._print(line)
-
-    def _print(self, line: Mapping[str, Any]) -> None:
-        fields = "".join(f" {name}={value!r}" for name, value in line["fields"].items())
-        print(f"{line['level']}: {line['message']}{fields}", file=sys.stderr, flush=True)
-
-
-def _notify(host: Host, line: dict[str, Any]) -> None:
-    try:
-        host.notify("log", [line])
-    except LocalProtocolError:
-        plain = {_sendable(name): _sendable(repr(value)) for name, value in list(line["fields"].items())[:100]}
-        host.notify("log", [{**line, "message": _sendable(line["message"]), "fields": plain}])
-
-
-def _sendable(text: object) -> str:
-    return str(text)[:8000].encode(errors="backslashreplace").decode()
+def _ask(host: Host, ask: asks.Ask) -> Any:
+    return ask.read(host.call(ask.method, [ask.params], ask.timeout_s))

@@ -2,7 +2,7 @@
 
     logging.basicConfig(handlers=[PluginHandler(plugin)], level=logging.INFO)
 
-Lines carry the run id of the job whose thread they come from. This module is imported by who uses it only.
+Lines carry the run id of the job whose thread or trio task they come from. This module is imported by who uses it only.
 """
 
 from __future__ import annotations

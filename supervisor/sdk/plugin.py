@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from supervisor.sdk.context import Context, Log, LogOutlet, RunContext
+from supervisor.sdk.outlet import Log, LogOutlet
 
-JobHandler = Callable[[RunContext], Any]
+if TYPE_CHECKING:
+    from supervisor.sdk.async_context import AsyncContext, AsyncRunContext
+    from supervisor.sdk.context import Context, RunContext
+
+    JobHandler = Callable[[RunContext], Any] | Callable[[AsyncRunContext], Awaitable[Any]]
+    Hook = Callable[[Context], Any] | Callable[[AsyncContext], Awaitable[Any]]
+    Task = Callable[[AsyncContext], Awaitable[Any]]
+
 MethodHandler = Callable[..., Any]
-Hook = Callable[[Context], Any]
 _F = TypeVar("_F", bound=Callable[..., Any])
-_ASYNC_FLAGS: Final = 0x80 | 0x200
-"""CO_COROUTINE and CO_ASYNC_GENERATOR of a code object."""
+# Of a code object's flags; `inspect` has them too, and takes as long to import as the rest of the SDK.
+_COROUTINE: Final = 0x80
+_ASYNC_GENERATOR: Final = 0x200
+
+
+class EventHandler(NamedTuple):
+    """What @on_event declares: types (globs) and plugin keys; empty means all."""
+
+    types: tuple[str, ...]
+    plugins: tuple[str, ...]
+    handler: Callable[..., Any]
 
 
 class Plugin:
     """The handlers of one plugin. Declaring the same name twice is an error at once, at import.
 
-    Handlers are plain functions and run in threads, up to 16 at once.
+    A plain function runs in a thread, up to 16 at once, and gets a `Context`. An `async def` runs in one trio event
+    loop, up to 64 at once, and gets an `AsyncContext`, which has the same requests, awaited. Both may be in one plugin.
     """
 
     def __init__(self) -> None:
         self.jobs: dict[str, JobHandler] = {}
         self.methods: dict[str, MethodHandler] = {}
         self.hooks: dict[str, Hook] = {}
+        self.event_handlers: list[EventHandler] = []
+        self.tasks: list[Task] = []
         self.outlet = LogOutlet()
         self.log = Log(self.outlet)
-        """For code that has no context: lines carry the run id of the thread they come from."""
+        """For code that has no context: lines carry the run id of the thread or trio task they come from."""
 
     def job(self, key: str) -> Callable[[_F], _F]:
         """Handle the manifest's job `key`: `handler(ctx)`; what it returns (plain values) is the run's result."""
@@ -46,8 +64,48 @@ class Plugin:
         return self._declare(self.hooks, "hook", "on_stop")(hook)
 
     def health(self, hook: _F) -> _F:
-        """Ask `hook(ctx)` how the plugin is: None is well, a string says how it is degraded, raising is an error."""
+        """Ask `hook(ctx)` how the plugin is: None is well, a string says how it is degraded, raising is an error.
+
+        Without a hook the plugin is well as long as its event loop, if it has one, does not stand still.
+        """
         return self._declare(self.hooks, "hook", "health")(hook)
+
+    def on_event(self, *types: str, plugins: Iterable[str] = ()) -> Callable[[_F], _F]:
+        """Handle events whose type is one of `types` (globs such as `plugin.*`; none: all), of those plugins only.
+
+        `handler(ctx, event)` gets {seq, at_ms, type, plugin_id, plugin, data}, one at a time, in order, from the start
+        of the worker on. Each event comes at most once: a handler that raises is logged, and the next event follows.
+        Needs the capability `events.subscribe`.
+        """
+        if isinstance(plugins, str) or not all(isinstance(name, str) for name in (*types, *plugins)):
+            raise TypeError(
+                '@plugin.on_event takes types and plugins: @plugin.on_event("plugin.*", plugins=["acme.db"])'
+            )
+        wanted = tuple(plugins)
+
+        def declare(handler: _F) -> _F:
+            _check_handler("event handler", handler)
+            self.event_handlers.append(EventHandler(types, wanted, handler))
+            return handler
+
+        return declare
+
+    def background(self, task: _F) -> _F:
+        """Run `async def task(ctx)` from the start of the worker on; it is cancelled when the worker stops.
+
+        It may end by itself. If it raises, the worker exits with code 1 and the traceback: a crash as any other.
+        """
+        if not is_async(task):
+            raise TypeError(f"a background task must be an async function, not {task!r}; a thread needs no declaring")
+        self.tasks.append(task)
+        return task
+
+    @property
+    def needs_loop(self) -> bool:
+        """Whether anything of it is async."""
+        handlers = [*self.jobs.values(), *self.methods.values(), *self.hooks.values()]
+        handlers += [declared.handler for declared in self.event_handlers]
+        return bool(self.tasks) or any(is_async(handler) for handler in handlers)
 
     def _declare(self, table: dict[str, Any], kind: str, name: str) -> Callable[[_F], _F]:
         if not isinstance(name, str):
@@ -56,12 +114,27 @@ class Plugin:
         def declare(handler: _F) -> _F:
             if name in table:
                 raise ValueError(f"{kind} {name!r} is declared twice: by {table[name]!r} and by {handler!r}")
-            if not callable(handler):
-                raise TypeError(f"{kind} {name!r} must be a function, not {handler!r}")
-            code = getattr(handler, "__code__", None)
-            if code is not None and code.co_flags & _ASYNC_FLAGS:
-                raise TypeError(f"{kind} {name!r} is an async function; handlers are plain functions, run in threads")
+            _check_handler(f"{kind} {name!r}", handler)
             table[name] = handler
             return handler
 
         return declare
+
+
+def is_async(handler: Any) -> bool:
+    """Whether calling it gives a coroutine, as far as can be told without calling."""
+    return bool(_code_flags(handler) & _COROUTINE)
+
+
+def _check_handler(what: str, handler: Any) -> None:
+    if not callable(handler):
+        raise TypeError(f"{what} must be a function, not {handler!r}")
+    if _code_flags(handler) & _ASYNC_GENERATOR:
+        raise TypeError(f"{what} is an async generator; a handler returns its result, it does not yield")
+
+
+def _code_flags(handler: Any) -> int:
+    while hasattr(handler, "func"):  # functools.partial
+        handler = handler.func
+    code = getattr(handler, "__code__", None) or getattr(getattr(handler, "__call__", None), "__code__", None)  # noqa: B004
+    return int(getattr(code, "co_flags", 0))

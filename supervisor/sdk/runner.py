@@ -20,7 +20,8 @@ _FLUSH_S: Final = 0.2
 
 
 def run(plugin: Plugin) -> NoReturn:
-    """Serve plugind on fd 3 and end the process: exit code 0 after a stop that was asked for, 1 when plugind is gone.
+    """Serve plugind on fd 3 and end the process: exit code 0 after a stop that was asked for, 1 when plugind is gone
+    or a background task has raised.
 
     Started by hand, without fd 3, it says how a plugin is started and exits with 2. Threads that a handler left
     behind do not keep the process alive; clean up in `on_stop`, since `atexit` does not run.

@@ -131,22 +131,29 @@ class Database:
             await self.aclose()
             raise
 
-    async def transact(self, work: Callable[[Transaction], T]) -> T:
+    async def transact(self, work: Callable[[Transaction], T], *, owner: str | None = None, size: int = 0) -> T:
         """Run `work` as one whole transaction and return its result once it is durable.
 
         `work` runs in another thread: it takes plain values and returns plain values, does not await, and is done
         either entirely or not at all. Several that wait at once share one fsync. Once begun it is not cancelled.
+        `owner` is for whom, None for the daemon itself, and `size` about how many bytes it writes: owners have equal
+        shares, so that one that asks for much waits longer, and nobody else does.
 
         Raises:
             ResourceExhausted: the disk is full; nothing was stored.
             InternalError: the database failed.
             Exception: what `work` raised.
         """
-        return await self._writer.run(lambda actions: work(Transaction(self.clock, self._recorded, actions)))
+        return await self._writer.run(
+            lambda actions: work(Transaction(self.clock, self._recorded, actions)), owner=owner, size=size
+        )
 
-    async def read(self, work: Callable[[], T]) -> T:
-        """Run `work`, which only reads, over one consistent view that has every transaction acknowledged so far."""
-        return await self._reader.run(lambda _: work())
+    async def read(self, work: Callable[[], T], *, owner: str | None = None, size: int = 0) -> T:
+        """Run `work`, which only reads, over one consistent view that has every transaction acknowledged so far.
+
+        `owner` and `size` as in `transact`.
+        """
+        return await self._reader.run(lambda _: work(), owner=owner, size=size)
 
     async def backup(self, path: Path) -> None:
         """Write a consistent copy to the new file `path` while everything goes on; see `files.back_up`."""

@@ -214,9 +214,11 @@ class PluginRegistry:
 
         await self._database.transact(work)
 
-    async def record(self, *events: Event) -> list[Recorded]:
-        """Write events that change no row."""
-        return await self._database.transact(lambda transaction: [transaction.record(event) for event in events])
+    async def record(self, *events: Event, owner: str | None = None, size: int = 0) -> list[Recorded]:
+        """Write events that change no row; `owner` and `size` as in `Database.transact`."""
+        return await self._database.transact(
+            lambda transaction: [transaction.record(event) for event in events], owner=owner, size=size
+        )
 
     def _hold(self, plugin: Plugin) -> None:
         self._by_id[plugin.id] = plugin

@@ -6,7 +6,6 @@ and so an fsync. `InlineRunner` does the same in the calling thread: for tests u
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +16,12 @@ import trio
 
 from supervisor.core.errors import Unavailable
 from supervisor.store.connection import Connection
+from supervisor.store.fair_queue import FairQueue
 
 MAX_BATCH: Final = 256
 """Functions that may share a commit."""
+MAX_BATCH_BYTES: Final = 512 * 1024
+"""What they may say together: who has little to write does not share a commit with who has much."""
 
 T = TypeVar("T")
 Action = Callable[[], None]
@@ -32,8 +34,10 @@ class Runner(Protocol):
     async def open(self) -> None:
         """Open the connection. A runner is opened once."""
 
-    async def run(self, work: Work[T]) -> T:
+    async def run(self, work: Work[T], *, owner: str | None = None, size: int = 0) -> T:
         """What `work` returns, once it is durable and its actions are done, in order.
+
+        Those of one `owner` are run in the order asked for; of several owners each has its share, by `size` in bytes.
 
         A checkpoint; cancelled before `work` was handed over it does nothing, and afterwards it waits for the commit
         all the same: nobody is left in doubt about what was stored. `work` must not await, nor touch anything that
@@ -110,7 +114,7 @@ class InlineRunner:
         await trio.lowlevel.checkpoint()
         self._connection.open()
 
-    async def run(self, work: Work[T]) -> T:
+    async def run(self, work: Work[T], *, owner: str | None = None, size: int = 0) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
         _refuse_if(self._closed)
         [done] = run_batch(self._connection, [work])
@@ -138,7 +142,7 @@ class ThreadRunner:
     def __init__(self, connection: Connection, *, name: str) -> None:
         self._connection = connection
         self._name = name
-        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._queue: FairQueue[_Item] = FairQueue(max_items=MAX_BATCH, max_bytes=MAX_BATCH_BYTES)
         self._closed = True
 
     async def open(self) -> None:
@@ -150,10 +154,10 @@ class ThreadRunner:
         await _wait_for_answer()
         self._closed = False
 
-    async def run(self, work: Work[T]) -> T:
+    async def run(self, work: Work[T], *, owner: str | None = None, size: int = 0) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
         _refuse_if(self._closed)
-        self._queue.put(_Item(trio.lowlevel.current_task(), work))
+        self._queue.put(_Item(trio.lowlevel.current_task(), work), owner=owner, size=size)
         value: T = await _wait_for_answer()
         return value
 
@@ -162,7 +166,7 @@ class ThreadRunner:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         self._closed = True
-        self._queue.put(_Item(trio.lowlevel.current_task(), None))
+        self._queue.put_last(_Item(trio.lowlevel.current_task(), None))
         await _wait_for_answer()
 
     def _main(self, token: trio.lowlevel.TrioToken, opener: trio.lowlevel.Task) -> None:
@@ -177,7 +181,7 @@ class ThreadRunner:
 
     def _serve(self, token: trio.lowlevel.TrioToken) -> None:
         while True:
-            items = self._take_batch()
+            items = self._queue.take(lambda item: item.work is None)
             closer = items.pop() if items[-1].work is None else None
             if items:
                 done = run_batch(self._connection, [item.work for item in items if item.work])
@@ -186,16 +190,6 @@ class ThreadRunner:
                 closed = outcome.capture(self._connection.close)
                 token.run_sync_soon(_answer, [(closer.task, _Done([], closed))])
                 return
-
-    def _take_batch(self) -> list[_Item]:
-        """Wait for an item and take what is there by then; an item that closes is the last."""
-        items = [self._queue.get()]
-        while len(items) < MAX_BATCH and items[-1].work:
-            try:
-                items.append(self._queue.get_nowait())
-            except queue.Empty:
-                break
-        return items
 
 
 def _answer(batch: list[tuple[trio.lowlevel.Task, _Done]]) -> None:

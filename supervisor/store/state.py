@@ -18,6 +18,10 @@ MAX_PAGE: Final = 1000
 MAX_PAGE_BYTES: Final = 2 * 1024 * 1024
 """Of keys and values in one page, so that it fits into a frame; one entry there always is."""
 
+_GUESSED_VALUE_BYTES: Final = 32 * 1024
+"""What a value takes that is asked for, as far as fair shares go; how long it is turns out too late."""
+_GUESSED_PAGE_BYTES: Final = 512 * 1024
+
 _SIZE: Final = "SELECT size FROM plugin_state WHERE plugin_id = ? AND key = ?"
 _USED: Final = "SELECT size FROM plugin_state_usage WHERE plugin_id = ?"
 _SET: Final = (
@@ -55,7 +59,7 @@ class StateStore:
             row = current.execute_sql(_GET, (plugin_id, key)).fetchone()
             return (False, None) if row is None else (True, unpack(row[0]))
 
-        return await self._database.read(work)
+        return await self._database.read(work, owner=plugin_id, size=_GUESSED_VALUE_BYTES)
 
     async def set(self, plugin_id: PluginId, key: str, value: Any) -> None:
         """Store `value`; it is durable on return.
@@ -81,7 +85,7 @@ class StateStore:
                 raise NotFound(f"there is no plugin {plugin_id!r} any more", plugin=plugin_id) from error
             transaction.execute(_SET_USED, (plugin_id, after))
 
-        await self._database.transact(work)
+        await self._database.transact(work, owner=plugin_id, size=size)
 
     async def delete(self, plugin_id: PluginId, key: str) -> bool:
         """Whether there was such a key."""
@@ -94,7 +98,7 @@ class StateStore:
             transaction.execute(_SET_USED, (plugin_id, _first(transaction, _USED, plugin_id) - freed))
             return True
 
-        return await self._database.transact(work)
+        return await self._database.transact(work, owner=plugin_id)
 
     async def list(
         self,
@@ -128,7 +132,7 @@ class StateStore:
                 entries.append((key, unpack(value)))
             return entries, None
 
-        return await self._database.read(work)
+        return await self._database.read(work, owner=plugin_id, size=_GUESSED_PAGE_BYTES)
 
 
 def _check_key(key: str) -> int:

@@ -6,6 +6,7 @@ bytes as bin, a bounded depth.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Final
 
 import msgpack
@@ -17,6 +18,9 @@ REQUEST: Final = 0
 RESPONSE: Final = 1
 NOTIFICATION: Final = 2
 MAX_ID: Final = 2**32 - 1
+MAX_CONTAINERS: Final = 2**17
+"""Arrays and maps in one message. Each takes one byte to send and up to 64 to hold, and a look at every one: 4 MiB of
+empty maps would keep everybody waiting for seconds."""
 _INT64 = range(-(2**63), 2**63)
 _KINDS: Final = {
     type(None): "nil",
@@ -26,7 +30,11 @@ _KINDS: Final = {
     list: "an array",
     dict: "a map",
 }
-_HARMLESS: Final = frozenset({str, bytes, bool, float})
+_HARMLESS: Final = frozenset({str, bytes, bool, float, type(None)})
+_SCALARS: Final = _HARMLESS | {int}
+_CONTAINERS: Final = (dict, list, tuple)
+_MANY: Final = 1000
+_TOO_MANY: Final = f"a message holds more than {MAX_CONTAINERS} arrays and maps"
 
 
 def decode(frame: bytes, *, max_depth: int) -> Message | Malformed:
@@ -36,7 +44,7 @@ def decode(frame: bytes, *, max_depth: int) -> Message | Malformed:
         RemoteProtocolError: no message of the three shapes or a value outside the profile, and no id to answer to.
     """
     try:
-        value = msgpack.unpackb(frame, max_ext_len=0, ext_hook=_refuse_ext)
+        value = msgpack.unpackb(frame, max_ext_len=0, ext_hook=_refuse_ext, **_counting(frame))
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise RemoteProtocolError(f"a frame cannot be decoded: {error!r}") from error
     message = _to_message(value)
@@ -66,8 +74,16 @@ def _to_message(value: Any) -> Message | Malformed:
             case [2, str(method), dict(params)]:
                 return Notification(method, [params])
     raise RemoteProtocolError(
-        "a frame is no message: expected [0, id, method, params], [1, id, error, result] or [2, method, params]",
+        f"a frame is no message but {_outline(value)}: "
+        "expected [0, id, method, params], [1, id, error, result] or [2, method, params]",
     )
+
+
+def _outline(value: Any) -> str:
+    if not isinstance(value, list):
+        return _kind(value)
+    first = f" that begins with {value[0]}" if value and type(value[0]) is int else ""
+    return f"an array of {len(value)}{first}"
 
 
 def _malformed(id_: int, rest: list[Any]) -> Malformed:
@@ -128,13 +144,14 @@ def _values(envelope: list[Any]) -> list[Any]:
 
 def profile_problem(values: list[Any], max_depth: int) -> str | None:
     """Why one of `values` is outside the value profile, or None. Walks once, without recursion."""
-    level = values
+    level, containers = values, 0
     for depth in range(max_depth + 1):
         inner: list[Any] = []
-        for item in level:
-            if item is None or type(item) in _HARMLESS:
+        for item in level if len(level) < _MANY else _remarkable(level):
+            if type(item) in _HARMLESS:
                 continue
-            if isinstance(item, dict | list | tuple):
+            if isinstance(item, _CONTAINERS):
+                containers += 1
                 if depth == max_depth:
                     return f"a value is nested deeper than {max_depth} levels"
                 if not isinstance(item, dict):
@@ -145,10 +162,35 @@ def profile_problem(values: list[Any], max_depth: int) -> str | None:
                 inner.extend(item.values())
             elif isinstance(item, int) and item not in _INT64:
                 return "integers must fit in 64 bits with sign"
+        if containers > MAX_CONTAINERS:
+            return _TOO_MANY
         if not inner:
             return None
         level = inner
     return None
+
+
+def _remarkable(level: list[Any]) -> list[Any]:
+    """What may be outside the profile, or holds other values: of millions of numbers the outermost, without a step of
+    the walk for each."""
+    found = [item for item in level if type(item) not in _SCALARS]
+    if numbers := [item for item in level if type(item) is int]:
+        found += (min(numbers), max(numbers))
+    return found
+
+
+def _counting(frame: bytes) -> dict[str, Any]:
+    """Hooks for a frame that is long enough to hold too many containers: decoding stops at the first one too many."""
+    if len(frame) <= MAX_CONTAINERS:
+        return {}
+    count = itertools.count(1)
+
+    def hook(container: Any) -> Any:
+        if next(count) > MAX_CONTAINERS:
+            raise ValueError(_TOO_MANY)
+        return container
+
+    return {"list_hook": hook, "object_hook": hook}
 
 
 def _is_id(value: int) -> bool:

@@ -16,6 +16,8 @@ from supervisor.wire import results
 PROTOCOL_VERSION: Final = 1
 EVENT_NOTIFICATION: Final = "rpc.event"
 """[{subscription, event}] or, at its end, [{subscription, end: true, reason, last_seq}]."""
+LOG_NOTIFICATION: Final = "rpc.log"
+"""[{subscription, lines, place, skipped_bytes?}] or, at its end, [{subscription, end: true, reason, place}]."""
 PROTOCOL_ERROR_NOTIFICATION: Final = "rpc.error"
 """[error]: the last word before the connection is closed over broken bytes."""
 
@@ -243,6 +245,13 @@ class PluginsCall(ControlRequest):
     timeout_s: float | None = None
 
 
+@_method("plugins.metrics", list[results.MetricInfo])
+class PluginsMetrics(ControlRequest):
+    """The numbers that the plugin tells of itself, by name; they begin anew with the daemon."""
+
+    plugin: str
+
+
 @_method("plugins.state_list", results.StatePage, role=Role.OPERATOR, changes=False)
 class PluginsStateList(ControlRequest):
     """The plugin's stored keys and values, in key order, a page at a time."""
@@ -361,10 +370,49 @@ class EventsCredit(ControlRequest):
 
 @_method("logs.read", list[results.LogLine])
 class LogsRead(ControlRequest):
-    """The last `tail` lines of a plugin's log, oldest first, filtered by time, level (and above) and run."""
+    """The last `tail` lines of a plugin's log, oldest first, filtered by time, level (and above), run and stream.
+
+    If they do not fit into one answer, the newest of them come.
+    """
 
     plugin: str
     tail: int = 100
     since_ms: int | None = None
     level: str | None = None
     run: str | None = None
+    until_ms: int | None = None
+    stream: str | None = None
+
+
+@_method("logs.follow", results.FollowInfo)
+class LogsFollow(ControlRequest):
+    """Get a plugin's log as `rpc.log` notifications: some of what is there, then what is written, with the same filters.
+
+    With `tail` the last so many lines come first, with `since_ms` all since then, with both the last so many since
+    then; with `after`, a `place` that was told before, what follows it. With `credit` at most so many lines are sent
+    until `logs.credit` allows more.
+    """
+
+    plugin: str
+    tail: int | None = None
+    since_ms: int | None = None
+    level: str | None = None
+    run: str | None = None
+    stream: str | None = None
+    after: str | None = None
+    credit: int | None = None
+
+
+@_method("logs.unfollow")
+class LogsUnfollow(ControlRequest):
+    """End a subscription of this connection."""
+
+    subscription: int
+
+
+@_method("logs.credit")
+class LogsCredit(ControlRequest):
+    """Allow `n` more lines to be sent."""
+
+    subscription: int
+    n: int

@@ -50,6 +50,8 @@ class FrameReader:
                 if len(self._data) > self._max_frame_bytes:
                     raise self._too_long() from None
                 return
+            except msgpack.StackError as error:
+                raise RemoteProtocolError("a value is nested deeper than msgpack can be read at all") from error
             except (ValueError, msgpack.UnpackException) as error:
                 raise RemoteProtocolError(f"the bytes are no msgpack: {error!r}") from error
             size = self._skipper.tell() - self._base

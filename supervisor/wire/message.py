@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from supervisor.core.errors import NUMBERS, SupervisorError, error_from_code
 
@@ -15,13 +14,12 @@ Params = list[Any]
 """Positional arguments, or a list of one map: named arguments."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """An error as it travels: a map `{code, name, message, data, retryable}` or the string `"NAME: message"`."""
 
     name: str
     message: str
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = {}
     retryable: bool = False
 
     @classmethod
@@ -59,15 +57,13 @@ class Failure:
         return error_from_code(self.name, self.message, self.data)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     id: int
     method: str
     params: Params
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """`error` is None on success."""
 
     id: int
@@ -75,14 +71,12 @@ class Response:
     result: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(NamedTuple):
     method: str
     params: Params
 
 
-@dataclass(frozen=True, slots=True)
-class Malformed:
+class Malformed(NamedTuple):
     """What asks with a usable id and is no request all the same: it can be answered, so that the connection goes on."""
 
     id: int

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from supervisor.core.errors import LocalProtocolError, RemoteProtocolError, ResourceExhausted
 from supervisor.wire import codec
@@ -21,34 +20,30 @@ CANCEL: Final = "rpc.cancel"
 """Notification [id]: the sender no longer waits for that request; it still gets exactly one response."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """A request that is answered without asking anyone: send `reply`. Of a malformed one only the id is reliable."""
 
     request: Request
     reply: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """The peer gave up on its request `id`."""
+class Cancelled(NamedTuple):
+    """The peer gave up on its request `id`; it may have been answered meanwhile, or never asked."""
 
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Late:
+class Late(NamedTuple):
     """The peer has answered our request `id`, which we had given up; what it said is dropped."""
 
     id: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerStatistics:
+class PeerStatistics(NamedTuple):
     requests_in: int
+    request_bytes_in: int
+    """What those requests took on the wire."""
     requests_out: int
-    unknown_responses: int
-    """Responses to what was never asked; late ones after a cancel do not count."""
     unanswered_cancels: int
 
 
@@ -64,21 +59,29 @@ class Peer:
         self._frames = FrameReader(limits.max_frame_in_bytes)
         self._received: deque[bytes | bytearray] = deque()
         self._next_id = 0
+        self._wrapped = False
+        """Every id has been used once."""
         self._asked: set[int] = set()
         self._given_up: set[int] = set()
-        self._asked_of_us: set[int] = set()
-        self._unknown_responses = 0
+        self._asked_of_us: dict[int, int] = {}
+        """Bytes of the peer's unanswered requests, by id."""
+        self._bytes_asked_of_us = 0
 
     @property
     def partial(self) -> bool:
         """Whether half a frame has arrived: a peer may not leave it so for long."""
         return self._frames.partial
 
+    @property
+    def overfull(self) -> bool:
+        """Whether the peer's unanswered requests hold more bytes than it may have waiting: read no more of it."""
+        return self._bytes_asked_of_us > self.limits.max_request_bytes_in
+
     def statistics(self) -> PeerStatistics:
         return PeerStatistics(
             requests_in=len(self._asked_of_us),
+            request_bytes_in=self._bytes_asked_of_us,
             requests_out=len(self._asked),
-            unknown_responses=self._unknown_responses,
             unanswered_cancels=len(self._given_up),
         )
 
@@ -94,9 +97,8 @@ class Peer:
         """
         while self._received:
             for frame in self._frames.feed(self._received.popleft()):
-                event = self._classify(codec.decode(frame, max_depth=self.limits.max_depth))
-                if event is not None:
-                    yield event
+                # Each frame yields an event, so that who handles them can count what they cost.
+                yield self._classify(codec.decode(frame, max_depth=self.limits.max_depth), len(frame))
 
     def request(self, method: str, params: Params) -> tuple[int, bytes]:
         """A new call: its id and its frame.
@@ -116,6 +118,7 @@ class Peer:
         id_ = self._next_id
         frame = self._encode(Request(id_, method, params))
         self._next_id = (id_ + 1) & codec.MAX_ID
+        self._wrapped = self._wrapped or self._next_id == 0
         self._asked.add(id_)
         return id_, frame
 
@@ -136,56 +139,62 @@ class Peer:
         """
         self._must_be_open(id_)
         frame = self._encode(Response(id_, None, result))
-        self._asked_of_us.discard(id_)
+        self._note_answered(id_)
         return frame
 
     def fail(self, id_: int, failure: Failure) -> bytes:
         """Answer the peer's request with an error; details that cannot be sent are left out."""
         self._must_be_open(id_)
-        self._asked_of_us.discard(id_)
+        self._note_answered(id_)
         try:
             return self._encode(Response(id_, failure, None))
         except LocalProtocolError:
             bare = Failure(failure.name, failure.message[:10_000].encode(errors="replace").decode(), {})
             return self._encode(Response(id_, bare, None))
 
-    def _classify(self, message: Message | Malformed) -> PeerEvent | None:
+    def _classify(self, message: Message | Malformed, size: int) -> PeerEvent:
         match message:
             case Malformed(id_, method, problem):
                 request = Request(id_, method, [])
-                self._open(id_)
+                self._open(id_, size)
                 return Refused(request, self.fail(id_, Failure("INVALID_REQUEST", problem)))
             case Request(id_):
-                return self._classify_request(message, id_)
+                return self._classify_request(message, id_, size)
             case Response(id_):
                 return self._classify_response(message, id_)
-            case Notification("rpc.cancel", [int(id_)]):
-                return Cancelled(id_) if id_ in self._asked_of_us else None
+            case Notification("rpc.cancel", [int(id_)]) if not isinstance(id_, bool):
+                return Cancelled(id_)
         return message
 
-    def _classify_request(self, request: Request, id_: int) -> PeerEvent:
-        self._open(id_)
+    def _classify_request(self, request: Request, id_: int, size: int) -> PeerEvent:
+        self._open(id_, size)
         if len(self._asked_of_us) <= self.limits.max_requests_in:
             return request
         message = f"more than {self.limits.max_requests_in} requests are unanswered"
         failure = Failure("RESOURCE_EXHAUSTED", message, {"limit": self.limits.max_requests_in}, retryable=True)
         return Refused(request, self.fail(id_, failure))
 
-    def _classify_response(self, response: Response, id_: int) -> Response | Late | None:
+    def _classify_response(self, response: Response, id_: int) -> Response | Late:
         if id_ in self._asked:
             self._asked.discard(id_)
             return response
         if id_ in self._given_up:
             self._given_up.discard(id_)
             return Late(id_)
-        self._unknown_responses += 1
-        return None
+        # Whoever answers what was not asked may as well answer what was, with the wrong thing: no telling which.
+        known = id_ < self._next_id or self._wrapped
+        why = f"request id {id_} was answered twice" if known else f"request id {id_} was answered and never asked"
+        raise RemoteProtocolError(why, id=id_)
 
-    def _open(self, id_: int) -> None:
+    def _open(self, id_: int, size: int) -> None:
         if id_ in self._asked_of_us:
             # Two answers with one id could not be told apart.
             raise RemoteProtocolError(f"request id {id_} is in use already", id=id_)
-        self._asked_of_us.add(id_)
+        self._asked_of_us[id_] = size
+        self._bytes_asked_of_us += size
+
+    def _note_answered(self, id_: int) -> None:
+        self._bytes_asked_of_us -= self._asked_of_us.pop(id_)
 
     def _must_be_open(self, id_: int) -> None:
         if id_ not in self._asked_of_us:

@@ -43,10 +43,11 @@ class PluginInfo(TypedDict):
 
 
 class UsageInfo(TypedDict):
-    """What a worker uses, with all processes of its own."""
+    """What a worker uses, with all processes of its own. Looked at once a second at most, however many ask."""
 
     cpu_percent: float | None
-    """Of one core, since it was last looked at; None at the first look."""
+    """Of one core, since it was last looked at (at least a second ago), at the first look since its start. None if that is
+    now."""
     rss_bytes: int
     pss_bytes: int | None
     """Only when asked for: it is dear."""
@@ -89,6 +90,28 @@ class PluginDetails(PluginInfo):
     log_file: str
 
 
+class ProgressInfo(TypedDict):
+    """How far a run is, as its worker says; nothing of it is stored."""
+
+    run: str
+    fraction: float | None
+    """From 0 to 1."""
+    message: str | None
+    at_ms: int
+
+
+class MetricInfo(TypedDict):
+    """A number that a plugin tells of itself."""
+
+    name: str
+    kind: str
+    """gauge or counter."""
+    value: float
+    labels: dict[str, str]
+    at_ms: int
+    """When it was written last."""
+
+
 class JobInfo(TypedDict):
     """`job` is the name to use in commands: `<plugin>/<key>`."""
 
@@ -110,6 +133,8 @@ class JobInfo(TypedDict):
     last_state: str | None
     """Of that same run."""
     running: int
+    progress: list[ProgressInfo]
+    """Of those of them that tell any."""
 
 
 class NextTimes(TypedDict):
@@ -133,6 +158,8 @@ class RunInfo(TypedDict):
     duration_ms: int | None
     error: str | None
     result: Any
+    progress: ProgressInfo | None
+    """While it runs, if it tells any."""
 
 
 class EventInfo(TypedDict):
@@ -147,7 +174,7 @@ class EventInfo(TypedDict):
 class LogLine(TypedDict):
     time_ms: int
     stream: str
-    """stdout, stderr, or log for records of the SDK."""
+    """stdout, stderr, log for records of the SDK, or plugind for notes of the daemon's."""
     level: str
     message: str
     run_id: str | None
@@ -165,6 +192,12 @@ class SubscriptionInfo(TypedDict):
     subscription: int
     last_seq: int
     """The subscription tells what comes after this event."""
+
+
+class FollowInfo(TypedDict):
+    subscription: int
+    place: str
+    """Where in the log it begins."""
 
 
 class StateEntry(TypedDict):

@@ -16,12 +16,13 @@ HEALTH: Final = "health"
 RUN_JOB: Final = "run_job"
 """Daemon -> worker: {job, run_id, trigger, scheduled_at_ms, attempt} -> the run's result."""
 CALL: Final = "call"
-"""Daemon -> worker: {method, params} -> the method's result."""
+"""Daemon -> worker: {method, params, caller?} -> the method's result. `caller` is the key of the plugin that calls; a
+client's call has none."""
 SHUTDOWN: Final = "shutdown"
 """Daemon -> worker: {drain_s}: finish what is in flight, then exit with code 0."""
 EVENT: Final = "event"
 """Daemon -> worker, a notification: {subscription, event}, or at its end {subscription, end: true, reason,
-last_seq}."""
+last_seq}. None comes before the answer that tells the subscription's number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class HostRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigGet(HostRequest):
-    """-> {config}."""
+    """-> {config}, without what its schema marks `writeOnly`."""
 
     METHOD = "config.get"
     CAPABILITY = "config.read"
@@ -51,7 +52,7 @@ class StateGet(HostRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateSet(HostRequest):
-    """-> {}. A value is at most 1 MiB as msgpack."""
+    """-> {}, once it is stored. A value is at most 1 MiB as msgpack."""
 
     METHOD = "state.set"
     CAPABILITY = "state.write"
@@ -93,7 +94,7 @@ class EventsEmit(HostRequest):
 class EventsSubscribe(HostRequest):
     """-> {subscription, last_seq}; events come as notifications `event`, until `events.unsubscribe`.
 
-    `types` are names or globs, `plugins` keys; empty lists mean all. `after_seq` None: what comes from now on.
+    `types` are names or globs, `plugins` keys or ids; empty lists mean all. `after_seq` None: what comes from now on.
     """
 
     METHOD = "events.subscribe"
@@ -114,7 +115,7 @@ class EventsUnsubscribe(HostRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One sample. `kind` is gauge (the value is set) or counter (the value is added)."""
+    """One sample. `kind` is gauge (the value is set) or counter (the value is added to what was there)."""
 
     name: str
     value: float
@@ -124,7 +125,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsWrite(HostRequest):
-    """-> {}."""
+    """-> {}; also accepted as a notification. All samples are taken, or none."""
 
     METHOD = "metrics.write"
     CAPABILITY = "metrics.write"
@@ -133,7 +134,7 @@ class MetricsWrite(HostRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretsGet(HostRequest):
-    """-> {value}: a value of the configuration that its schema marks `writeOnly`."""
+    """-> {value}: what the configuration's schema marks `writeOnly`. `name` is dotted inside tables: `db.password`."""
 
     METHOD = "secrets.get"
     CAPABILITY = "secrets.read"
@@ -150,7 +151,8 @@ class PluginsList(HostRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginsCall(HostRequest):
-    """-> {result}. `timeout_s` None: the method's own deadline, or the daemon's default."""
+    """-> {result} of a method that another plugin's manifest declares. `timeout_s` None: the method's own deadline, or
+    the daemon's default."""
 
     METHOD = "plugins.call"
     CAPABILITY = "plugins.call"
@@ -200,4 +202,6 @@ HOST_REQUESTS: Final = {
         RunProgress,
     )
 }
-"""Method name -> request type, of what is answered; `log` is a notification, `run.progress` may be one."""
+"""Method name -> request type, of what is answered."""
+HOST_NOTIFICATIONS: Final = {request.METHOD: request for request in (MetricsWrite, RunProgress)}
+"""What may come without asking for an answer too; then what is wrong with it is only logged. `log` always does."""

@@ -1,11 +1,12 @@
-"""Crash history -> wait or give up. Pure."""
+"""How a life ended, and the crashes before it -> it is done, or wait so long, or give up. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-from supervisor.core.worker_spec import RestartPolicy
+from supervisor.core.worker_spec import RestartPolicy, WorkerSpec
+from supervisor.worker.crash import Crash, Reason
 
 JITTER: Final = 0.25
 """Waits are spread by up to this share to either side, so that workers that died together do not return together."""
@@ -19,6 +20,11 @@ class Verdict:
     wait_s: float | None
 
 
+def is_content(spec: WorkerSpec, crash: Crash, exit_code: int | None) -> bool:
+    """Whether the restart policy takes that end, which nobody asked for, for a success: then nothing follows."""
+    return spec.restart.policy != "always" and crash.reason is Reason.EXITED and exit_code in spec.success_exit_codes
+
+
 def after_crash(policy: RestartPolicy, *, crashes: int, ran_s: float | None, spread: float) -> Verdict:
     """What to do after a crash.
 
@@ -26,6 +32,8 @@ def after_crash(policy: RestartPolicy, *, crashes: int, ran_s: float | None, spr
     `ran_s` is how long the worker had been up, None if it never was. `spread`, from -1 to 1, is the share of the
     jitter to apply: chosen by the caller, so that this stays a function.
     """
+    if policy.policy == "never":
+        return Verdict(crashes=crashes + 1, wait_s=None)
     if ran_s is not None and ran_s >= policy.stable_after_s:
         return Verdict(crashes=0, wait_s=0.0)
     crashes += 1

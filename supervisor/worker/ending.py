@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
+from typing import Final
 
 from supervisor.core.errors import ActivationFailed, CallCancelled, PluginCrashed, SupervisorError
 from supervisor.core.event import WorkerCrashed, WorkerStopped
@@ -11,6 +13,10 @@ from supervisor.worker.crash import Crash, Reason
 from supervisor.worker.host import Stray
 from supervisor.worker.process import Exit
 from supervisor.worker.shutdown import Stage
+
+_EXITS: Final = frozenset({Reason.EXITED, Reason.KILLED})
+_SENT_BY_SOMEBODY: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
+"""Signals that do not come from a fault of the program's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +48,29 @@ class Ending:
 def never_lived(crash: Crash) -> Ending:
     """The ending of what could not even be started."""
     return Ending(pid=None, crash=crash, exit=None, stage=None, ran_s=None, last_words="")
+
+
+def exit_crash(exit_: Exit, *, violation: Crash | None, sent_by_us: bool) -> Crash:
+    """Why a process ended that was to run on, as far as its exit tells.
+
+    A worker that broke the protocol was told so, and its exit is what it made of that: the violation is the cause.
+    """
+    if violation:
+        return Crash(violation.reason, f"{violation.cause}; then it {exit_}")
+    if exit_.signal is None:
+        return Crash(Reason.EXITED, str(exit_))
+    stranger = exit_.signal in _SENT_BY_SOMEBODY and not sent_by_us
+    return Crash(Reason.KILLED, f"{exit_}, which plugind did not send" if stranger else str(exit_))
+
+
+def most_telling(crash: Crash, post_mortem: Crash | None) -> Crash:
+    """The one cause to name, where several things came together.
+
+    What made us give a worker up stands: that it was killed then is our doing. An exit is explained by what the kernel
+    knows of it. (That a worker which hangs up and exits within a second has exited, and that an answer which it sent
+    before its exit counts, is decided where they are waited for.)
+    """
+    return post_mortem if post_mortem and crash.reason in _EXITS else crash
 
 
 def call_error(plugin: Plugin, ending: Ending) -> SupervisorError:
@@ -93,7 +122,7 @@ def stop_event(plugin: Plugin, ending: Ending) -> WorkerStopped | None:
         plugin_id=plugin.id,
         plugin_key=plugin.key,
         pid=ending.pid,
-        stage=str(ending.stage),
+        stage=str(ending.stage or Stage.EXIT),
         exit_code=ending.exit_code,
         signal=ending.signal,
         strays=[stray.pid for stray in ending.strays],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import trio
+
 from supervisor.channel import Channel
-from supervisor.core.errors import DeadlineExceeded, SupervisorError
+from supervisor.core.errors import LocalProtocolError, SupervisorError
 from supervisor.core.manifest import API_VERSION, Manifest, manifest_to_table
 from supervisor.core.plugin import Plugin
 from supervisor.core.reading import shown
@@ -23,15 +25,18 @@ async def shake_hands(channel: Channel, plugin: Plugin, host: Host, *, data_dir:
         config = await host.config(plugin.id)
     except SupervisorError as error:
         return Crash(Reason.CANNOT_START, f"was not started: its configuration cannot be read: {error.message}")
-    try:
-        answer = await channel.call(HANDSHAKE, [_introduction(plugin, config, data_dir)], timeout_s=timeout_s)
-    except DeadlineExceeded:
-        return Crash(Reason.HANDSHAKE_TIMEOUT, f"did not answer initialize within {timeout_s:g} s")
-    except SupervisorError as error:
-        why = f"refused initialize: {error.code}: {error.message[:_MESSAGE_CHARACTERS]}"
-        return Crash(Reason.HANDSHAKE_REFUSED, why)
-    problem = handshake_problem(answer, plugin.manifest)
-    return Crash(Reason.HANDSHAKE_INVALID, problem) if problem else None
+    # Our own deadline: an error of that name may also be the worker's answer.
+    with trio.move_on_after(timeout_s):
+        try:
+            answer = await channel.call(HANDSHAKE, [_introduction(plugin, config, data_dir)], timeout_s=None)
+        except LocalProtocolError as error:
+            return Crash(Reason.CANNOT_START, f"was not started: initialize cannot be sent: {error.message}")
+        except SupervisorError as error:
+            why = f"refused initialize: {error.code}: {error.message[:_MESSAGE_CHARACTERS]}"
+            return Crash(Reason.HANDSHAKE_REFUSED, why)
+        problem = handshake_problem(answer, plugin.manifest)
+        return Crash(Reason.HANDSHAKE_INVALID, problem) if problem else None
+    return Crash(Reason.HANDSHAKE_TIMEOUT, f"did not answer initialize within {timeout_s:g} s")
 
 
 def _introduction(plugin: Plugin, config: dict[str, Any], data_dir: str) -> dict[str, Any]:

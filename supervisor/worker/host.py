@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,18 +10,19 @@ from supervisor.channel import Immediate
 from supervisor.core.errors import MethodNotFound, PermissionDenied
 from supervisor.core.event import Event
 from supervisor.core.plugin import Plugin, PluginId
-from supervisor.wire.message import Notification, Request
+from supervisor.wire.message import Notification, Params, Request
 from supervisor.wire.typed import to_request
-from supervisor.wire.worker import HOST_REQUESTS, HostRequest
+from supervisor.wire.worker import HOST_NOTIFICATIONS, HOST_REQUESTS, HostRequest
 from supervisor.worker.link import WorkerLink
 
 
 class Host(Protocol):
     """The rest of the daemon as workers need it; the composition root supplies it."""
 
-    async def config(self, plugin_id: PluginId) -> dict[str, Any]: ...
+    async def config(self, plugin_id: PluginId) -> dict[str, Any]:
+        """Of what the plugin is told: without secrets."""
 
-    async def serve(self, plugin: Plugin, request: HostRequest, link: WorkerLink) -> Any:
+    def serve(self, plugin: Plugin, request: HostRequest, link: WorkerLink) -> Coroutine[Any, Any, Any] | Immediate:
         """Answer what the gate has let through."""
 
     def told(self, plugin: Plugin, notification: Notification) -> None:
@@ -55,14 +56,22 @@ def serve_worker(
         PermissionDenied: the plugin's approved capabilities lack the one it needs.
         InvalidParams: the params do not fit.
     """
-    kind = HOST_REQUESTS.get(request.method)
+    return host.serve(plugin, _let_through(HOST_REQUESTS, plugin, request.method, request.params), link)
+
+
+def read_notification(plugin: Plugin, notification: Notification) -> HostRequest:
+    """What a notification of a plugin's worker says; raises as `serve_worker`."""
+    return _let_through(HOST_NOTIFICATIONS, plugin, notification.method, notification.params)
+
+
+def _let_through(kinds: Mapping[str, type[HostRequest]], plugin: Plugin, method: str, params: Params) -> HostRequest:
+    kind = kinds.get(method)
     if kind is None:
-        known = ", ".join(HOST_REQUESTS)
-        raise MethodNotFound(f"the daemon has no method {request.method[:100]!r} for workers; there are {known}")
+        raise MethodNotFound(f"the daemon has no method {method[:100]!r} for workers; there are {', '.join(kinds)}")
     if kind.CAPABILITY is not None and kind.CAPABILITY not in plugin.approved:
         raise PermissionDenied(
-            f"{request.method} needs the capability {kind.CAPABILITY!r}, which {plugin.key!r} was not granted: "
+            f"{method} needs the capability {kind.CAPABILITY!r}, which {plugin.key!r} was not granted: "
             "declare it in plugin.capabilities and install again",
             capability=kind.CAPABILITY,
         )
-    return host.serve(plugin, to_request(kind, request.method, request.params), link)
+    return to_request(kind, method, params)

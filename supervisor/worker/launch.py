@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from supervisor.core.manifest import API_VERSION
 from supervisor.core.plugin import Plugin
+from supervisor.core.worker_spec import Limits
 
 RPC_FD: Final = 3
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -23,13 +24,19 @@ class CannotLaunch(OSError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What to execute. `argv[0]` is an absolute path; `rpc` says whether fd 3 is a socket to the daemon."""
+    """What to execute. `argv[0]` is an absolute path; `rpc` says whether fd 3 is a socket to the daemon.
+
+    `ready_argv` and `stop_argv` are the manifest's `ready.command` and `stop_command`, made absolute like `argv`.
+    """
 
     argv: tuple[str, ...]
+    ready_argv: tuple[str, ...] = ()
+    stop_argv: tuple[str, ...] = ()
     env: Mapping[str, str]
     cwd: Path
     rpc: bool
-    nofile: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    plugin_id: str = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,31 +67,53 @@ def plan_launch(
     """
     spec = plugin.manifest.worker
     env = _environment(plugin, package_dir=package_dir, data_dir=data_dir, around=around)
-    program, *arguments = spec.command
-    if program in {"python", "python3"}:
+    commands = [words for _, words in spec.commands()]
+    if any(words[0] in PYTHONS for words in commands if words):
         env = {"PYTHONPATH": str(package_dir), **_PYTHON, **env}
-        executable: str | None = around.python
-    elif _is_inside(package_dir, program, is_file):
-        executable = str(package_dir / program)
-    elif "/" in program:
-        # Not looked up: a relative path would be taken from the daemon's own working directory.
-        executable = program if program.startswith("/") else None
-    else:
-        executable = which(program, env["PATH"])
-    if executable is None:
-        raise CannotLaunch(f"cannot be started: there is no program {program!r}, neither in the package nor in PATH")
-    inside = [_inside(package_dir, argument, is_file) for argument in arguments]
+
+    def resolved(words: tuple[str, ...]) -> tuple[str, ...]:
+        if not words:
+            return ()
+        program, *arguments = words
+        return (
+            _executable(program, package_dir, around.python, is_file, lambda name: which(name, env["PATH"])),
+            *(_inside(package_dir, argument, is_file) for argument in arguments),
+        )
+
+    argv, ready_argv, stop_argv = map(resolved, commands)
     return Launch(
-        argv=(executable, *inside),
+        argv=argv,
+        ready_argv=ready_argv,
+        stop_argv=stop_argv,
         env=env,
         cwd=data_dir,
         rpc=spec.transport == "rpc",
-        nofile=spec.limits.nofile,
+        limits=spec.limits,
+        plugin_id=plugin.id,
     )
 
 
+PYTHONS: Final = ("python", "python3")
 # Output must be there when a worker dies, and an installed package is not to be written to.
 _PYTHON: Final = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _executable(
+    program: str,
+    package_dir: Path,
+    python: str,
+    is_file: Callable[[Path], bool],
+    look_up: Callable[[str], str | None],
+) -> str:
+    if program in PYTHONS:
+        return python
+    if _is_inside(package_dir, program, is_file):
+        return str(package_dir / program)
+    # A relative path is not looked up: it would be taken from the daemon's own working directory.
+    found = (program if program.startswith("/") else None) if "/" in program else look_up(program)
+    if found is None:
+        raise CannotLaunch(f"cannot be started: there is no program {program!r}, neither in the package nor in PATH")
+    return found
 
 
 def _environment(plugin: Plugin, *, package_dir: Path, data_dir: Path, around: Surroundings) -> dict[str, str]:

@@ -1,47 +1,31 @@
-"""One life of a worker process: spawn, handshake, health, stop, reap."""
+"""One life of a worker process: spawn, come up, stay well, stop, reap."""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import trio
 
 from supervisor.channel import Channel
-from supervisor.core.errors import PluginCrashed, SupervisorError
+from supervisor.core.errors import PluginCrashed
 from supervisor.core.plugin import Plugin
 from supervisor.report import report_failure
-from supervisor.wire import worker as methods
-from supervisor.wire.limits import WORKER
-from supervisor.wire.message import Notification, Request
+from supervisor.wire.message import Notification
+from supervisor.worker.causes import LAST_WORDS_S, Worker, wait_deaf, wait_exit, wait_first, with_state
+from supervisor.worker.conversation import Conversation
 from supervisor.worker.crash import Crash, Reason
-from supervisor.worker.ending import Ending, call_error, never_lived
-from supervisor.worker.handshake import shake_hands
-from supervisor.worker.health import wait_unwell
-from supervisor.worker.host import Host, Stray, serve_worker
+from supervisor.worker.ending import Ending, call_error, most_telling, never_lived
+from supervisor.worker.host import Host, Stray
 from supervisor.worker.launch import Launch
-from supervisor.worker.link import WorkerLink
 from supervisor.worker.logfile import Entry, LogFile
-from supervisor.worker.process import Exit, Process
-from supervisor.worker.relay import Tail, log_entry, relay
-from supervisor.worker.shutdown import Stage, StopStep, WorkerUnkillable, stop_in_stages
-
-_LAST_OUTPUT_S: Final = 0.1
-"""How long the rest of the output is read after the process is gone; a grandchild may keep the pipe open for ever."""
-_EXIT_AFTER_EOF_S: Final = 1.0
-"""A worker that closes its RPC connection is given so long to exit before it counts as deaf."""
-_MESSAGE_CHARACTERS: Final = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Graces:
-    """Seconds that a worker is given after SIGTERM and after SIGKILL."""
-
-    term_s: float = 5.0
-    kill_s: float = 2.0
+from supervisor.worker.plain import PlainProgram
+from supervisor.worker.process import Process
+from supervisor.worker.relay import Output, log_entry
+from supervisor.worker.shutdown import Graces, Stage, StopStep, Way, WorkerUnkillable, plan_stop, stop_in_stages
 
 
 class Life:
@@ -68,22 +52,21 @@ class Life:
         self._stopping = stopping
         self._stuck = stuck
         self._wanted = trio.CancelScope()
-        self._tail = Tail()
-        self._channel: Channel | None = None
-        self._hung_up = trio.Event()
-        self._hung_up_because = Crash(Reason.HUNG_UP, "closed its RPC connection")
+        self._watching = trio.CancelScope(shield=True)
+        self._worker: Worker | None = None
+        self._output: Output | None = None
         self._up_since: float | None = None
         self._well_until: float | None = None
         """When it was last known to be well, once it has failed its health checks."""
         self._process: Process | None = None
         self._killed = False
-        self._data_dir = ""
+        self._unkillable = False
         self.pid: int | None = None
 
     @property
     def channel(self) -> Channel | None:
         """To call the worker; None where it speaks no RPC."""
-        return self._channel
+        return self._worker.channel if self._worker else None
 
     @property
     def uptime_s(self) -> float | None:
@@ -100,63 +83,110 @@ class Life:
         """Without asking."""
         self._killed = True
         if self._process:
-            self._process.signal_group(signal.SIGKILL)
+            self._process.kill()
 
     async def live(self, launch: Launch, spawn: Callable[[Launch], Process]) -> Ending:
-        """From spawn to reaping. Cancelling it from outside is not the way to stop it; see `ask_to_stop`."""
-        try:
-            process = spawn(launch)
-        except OSError as error:
-            why = f"cannot be started: {launch.argv[0]}: {error.strerror or error}"
-            return never_lived(Crash(Reason.CANNOT_START, why))
-        self._process, self.pid = process, process.pid
-        self._data_dir = str(launch.cwd)
-        ending = Ending(pid=process.pid, crash=None, exit=None, stage=None, ran_s=None, last_words="")
-        try:
-            ending = await self._attend_to_the_end(process)
-        except Exception as error:  # noqa: BLE001  a mistake of ours costs this life, never the daemon
-            log_id = report_failure("worker.supervision_failed", error, plugin=self._plugin.key, pid=process.pid)
-            crash = Crash(Reason.INTERNAL, f"was lost to a mistake in plugind itself (log id {log_id})")
-            exit_ = await self._make_sure_it_is_gone(process)
-            ending = replace(
-                ending, crash=crash, exit=exit_, stage=Stage.KILL, ran_s=self._ran_s(), last_words=str(self._tail)
-            )
-        await process.aclose()
+        """From spawn to reaping. Cancelling it from outside is not the way to stop it (see `ask_to_stop`): it kills."""
+        with ExitStack() as held:
+            try:
+                if not launch.rpc:
+                    self._worker = held.enter_context(
+                        PlainProgram(self._plugin.manifest.worker, launch, spawn, self._note)
+                    )
+                    launch = self._worker.launch
+                process = spawn(launch)
+            except OSError as error:
+                # It may also be the working directory that is not there.
+                why = f"cannot be started: {error.filename or launch.argv[0]}: {error.strerror or error}"
+                return never_lived(Crash(Reason.CANNOT_START, why))
+            self._process, self.pid = process, process.pid
+            if self._killed:
+                process.kill()
+            try:
+                ending = await self._attend_to_the_end(process, str(launch.cwd))
+            except Exception as error:  # noqa: BLE001  a mistake of ours costs this life, never the daemon
+                ending = await self._lose(process, error)
+            finally:
+                await self._let_go(process)
         return replace(ending, strays=await self._forget(process.pid))
 
-    async def _forget(self, pid: int) -> tuple[Stray, ...]:
-        try:
-            return tuple(await self._host.forget(self._plugin.id, pid))
-        except Exception as error:  # noqa: BLE001  how the life ended is worth more than a row about it
-            report_failure("worker.not_forgotten", error, plugin=self._plugin.key, pid=pid)
-            return ()
-
-    async def _attend_to_the_end(self, process: Process) -> Ending:
-        stage: Stage | None = None
-        crash: Crash | None = None
+    async def _attend_to_the_end(self, process: Process, data_dir: str) -> Ending:
         async with trio.open_nursery() as body:
-            body.start_soon(process.watch)
-            relays = self._start_relays(process, body)
-            self._open_channel(process, body)
+            body.start_soon(self._watch, process)
             # Beside the handshake: a worker need not wait for its own row.
             body.start_soon(self._host.remember, self._plugin.id, process.pid)
-            with self._wanted:
-                crash = await self._attend(process)
-            ran_s = self._ran_s()
-            if crash is None:
-                self._stopping()
-                stage = await self._end(process, self._stop_steps(process))
-            elif process.exit is None:
-                stage = await self._end(process, [self._kill(process)])
-            exit_ = await process.wait()
-            with trio.move_on_after(_LAST_OUTPUT_S):
-                await relays.wait()
-            words = str(self._tail)
-            ending = Ending(pid=process.pid, crash=crash, exit=exit_, stage=stage, ran_s=ran_s, last_words=words)
-            if self._channel:
-                self._channel.close(call_error(self._plugin, ending))
-            body.cancel_scope.cancel(reason="the process is gone")
+            worker = self._begin(process, data_dir, body)
+            look = worker.look if isinstance(worker, PlainProgram) else None
+            output = self._output = Output(process, self._log, now_ms=self._now_ms, on_stdout=look)
+            body.start_soon(output.run)
+            body.start_soon(worker.run, process.pid)
+            try:
+                return await self._run(process, worker, output)
+            except BaseException:
+                # Cancelled, or a mistake of ours: it is still watched until it is gone.
+                process.kill()
+                self._watching.deadline = trio.current_time() + self._graces.kill_s
+                raise
+            finally:
+                body.cancel_scope.cancel(reason="the life is over")
+
+    async def _watch(self, process: Process) -> None:
+        """Shielded, since the stages of a stop are, and wait for what this sees. It lasts as long as the process, or
+        the grace period after a kill."""
+        with self._watching:
+            await process.watch()
+
+    async def _run(self, process: Process, worker: Worker, output: Output) -> Ending:
+        stage: Stage | None = None
+        crash: Crash | None = None
+        with self._wanted:
+            crash = await self._attend(process, worker)
+        ran_s = self._ran_s()
+        if crash is None:
+            self._stopping()
+            process.note_kin()
+            stage = await self._end(process, self._stop_steps(process, worker))
+        elif process.exit is None:
+            stage = await self._end(process, [self._step(process, Way(Stage.KILL, self._graces.kill_s))])
+        exit_ = await process.wait()
+        await self._take_last_words(worker, output)
+        crash = self._judge(crash, process.post_mortem())
+        ending = Ending(
+            pid=process.pid, crash=crash, exit=exit_, stage=stage, ran_s=ran_s, last_words=output.last_words
+        )
+        if worker.channel:
+            worker.channel.close(call_error(self._plugin, ending))
         return ending
+
+    def _begin(self, process: Process, data_dir: str, body: trio.Nursery) -> Worker:
+        if self._worker is None:
+            assert process.rpc is not None  # noqa: S101  it was launched so
+            self._worker = Conversation(
+                process.rpc, self._plugin, self._host, body, data_dir=data_dir, on_log=self._on_log, note=self._note
+            )
+        return self._worker
+
+    # While it is wanted.
+
+    async def _attend(self, process: Process, worker: Worker) -> Crash:
+        """Return why the life ended without having been asked to."""
+        return await wait_first(
+            partial(wait_exit, process, worker, lambda: self._killed),
+            partial(wait_deaf, process, worker, lambda: self._killed),
+            process.wait_breach,
+            partial(self._come_up_and_stay_well, process, worker),
+        )
+
+    async def _come_up_and_stay_well(self, process: Process, worker: Worker) -> Crash:
+        if refusal := await worker.come_up():
+            return with_state(refusal, process.pid)
+        self._up_since = trio.current_time()
+        # So that a worker that has stopped has always started, in the journal too. It costs one commit.
+        with trio.CancelScope(shield=True):
+            await self._came_up()
+        unwell = await worker.wait_unwell()
+        self._well_until = unwell.well_at
+        return with_state(unwell.crash, process.pid)
 
     def _ran_s(self) -> float | None:
         # A worker that was deaf from the first has not run stably while that was being found out.
@@ -164,89 +194,24 @@ class Life:
             return self.uptime_s
         return self._well_until - self._up_since
 
-    async def _make_sure_it_is_gone(self, process: Process) -> Exit | None:
-        if process.exit is None:
-            process.signal_group(signal.SIGKILL)
-            with trio.move_on_after(self._graces.kill_s, shield=True):
-                await process.watch()
-        if self._channel:
-            self._channel.close(PluginCrashed(f"the worker of {self._plugin.key!r} was lost"))
-        return process.exit
+    # Its end.
 
-    def _start_relays(self, process: Process, body: trio.Nursery) -> trio.Event:
-        done = trio.Event()
+    def _stop_steps(self, process: Process, worker: Worker) -> list[StopStep]:
+        up = self._up_since is not None and worker.can_be_asked
+        plan = plan_stop(self._plugin.manifest.worker, self._graces, up=up)
+        return [self._step(process, way) for way in plan]
 
-        async def both() -> None:
-            async with trio.open_nursery() as relays:
-                for stream, name, level, tail in (
-                    (process.stdout, "stdout", "info", None),
-                    (process.stderr, "stderr", "warning", self._tail),
-                ):
-                    copy = partial(relay, stream, self._log, name=name, level=level, now_ms=self._now_ms, tail=tail)
-                    relays.start_soon(copy)
-            done.set()
+    def _step(self, process: Process, way: Way) -> StopStep:
+        async def act() -> bool:
+            if way.number is not None:
+                process.signal_group(way.number)
+            elif way.stage is Stage.KILL:
+                process.kill()
+            elif self._worker:
+                return await self._worker.ask_to_end()
+            return True
 
-        body.start_soon(both)
-        return done
-
-    def _open_channel(self, process: Process, body: trio.Nursery) -> None:
-        if process.rpc is not None:
-            self._channel = Channel(
-                process.rpc,
-                WORKER,
-                on_request=lambda request: serve_worker(self._host, self._plugin, request, link),
-                on_notification=self._on_notification,
-                on_unexpected=self._on_unexpected,
-            )
-            link = WorkerLink(self._plugin, self._channel, body)
-            body.start_soon(self._run_channel, self._channel)
-
-    async def _run_channel(self, channel: Channel) -> None:
-        try:
-            await channel.run()
-        except SupervisorError as error:
-            self._hung_up_because = Crash(Reason.PROTOCOL_VIOLATION, f"broke the RPC protocol: {error.message}")
-        self._hung_up.set()
-
-    async def _attend(self, process: Process) -> Crash:
-        """Return why the life ended without having been asked to."""
-        causes: list[Crash] = []
-
-        async def first(of: Callable[[], Coroutine[Any, Any, Crash]]) -> None:
-            causes.append(await of())
-            watchers.cancel_scope.cancel(reason="the life has ended")
-
-        async def exits() -> Crash:
-            return _exited(await process.wait())
-
-        async with trio.open_nursery() as watchers:
-            watchers.start_soon(first, exits)
-            if self._channel:
-                watchers.start_soon(first, partial(self._wait_deaf, process))
-            watchers.start_soon(first, self._come_up_and_stay_well)
-        return causes[0]
-
-    async def _wait_deaf(self, process: Process) -> Crash:
-        await self._hung_up.wait()
-        with trio.move_on_after(_EXIT_AFTER_EOF_S):
-            return _exited(await process.wait())
-        return self._hung_up_because
-
-    async def _come_up_and_stay_well(self) -> Crash:
-        spec = self._plugin.manifest.worker
-        if self._channel is None:
-            await trio.sleep(spec.start_grace_s)
-        elif refusal := await shake_hands(self._channel, self._plugin, self._host, data_dir=self._data_dir):
-            return refusal
-        self._up_since = trio.current_time()
-        # So that a worker that has stopped has always started, in the journal too. It costs one commit.
-        with trio.CancelScope(shield=True):
-            await self._came_up()
-        if self._channel is None:
-            await trio.sleep_forever()
-        unwell = await wait_unwell(self._channel, spec.health, self._note)
-        self._well_until = unwell.well_at
-        return unwell.crash
+        return StopStep(stage=way.stage, act=act, grace_s=way.grace_s)
 
     async def _end(self, process: Process, steps: list[StopStep]) -> Stage:
         try:
@@ -254,53 +219,75 @@ class Life:
             return Stage.KILL if self._killed else stage
         except WorkerUnkillable as error:
             # Its successor must not run beside it: this life goes on until the kernel lets go of it.
+            self._unkillable = True
             self._stuck(error)
             await process.wait()
             return Stage.KILL
 
-    def _stop_steps(self, process: Process) -> list[StopStep]:
-        spec = self._plugin.manifest.worker
-        steps = [self._term(process), self._kill(process)]
-        if self._channel and self._up_since is not None and not self._hung_up.is_set():
-            drain = StopStep(
-                stage=Stage.DRAIN, act=partial(self._ask_to_drain, self._channel), grace_s=spec.stop_timeout_s
-            )
-            steps.insert(0, drain)
-        return steps
-
-    async def _ask_to_drain(self, channel: Channel) -> None:
-        """The answer is of no interest: it is the exit that is waited for."""
-        grace_s = self._plugin.manifest.worker.stop_timeout_s
+    async def _take_last_words(self, worker: Worker, output: Output) -> None:
+        taken = False
         try:
-            await channel.call(methods.SHUTDOWN, [{"drain_s": grace_s}], timeout_s=grace_s)
-        except SupervisorError as error:
-            self._note(f"shutdown was not accepted: {error.code}: {error.message[:_MESSAGE_CHARACTERS]}")
+            with trio.move_on_after(LAST_WORDS_S):
+                async with trio.open_nursery() as last:
+                    last.start_soon(output.finish)
+                    last.start_soon(worker.hear_out)
+                taken = True
+        finally:
+            if not taken:
+                self._note(
+                    "gave up reading what the worker had written and sent before its end: "
+                    f"{output.unread_bytes} bytes of its output are not in this log"
+                )
 
-    def _term(self, process: Process) -> StopStep:
-        return _signal_step(process, Stage.TERM, signal.SIGTERM, self._graces.term_s)
+    def _judge(self, crash: Crash | None, post_mortem: Crash | None) -> Crash | None:
+        if crash is not None:
+            return most_telling(crash, post_mortem)
+        if post_mortem:
+            self._note(f"while it was being stopped, the worker {post_mortem.cause}")
+        return None
 
-    def _kill(self, process: Process) -> StopStep:
-        return _signal_step(process, Stage.KILL, signal.SIGKILL, self._graces.kill_s)
+    async def _lose(self, process: Process, error: Exception) -> Ending:
+        log_id = report_failure("worker.supervision_failed", error, plugin=self._plugin.key, pid=process.pid)
+        await self._make_sure_it_is_gone(process)
+        return Ending(
+            pid=process.pid,
+            crash=Crash(Reason.INTERNAL, f"was lost to a mistake in plugind itself (log id {log_id})"),
+            exit=process.exit,
+            stage=Stage.KILL,
+            ran_s=self._ran_s(),
+            last_words=self._output.last_words if self._output else "",
+        )
 
-    def _on_notification(self, notification: Notification) -> None:
-        if notification.method == methods.Log.METHOD:
-            self._log.write([log_entry(notification, self._now_ms())])
-        else:
-            self._host.told(self._plugin, notification)
+    async def _let_go(self, process: Process) -> None:
+        """Whatever happened: kill what lives, fail the calls, close what is open."""
+        if not self._unkillable:
+            await self._make_sure_it_is_gone(process)
+        if self.channel:
+            self.channel.close(PluginCrashed(f"the worker of {self._plugin.key!r} was lost"))
+        # The closing waits for nothing, and has to reach all of them.
+        with trio.CancelScope(shield=True):
+            await process.aclose()
 
-    def _on_unexpected(self, request: Request, error: Exception) -> str:
-        return report_failure("worker.request_failed", error, plugin=self._plugin.key, method=request.method)
+    async def _make_sure_it_is_gone(self, process: Process) -> None:
+        if process.exit is None:
+            process.kill()
+            with trio.move_on_after(self._graces.kill_s, shield=True):
+                await process.watch()
+            self._unkillable = process.exit is None
+
+    async def _forget(self, pid: int) -> tuple[Stray, ...]:
+        try:
+            strays = tuple(await self._host.forget(self._plugin.id, pid))
+        except Exception as error:  # noqa: BLE001  how the life ended is worth more than a row about it
+            report_failure("worker.not_forgotten", error, plugin=self._plugin.key, pid=pid)
+            return ()
+        if strays:
+            named = ", ".join(f"{stray.pid} ({stray.name})" if stray.name else str(stray.pid) for stray in strays)
+            self._note(f"killed what the worker had left running outside its process group: pid {named}")
+        return strays
+
+    def _on_log(self, notification: Notification) -> None:
+        self._log.write([log_entry(notification, self._now_ms())])
 
     def _note(self, message: str) -> None:
         self._log.write([Entry(time_ms=self._now_ms(), stream="plugind", level="warning", message=message)])
-
-
-def _exited(exit_: Exit) -> Crash:
-    return Crash(Reason.EXITED if exit_.signal is None else Reason.KILLED, str(exit_))
-
-
-def _signal_step(process: Process, stage: Stage, number: int, grace_s: float) -> StopStep:
-    async def act() -> None:
-        process.signal_group(number)
-
-    return StopStep(stage=stage, act=act, grace_s=grace_s)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import trio
 
 from supervisor.channel import Channel
 from supervisor.core.plugin import Plugin
+
+_LARGE_ANSWERS: Final = 4
 
 
 class WorkerLink:
@@ -18,8 +22,11 @@ class WorkerLink:
         self.plugin = plugin
         self.subscriptions: dict[int, trio.CancelScope] = {}
         """The worker's event subscriptions by their numbers; the host's business."""
+        self.numbers = itertools.count(1)
+        """For the next ones."""
         self._channel = channel
         self._life = life
+        self._large = trio.CapacityLimiter(_LARGE_ANSWERS)
 
     async def notify(self, method: str, params: dict[str, Any]) -> None:
         """Tell the worker; waits while it is slow to read.
@@ -29,6 +36,17 @@ class WorkerLink:
         """
         await self._channel.notify(method, [params])
 
+    @asynccontextmanager
+    async def large_answer(self) -> AsyncIterator[None]:
+        """Make an answer that may be large in here: a few at a time, and only for a worker that takes them."""
+        async with self._large:
+            await self._channel.wait_room()
+            yield
+
     def start_soon(self, work: Callable[[], Awaitable[None]], *, name: str) -> None:
         """Run a task that is cancelled when this life ends. It must not raise."""
         self._life.start_soon(work, name=name)
+
+    async def start(self, work: Callable[..., Awaitable[None]], *, name: str) -> Any:
+        """As `start_soon`, and return what the task has started with."""
+        return await self._life.start(work, name=name)

@@ -1,25 +1,35 @@
-"""A plugin's log: JSON lines in a file, rotated by size; written by one worker's relays, read by anyone."""
+"""A plugin's log: JSON lines in a file, rotated by size; one writer, whom its readers may wait for."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as json_text
 from pathlib import Path
 from typing import Any, Final
 
-from supervisor.wire.results import LogLine
+import trio
+
+from supervisor.wire.codec import profile_problem
+from supervisor.worker.logparts import Part, Parts, rotated
 from supervisor.worker.output import Line
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
-_BLOCK_BYTES: Final = 64 * 1024
+_MESSAGE_CHARACTERS: Final = 32 * 1024
+_RUN_ID_CHARACTERS: Final = 200
+_FIELDS_BYTES: Final = 64 * 1024
+_FIELDS_LEVELS: Final = 8
+"""What a line's fields may take, so that a line always fits into an answer."""
+_CUT_CHARACTERS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """`time_ms` is UTC milliseconds since the epoch; `stream` is stdout, stderr or log."""
+    """`time_ms` is UTC milliseconds since the epoch; `stream` is stdout, stderr, log or plugind."""
 
     time_ms: int
     stream: str
@@ -30,165 +40,254 @@ class Entry:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        record: dict[str, Any] = {
-            "time_ms": self.time_ms,
-            "stream": self.stream,
-            "level": self.level,
-            "message": self.message,
-        }
+        """A line of at most 500 kB; what is too long, or too deep for an answer, is cut and marked."""
+        fields, cut = self._bounded_fields()
+        whole = self.message.encode("utf-8", "backslashreplace").decode()
+        message = whole[:_MESSAGE_CHARACTERS]
+        truncated = self.truncated or cut or len(message) < len(whole)
+        parts = [
+            f'{{"time_ms": {self.time_ms}, "stream": {json_text(self.stream)}, "level": {json_text(self.level)}, '
+            f'"message": {json_text(message)}'
+        ]
         if self.run_id is not None:
-            record["run_id"] = self.run_id
-        if self.truncated:
-            record["truncated"] = True
-        if self.fields:
-            record["fields"] = self.fields
+            parts.append(f'"run_id": {json_text(self.run_id[:_RUN_ID_CHARACTERS])}')
+        if truncated:
+            parts.append('"truncated": true')
+        if fields:
+            parts.append(f'"fields": {fields}')
+        return ", ".join(parts) + "}"
+
+    def _bounded_fields(self) -> tuple[str, bool]:
+        if not self.fields:
+            return "", False
         # ASCII only: lone surrogates and control characters cannot spoil the file. `str` for what JSON lacks.
-        return json.dumps(record, default=str)
+        text = json.dumps(self.fields, default=str)
+        if len(text) <= _FIELDS_BYTES and profile_problem([self.fields], _FIELDS_LEVELS) is None:
+            return text, False
+        return json.dumps({"cut": text[:_CUT_CHARACTERS]}), True
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file of the log, for who reads it and closes `fd`; it stays the same file though it is rotated meanwhile."""
+
+    fd: int
+    inode: int
+    start: int
+    """Position of its first byte."""
+    offset: int
+    """Where to read in it."""
+    size: int | None
+    """Bytes in it, once no more are written to it."""
 
 
 class LogFile:
-    """`path`, and the older `path.1` … `path.<files - 1>`. A line that cannot be written is counted, not raised."""
+    """`path`, and the older `path.1` … `path.<files - 1>`. A line that cannot be written is counted, not raised.
+
+    All its methods are for the event loop's thread: so no rotation falls into the opening of a file.
+    """
 
     def __init__(self, path: Path, *, max_bytes: int, files: int) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._files = files
+        self._known: Parts | None = None
         self._fd: int | None = None
-        self._size = 0
+        self._looked_s: int | None = None
+        self._news: trio.Event | None = None
+        self._why_lost = ""
         self.lost = 0
-        """Lines that could not be written since the last one that could."""
+        """Lines that could not be written since the last one that could; when one can, a line says how many."""
+        self.gone = trio.Event()
+        """Set for good when the plugin's data are removed; nothing is written any more."""
 
-    def write(self, entries: list[Entry]) -> None:
-        """Append lines, all in one go; rotates before the file would pass its size."""
-        data = "".join(f"{entry.to_json()}\n" for entry in entries).encode()
-        try:
-            self._append(data)
-        except OSError:
-            # A full disk costs the plugin its log, never its life; `lost` tells.
-            self.lost += len(entries)
-        else:
-            self.lost = 0
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Append lines, all in one go; rotates before a file would pass its size."""
+        if entries:
+            data = "".join(f"{entry.to_json()}\n" for entry in entries).encode()
+            self._put(data, entries[-1].time_ms)
 
     def write_lines(self, lines: Sequence[Line], *, time_ms: int, stream: str, level: str) -> None:
         """As `write`, for lines of output: they are many, and differ in little."""
         head = f'{{"time_ms": {time_ms}, "stream": "{stream}", "level": "{level}", "message": '
         ends = ("}\n", ', "truncated": true}\n')
-        data = "".join(f"{head}{json_text(line.text)}{ends[line.truncated]}" for line in lines).encode()
-        try:
-            self._append(data)
-        except OSError:
-            self.lost += len(lines)
-        else:
-            self.lost = 0
+        self._put("".join(f"{head}{json_text(line.text)}{ends[line.truncated]}" for line in lines).encode(), time_ms)
 
     def close(self) -> None:
+        """Let go of the file; the next line opens it again."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
-    def _append(self, data: bytes) -> None:
-        fd = self._open()
-        if self._size and self._size + len(data) > self._max_bytes:
-            self._rotate()
-            fd = self._open()
-        written = os.write(fd, data)
-        self._size += written
-        if written < len(data):
-            # The disk filled up in the middle of a line: take the torn part back.
-            self._size -= written
-            os.ftruncate(fd, self._size)
-            raise OSError("short write")
-
-    def _open(self) -> int:
-        if self._fd is None:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._fd = os.open(self._path, flags, 0o640)
-            self._size = os.fstat(self._fd).st_size
-        return self._fd
-
-    def _rotate(self) -> None:
+    def retire(self) -> None:
+        """The plugin's data are being removed: write no more, and wake all who wait."""
         self.close()
-        for number in range(self._files - 1, 0, -1):
-            older = rotated(self._path, number - 1)
-            if older.exists():
-                older.replace(rotated(self._path, number))
+        self.gone.set()
+        self._tell()
 
+    # Reading.
 
-def rotated(path: Path, number: int) -> Path:
-    """The file `number` rotations ago; 0 is the one being written."""
-    return path.with_name(f"{path.name}.{number}") if number else path
+    def changed(self) -> trio.Event:
+        """Set when something is written; take it before you read."""
+        if self._news is None:
+            self._news = trio.Event()
+        return self._news
 
+    @property
+    def first(self) -> int:
+        """The position of the oldest byte that is still there."""
+        return self._parts.first
 
-def read_log(
-    path: Path,
-    *,
-    tail: int,
-    since_ms: int | None = None,
-    level: str | None = None,
-    run_id: str | None = None,
-) -> list[LogLine]:
-    """The last `tail` matching lines, oldest first. Blocks: run it in a thread.
+    def open_from(self, position: int) -> tuple[int, Opened | None]:
+        """Open the file that holds `position`, or the first one after it if that is gone; and the position in there.
 
-    Read from the end, so that the cost is that of the lines looked at. A torn or foreign line is passed over.
-    """
-    least = LEVELS.index(level) if level else 0
-    found: list[LogLine] = []
-    for raw in _lines_backwards(path):
-        line = _parse(raw)
-        if line is None:
-            continue
-        if len(found) >= tail or (since_ms is not None and line["time_ms"] < since_ms):
-            break
-        if _rank(line["level"]) >= least and run_id in {None, line["run_id"]}:
-            found.append(line)
-    return found[::-1]
+        None: nothing has been written since.
 
+        Raises:
+            OSError: it is there, and cannot be opened.
+        """
+        while True:
+            number, part = self._parts.from_position(position)
+            position = max(position, part.start)
+            opened = self._open_part(number, part, position)
+            if opened is not None or number == 0:
+                return position, opened
+            position = part.end
 
-def _rank(level: str) -> int:
-    return LEVELS.index(level) if level in LEVELS else 1
+    def open_before(self, position: int | None) -> Opened | None:
+        """Open the file that ends at `position` or holds the byte before it; `offset` is where in it that is.
 
+        None as position means the end. None comes back when nothing older is there.
 
-def _parse(raw: bytes) -> LogLine | None:
-    try:
-        record = json.loads(raw)
-        run_id = record.get("run_id")
-        return LogLine(
-            time_ms=int(record["time_ms"]),
-            stream=str(record["stream"]),
-            level=str(record["level"]),
-            message=str(record["message"]),
-            run_id=None if run_id is None else str(run_id),
-            truncated=bool(record.get("truncated", False)),
-            fields=dict(record.get("fields", {})),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        Raises:
+            OSError: it is there, and cannot be opened.
+        """
+        for number, part in self._parts.before(self._parts.newest.end + 1 if position is None else position):
+            opened = self._open_part(number, part, part.end if position is None else min(part.end, position))
+            if opened is not None:
+                return opened
         return None
 
+    def open_inode(self, inode: int, offset: int) -> Opened | None:
+        """Open the file with this inode, if it is one of the log's."""
+        found = self._parts.with_inode(inode)
+        return None if found is None else self._open_part(*found, found[1].start + offset)
 
-def _lines_backwards(path: Path) -> Iterator[bytes]:
-    number = 0
-    seen: set[int] = set()
-    while True:
-        try:
-            with rotated(path, number).open("rb") as file:
-                # While this one is read it may be rotated, and would be met again under its next name.
-                inode = os.fstat(file.fileno()).st_ino
-                if inode not in seen:
-                    yield from _file_backwards(file.fileno())
-                seen.add(inode)
-        except FileNotFoundError:
+    def _open_part(self, number: int, part: Part, position: int) -> Opened | None:
+        """None if it is not there any more, or not the one that it was."""
+        if part.inode is None:
+            return None
+        if number == 0 and self._fd is not None:
+            fd = os.dup(self._fd)
+        else:
+            try:
+                fd = os.open(rotated(self._path, number), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENOTDIR}:
+                    return None
+                raise
+            if os.fstat(fd).st_ino != part.inode:
+                os.close(fd)
+                return None
+        return Opened(fd, part.inode, part.start, position - part.start, part.size if number else None)
+
+    # Writing.
+
+    @property
+    def _parts(self) -> Parts:
+        if self._known is None:
+            self._known = Parts(self._path, self._files)
+        return self._known
+
+    def _put(self, data: bytes, time_ms: int) -> None:
+        if self.gone.is_set():
             return
-        number += 1
+        before = self._loss(time_ms) if self.lost else b""
+        data = before + data
+        done = 0
+        try:
+            fd = self._ready(time_ms // 1000)
+            while done < len(data):
+                fd, written = self._write_some(fd, data, done)
+                done += written
+        except OSError as error:
+            # A full disk costs the plugin its log, never its life; `lost` tells.
+            self.close()
+            told = done >= len(before)
+            self.lost = data.count(b"\n", done) + (0 if told else self.lost - 1)
+            self._why_lost = error.strerror or str(error)
+        else:
+            self.lost = 0
+        if done:
+            self._tell()
 
+    def _loss(self, time_ms: int) -> bytes:
+        lines = "1 line of this log was" if self.lost == 1 else f"{self.lost} lines of this log were"
+        message = f"{lines} lost here: {self._why_lost}"
+        return f"{Entry(time_ms=time_ms, stream='plugind', level='warning', message=message).to_json()}\n".encode()
 
-def _file_backwards(fd: int) -> Iterator[bytes]:
-    position = os.fstat(fd).st_size
-    tail = b""
-    while position:
-        size = min(_BLOCK_BYTES, position)
-        position -= size
-        head, *lines = (os.pread(fd, size, position) + tail).split(b"\n")
-        tail = head
-        yield from (line for line in reversed(lines) if line)
-    if tail:
-        yield tail
+    def _ready(self, second: int) -> int:
+        """The file to write to. Once a second it is looked at, since somebody may have moved or removed it."""
+        if self._fd is not None and second != self._looked_s and not self._still_there(self._fd):
+            self.close()
+        self._looked_s = second
+        return self._open() if self._fd is None else self._fd
+
+    def _still_there(self, fd: int) -> bool:
+        own = os.fstat(fd)
+        try:
+            named = os.lstat(self._path)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(own, named) and own.st_size == self._parts.newest.size
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(self._path, flags, 0o640)
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.EINVAL, f"{self._path} is no regular file")
+            newest = self._parts.newest
+            if newest.inode not in {None, found.st_ino} or found.st_size < newest.size:
+                self._parts.begin_anew(found.st_ino)
+                newest = self._parts.newest
+            newest.inode, newest.size = found.st_ino, found.st_size
+            if found.st_size and os.pread(fd, 1, found.st_size - 1) != b"\n":
+                # The daemon was killed in the middle of a line: let the next one begin on its own.
+                newest.size += os.write(fd, b"\n")
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+        return fd
+
+    def _write_some(self, fd: int, data: bytes, begin: int) -> tuple[int, int]:
+        """Write the whole lines that the file has room for, or rotate; the file, and how many bytes are written."""
+        newest = self._parts.newest
+        room, end = max(0, self._max_bytes - newest.size), len(data)
+        if end - begin > room:
+            end = data.rfind(b"\n", begin, begin + room) + 1
+        if end <= begin:
+            if newest.size:
+                newest.size = os.fstat(fd).st_size
+                self.close()
+                self._parts.rotate()
+                return self._open(), 0
+            # A line that is longer than a file has one of its own.
+            end = data.index(b"\n", begin) + 1
+        written = os.write(fd, data[begin:end])
+        whole = data.rfind(b"\n", begin, begin + written) + 1 - begin if written < end - begin else written
+        newest.size += max(whole, 0)
+        if whole < written:
+            # The disk filled up in the middle of a line: take the torn part back.
+            os.ftruncate(fd, os.fstat(fd).st_size - (written - max(whole, 0)))
+            if whole <= 0:
+                # The kernel says why only when it can write nothing; a quota or a limit would look the same.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return fd, whole
+
+    def _tell(self) -> None:
+        if self._news is not None:
+            news, self._news = self._news, None
+            news.set()

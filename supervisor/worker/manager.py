@@ -11,10 +11,14 @@ import trio
 from supervisor.channel import Channel, do_nothing
 from supervisor.core.errors import InvalidParams, PluginError, ResourceExhausted, SupervisorError, Unavailable
 from supervisor.core.plugin import Plugin, PluginId
+from supervisor.core.requires import heaviest_chain
 from supervisor.wire.limits import CALLS_PER_WORKER
-from supervisor.worker.life import Graces
+from supervisor.worker.neighbours import Neighbours
 from supervisor.worker.phase import Phase
-from supervisor.worker.supervise import Supervisor, Tools
+from supervisor.worker.shutdown import longest_stop_s
+from supervisor.worker.supervise import Supervisor
+from supervisor.worker.tools import Tools
+from supervisor.worker.turns import Turns
 from supervisor.worker.view import Wish, WorkerView
 
 _PASSED_ON: Final = frozenset(
@@ -22,13 +26,21 @@ _PASSED_ON: Final = frozenset(
 )
 """Codes of a worker's answer that keep their meaning for the caller; any other is its own affair: PLUGIN_ERROR."""
 _NEVER_SEEN: Final = WorkerView()
+_REAPING_S: Final = 1.0
+"""From the end of a worker's process to the next thing that is done about it, generously."""
 
 
 class WorkerManager:
-    """`want`, `unwant`: what is to be; `view`: what is. The waits return when the one has become the other."""
+    """`want`, `unwant`: what is to be; `view`: what is. The waits return when the one has become the other.
 
-    def __init__(self, tools: Tools) -> None:
+    A plugin's worker is started while those of all plugins that it requires are up, and stopped before any of them is
+    stopped on purpose. `start_concurrency`: so many at most start at once that did not ask to start right now.
+    """
+
+    def __init__(self, tools: Tools, *, start_concurrency: int = 8) -> None:
         self._tools = tools
+        self._neighbours = Neighbours()
+        self._turns = Turns(start_concurrency)
         self._supervisors: dict[PluginId, Supervisor] = {}
         self._running: set[PluginId] = set()
         self._lives: trio.Nursery | None = None
@@ -38,10 +50,11 @@ class WorkerManager:
         self._gave_up = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep workers until cancelled; then stop them all in parallel, and return when they are reaped.
+        """Keep workers until cancelled; then stop them all, and return when they are reaped. That goes on in parallel,
+        save that a worker is stopped before those that it requires.
 
         The lives are shielded, because a worker must be reaped even then. Each stop is bounded by its stages; only a
-        process that hangs in the kernel is left, after the longest of them.
+        process that hangs in the kernel is left, after the longest chain of them.
         """
         async with trio.open_nursery() as outer:
             ready = trio.Event()
@@ -59,7 +72,7 @@ class WorkerManager:
             async with trio.open_nursery() as self._lives:
                 ready.set()
                 await self._closed.wait()
-                shield.deadline = trio.current_time() + self._longest_stop_s()
+                shield.deadline = trio.current_time() + self.longest_stop_s()
 
     def close(self) -> None:
         """Unwant all, for good."""
@@ -73,25 +86,29 @@ class WorkerManager:
         for supervisor in self._supervisors.values():
             supervisor.kill()
 
-    def _longest_stop_s(self) -> float:
-        graces: Graces = self._tools.graces
-        drain_s = max((s.drain_s for s in self._supervisors.values()), default=0.0)
-        return drain_s + graces.term_s + graces.kill_s + 1.0
+    def longest_stop_s(self) -> float:
+        """Seconds that it takes to stop all workers that there are, at most."""
+        plugins = [s.plugin for s in self._supervisors.values() if s.plugin is not None]
+        stops_s = {p.key: longest_stop_s(p.manifest.worker, self._tools.graces) + _REAPING_S for p in plugins}
+        return heaviest_chain(stops_s, {plugin.key: plugin.manifest.requires for plugin in plugins})
 
     # What is to be.
 
-    def want(self, plugin: Plugin, *, first_try_only: bool = False, gate: trio.Event | None = None) -> None:
-        """The plugin is to have a worker; it is started, once `gate` is set, or kept."""
+    def want(self, plugin: Plugin, *, first_try_only: bool = False, queued: bool = False) -> None:
+        """The plugin is to have a worker: it is kept, or started, with `queued` in its turn."""
         if self._lives is None or self._closing:
             raise Unavailable("the daemon is stopping")
         supervisor = self._supervisor(plugin.id)
         if plugin.id not in self._running:
             self._running.add(plugin.id)
             self._lives.start_soon(supervisor.run, name=f"worker {plugin.key}")
-        supervisor.want(Wish(plugin=plugin, first_try_only=first_try_only, gate=gate))
+        supervisor.want(Wish(plugin=plugin, first_try_only=first_try_only, queued=queued))
 
     def unwant(self, plugin_id: PluginId) -> None:
-        """The plugin is to have none; it is drained and stopped."""
+        """The plugin is to have none: it is drained and stopped, after all that require it.
+
+        Those stay wanted, and are started again when it is up again.
+        """
         self._supervisor(plugin_id).unwant()
 
     def forget(self, plugin_id: PluginId) -> None:
@@ -99,6 +116,8 @@ class WorkerManager:
         self._running.discard(plugin_id)
         if supervisor := self._supervisors.pop(plugin_id, None):
             supervisor.close()
+            if supervisor.plugin is not None:
+                self._neighbours.remove(supervisor.plugin)
 
     # What is.
 
@@ -127,7 +146,13 @@ class WorkerManager:
         return self._given_up.popleft()
 
     async def wait_up(self, plugin_id: PluginId) -> None:
-        """Return when the worker takes calls; raises ActivationFailed at the first attempt that fails."""
+        """Return when the worker takes calls, or has finished its work already.
+
+        Raises:
+            ActivationFailed: an attempt failed.
+            FailedPrecondition: it waits for a plugin that nobody wants up.
+            CallCancelled: nobody wants it any more.
+        """
         await self._supervisor(plugin_id).wait_running(patient=False)
 
     async def wait_running(self, plugin_id: PluginId) -> None:
@@ -201,7 +226,9 @@ class WorkerManager:
     def _supervisor(self, plugin_id: PluginId) -> Supervisor:
         supervisor = self._supervisors.get(plugin_id)
         if supervisor is None:
-            supervisor = self._supervisors[plugin_id] = Supervisor(self._tools, lambda: self._note_give_up(plugin_id))
+            supervisor = self._supervisors[plugin_id] = Supervisor(
+                self._tools, self._neighbours, self._turns, lambda: self._note_give_up(plugin_id)
+            )
         return supervisor
 
     def _note_give_up(self, plugin_id: PluginId) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,5 +50,7 @@ class LineSplitter:
         return self._line(raw)
 
     def _line(self, raw: bytes) -> Line:
-        cut = raw[: self._max]
-        return Line(cut.rstrip(b"\r").decode("utf-8", "backslashreplace"), truncated=len(raw) > self._max)
+        if len(raw) > self._max:
+            # A character that the cut went through is left out: it was good UTF-8.
+            return Line(codecs.utf_8_decode(raw[: self._max], "backslashreplace", False)[0], truncated=True)
+        return Line(raw.rstrip(b"\r").decode("utf-8", "backslashreplace"))

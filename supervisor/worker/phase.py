@@ -26,8 +26,10 @@ class Step(StrEnum):
     """It ended, or failed, without having been asked to end; another attempt follows."""
     GIVE_UP = "give_up"
     """The same, and no attempt follows."""
+    FINISH = "finish"
+    """It ended by itself, and its restart policy is content with that."""
     STOP = "stop"
-    """It was asked to end."""
+    """It was asked to end; or its next start has to wait for another plugin."""
     REAPED = "reaped"
     """It has ended as asked."""
 
@@ -38,9 +40,15 @@ PHASES: Final[Mapping[Phase, Mapping[Step, Phase]]] = {
         Step.UP: Phase.RUNNING,
         Step.CRASH: Phase.BACKOFF,
         Step.GIVE_UP: Phase.STOPPED,
+        Step.FINISH: Phase.STOPPED,
         Step.STOP: Phase.STOPPING,
     },
-    Phase.RUNNING: {Step.CRASH: Phase.BACKOFF, Step.GIVE_UP: Phase.STOPPED, Step.STOP: Phase.STOPPING},
+    Phase.RUNNING: {
+        Step.CRASH: Phase.BACKOFF,
+        Step.GIVE_UP: Phase.STOPPED,
+        Step.FINISH: Phase.STOPPED,
+        Step.STOP: Phase.STOPPING,
+    },
     Phase.STOPPING: {Step.REAPED: Phase.STOPPED},
     Phase.BACKOFF: {Step.SPAWN: Phase.STARTING, Step.STOP: Phase.STOPPED},
 }

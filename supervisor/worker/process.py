@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import resource
 import signal
-import socket
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import trio
 
+from supervisor.worker.containment import Containment, Ward
 from supervisor.worker.crash import Crash
+from supervisor.worker.descriptors import Descriptors
 from supervisor.worker.launch import RPC_FD, Launch
 
-_HIGH_FD: Final = 10
-"""Our ends live above the numbers that a child's 0 to 3 are made from."""
-_PIPE_BYTES: Final = 1024 * 1024
-_SIGNALS_TO_RESTORE: Final = (signal.SIGPIPE, signal.SIGXFSZ)
-"""Ignored by Python, and ignoring is inherited."""
+_SIGNALS_TO_RESTORE: Final = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+"""Ignoring is inherited: Python ignores two, and whoever started the daemon may have ignored what stops a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +58,9 @@ class Process(Protocol):
     def kill(self) -> None:
         """SIGKILL to every process of the worker: to its group, and to all in its cgroup where it has one."""
 
+    def note_kin(self) -> None:
+        """Look who is below it, before it is asked to end: afterwards nobody could tell whose they were."""
+
     def post_mortem(self) -> Crash | None:
         """Once it is reaped: what its end was really about, if more is known than its exit: out of memory."""
 
@@ -84,6 +82,7 @@ class ChildProcess:
         stdout: trio.abc.ReceiveStream,
         stderr: trio.abc.ReceiveStream,
         pidfd: int,
+        ward: Ward,
     ) -> None:
         self.pid = pid
         self.rpc = rpc
@@ -91,18 +90,26 @@ class ChildProcess:
         self.stderr = stderr
         self.exit: Exit | None = None
         self._pidfd = pidfd
+        self._ward = ward
+        self._we_killed = False
         self._reaped = trio.Event()
 
     async def watch(self) -> None:
-        await trio.lowlevel.wait_readable(self._pidfd)
-        self.exit = self._reap()
-        self._reaped.set()
+        if self.exit is None:
+            await trio.lowlevel.wait_readable(self._pidfd)
+            self.exit = self._reap()
+        try:
+            # Its successor is not to run beside what it has left in its cgroup.
+            await self._ward.clear()
+        finally:
+            self._reaped.set()
 
     def _reap(self) -> Exit:
         """The child has ended: nothing here blocks."""
         # The group is killed before its leader is reaped: until then nobody else can have its number.
         os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
-        self.signal_group(signal.SIGKILL)
+        self._ward.note()
+        self._signal_group(signal.SIGKILL)
         info = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         os.close(self._pidfd)
         assert info is not None  # noqa: S101  without WNOHANG there is a child to tell of
@@ -117,6 +124,12 @@ class ChildProcess:
     def signal_group(self, number: int) -> None:
         if self.exit is not None:
             return
+        # Those who have left the group: when their parent is gone, nobody can tell whose they are.
+        self._ward.note()
+        self._we_killed = self._we_killed or number == signal.SIGKILL
+        self._signal_group(number)
+
+    def _signal_group(self, number: int) -> None:
         try:
             os.killpg(self.pid, number)
         except ProcessLookupError:
@@ -127,12 +140,18 @@ class ChildProcess:
 
     def kill(self) -> None:
         self.signal_group(signal.SIGKILL)
+        self._ward.kill()
+
+    def note_kin(self) -> None:
+        self._ward.note()
 
     def post_mortem(self) -> Crash | None:
-        return None
+        if self.exit is None or self.exit.signal != signal.SIGKILL:
+            return None
+        return self._ward.post_mortem(ours=self._we_killed)
 
     async def wait_breach(self) -> Crash:
-        await trio.sleep_forever()
+        return await self._ward.wait_breach()
 
     async def aclose(self) -> None:
         for stream in (self.rpc, self.stdout, self.stderr):
@@ -140,8 +159,8 @@ class ChildProcess:
                 await trio.aclose_forcefully(stream)
 
 
-def spawn(launch: Launch) -> ChildProcess:
-    """Start a worker: about 2 ms, in which the event loop waits.
+def spawn(launch: Launch, containment: Containment | None = None) -> ChildProcess:
+    """Start a worker, in its bounds: about 2 ms, in which the event loop waits.
 
     In the calling thread, and by vfork: trio's own way goes through a worker thread. `posix_spawn` knows no working
     directory, so this process enters the child's for the moment of the call; nothing here uses relative paths.
@@ -149,7 +168,7 @@ def spawn(launch: Launch) -> ChildProcess:
     Raises:
         OSError: it cannot be started; nothing is left open.
     """
-    with _Descriptors() as fds:
+    with Descriptors() as fds:
         stdin = fds.keep(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         out, their_out = fds.pipe()
         err, their_err = fds.pipe()
@@ -162,16 +181,7 @@ def spawn(launch: Launch) -> ChildProcess:
         if launch.rpc:
             ours, theirs = fds.socketpair()
             actions.append((os.POSIX_SPAWN_DUP2, theirs, RPC_FD))
-        pid = _spawn_in(launch, actions)
-        try:
-            pidfd = fds.keep(os.pidfd_open(pid))
-            if launch.nofile is not None:
-                _limit_files(pid, launch.nofile)
-        except OSError:
-            # Nobody would ever know of it: it must not live. It has just begun, so that it ends at once.
-            os.killpg(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise
+        pid, pidfd, ward = _start(launch, actions, fds, Containment() if containment is None else containment)
         rpc = trio.SocketStream(trio.socket.socket(fileno=fds.give(ours))) if ours is not None else None
         return ChildProcess(
             pid,
@@ -179,7 +189,28 @@ def spawn(launch: Launch) -> ChildProcess:
             stdout=trio.lowlevel.FdStream(fds.give(out)),
             stderr=trio.lowlevel.FdStream(fds.give(err)),
             pidfd=fds.give(pidfd),
+            ward=ward,
         )
+
+
+def _start(
+    launch: Launch, actions: list[tuple[int, int, int]], fds: Descriptors, containment: Containment
+) -> tuple[int, int, Ward]:
+    group = containment.make_group(launch)
+    try:
+        pid = _spawn_in(launch, actions)
+        try:
+            return pid, fds.keep(os.pidfd_open(pid)), containment.enclose(pid, launch, group)
+        except OSError:
+            # Nobody would ever know of it: it must not live. It has just begun, so that it ends at once.
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+    except OSError:
+        if group:
+            group.kill()
+            group.remove()
+        raise
 
 
 def _spawn_in(launch: Launch, actions: list[tuple[int, int, int]]) -> int:
@@ -200,58 +231,3 @@ def _spawn_in(launch: Launch, actions: list[tuple[int, int, int]]) -> int:
             os.fchdir(here)
     finally:
         os.close(here)
-
-
-def _limit_files(pid: int, nofile: int) -> None:
-    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    most = nofile if hard == resource.RLIM_INFINITY else min(nofile, hard)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
-
-
-class _Descriptors:
-    """Closes what was opened, save what was given away."""
-
-    def __init__(self) -> None:
-        self._open: set[int] = set()
-
-    def __enter__(self) -> _Descriptors:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for fd in self._open:
-            os.close(fd)
-
-    def keep(self, fd: int) -> int:
-        """Move it above the numbers that the child's are made from; close-on-exec, as all of ours."""
-        try:
-            high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD)
-        finally:
-            os.close(fd)
-        self._open.add(high)
-        return high
-
-    def give(self, fd: int) -> int:
-        self._open.remove(fd)
-        return fd
-
-    def pipe(self) -> tuple[int, int]:
-        ours, theirs = self._keep_both(*os.pipe2(os.O_CLOEXEC))
-        try:
-            fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        except OSError as error:
-            # The user's share of pipe memory is used up: the default size works too, only slower.
-            if error.errno != errno.EPERM:
-                raise
-        return ours, theirs
-
-    def socketpair(self) -> tuple[int, int]:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        return self._keep_both(ours.detach(), theirs.detach())
-
-    def _keep_both(self, ours: int, theirs: int) -> tuple[int, int]:
-        try:
-            high = self.keep(ours)
-        except OSError:
-            os.close(theirs)
-            raise
-        return high, self.keep(theirs)

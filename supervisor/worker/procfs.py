@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Final
 
 _PROC: Final = Path("/proc")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStat:
     pid: int
+    name: str
+    """At most 15 bytes, as the process calls itself: foreign text."""
     state: str
     """One letter, as in ps: Z is a zombie."""
     ppid: int
@@ -21,6 +25,10 @@ class ProcessStat:
     sid: int
     start_ticks: int
     """Clock ticks from boot to its start. With the pid and the boot id it names one process for good."""
+    cpu_ticks: int
+    """Clock ticks that it has run, with those of the children it has waited for."""
+    threads: int
+    rss_bytes: int
 
     @property
     def is_dead(self) -> bool:
@@ -45,14 +53,19 @@ def read_stat(pid: int) -> ProcessStat | None:
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     # The name in parentheses may hold anything, parentheses and spaces included.
-    fields = text[text.rindex(b")") + 2 :].split()
+    end = text.rindex(b")")
+    fields = text[end + 2 :].split()
     return ProcessStat(
         pid=pid,
+        name=text[text.index(b"(") + 1 : end].decode("utf-8", "backslashreplace"),
         state=fields[0].decode(),
         ppid=int(fields[1]),
         pgid=int(fields[2]),
         sid=int(fields[3]),
         start_ticks=int(fields[19]),
+        cpu_ticks=sum(map(int, fields[11:15])),
+        threads=int(fields[17]),
+        rss_bytes=int(fields[21]) * _PAGE_BYTES,
     )
 
 
@@ -76,22 +89,53 @@ def has_variable(pid: int, assignment: bytes) -> bool:
         return False
 
 
-def children() -> list[int]:
-    """Pids of our direct children, zombies and adopted ones included."""
+def open_files(pid: int) -> int | None:
+    """How many descriptors it has open; None if that is not ours to know, or it is gone."""
     try:
-        lists = [_read_children(task) for task in (_PROC / "self/task").iterdir()]
+        return len(os.listdir(_PROC / str(pid) / "fd"))
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+
+
+def pss_bytes(pid: int) -> int | None:
+    """Its memory, with its share of what it shares; dear to ask. None if that is not ours to know, or it is gone."""
+    try:
+        lines = (_PROC / str(pid) / "smaps_rollup").read_bytes().splitlines()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:")), None)
+
+
+def oom_kills() -> int | None:
+    """How many processes the kernel has killed since boot because memory was short; None if it does not count them."""
+    try:
+        lines = (_PROC / "vmstat").read_bytes().splitlines()
+    except (FileNotFoundError, PermissionError):
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith(b"oom_kill ")), None)
+
+
+def children(pid: int | None = None) -> list[int]:
+    """Pids of the direct children, zombies and adopted ones included; our own unless `pid` says whose."""
+    parent = os.getpid() if pid is None else pid
+    try:
+        tasks = os.listdir(_PROC / str(parent) / "task")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    try:
+        lists = [_read_children(parent, task) for task in tasks]
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-        me = os.getpid()
         pids = (int(entry.name) for entry in os.scandir(_PROC) if entry.name.isdigit())
-        return [pid for pid in pids if (found := read_stat(pid)) and found.ppid == me]
+        return [pid for pid in pids if (found := read_stat(pid)) and found.ppid == parent]
     return [int(pid) for pids in lists for pid in pids]
 
 
-def _read_children(task: Path) -> list[bytes]:
+def _read_children(parent: int, task: str) -> list[bytes]:
+    where = _PROC / str(parent) / "task" / task
     try:
-        return (task / "children").read_bytes().split()
+        return (where / "children").read_bytes().split()
     except FileNotFoundError:
-        if task.exists():
+        if where.exists():
             raise
         return []  # a thread that has ended since; its children moved to another one
     except ProcessLookupError:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
 import trio
 
 from supervisor.wire.message import Notification
+from supervisor.worker.kernel_queue import bytes_standing
 from supervisor.worker.logfile import LEVELS, Entry, LogFile
 from supervisor.worker.output import Line, LineSplitter
+from supervisor.worker.process import Process
 
 _READ_BYTES: Final = 16 * 1024
 _LINES_AT_A_TIME: Final = 256
@@ -33,36 +36,108 @@ class Tail:
         return self._text.strip("\n")
 
 
-async def relay(
-    stream: trio.abc.ReceiveStream,
-    log: LogFile,
-    *,
-    name: str,
-    level: str,
-    now_ms: Callable[[], int],
-    tail: Tail | None = None,
-) -> None:
-    """Copy lines until the stream ends; `name` is what the log calls it."""
-    splitter = LineSplitter()
+class Output:
+    """What a process prints, on its way into its plugin's log."""
 
-    async def take(lines: list[Line]) -> None:
-        if tail:
-            tail.add(lines)
-        # Every byte may be a line end. In portions, so that whoever prints much keeps nobody waiting.
+    def __init__(
+        self,
+        process: Process,
+        log: LogFile,
+        *,
+        now_ms: Callable[[], int],
+        on_stdout: Callable[[list[Line]], None] | None = None,
+    ) -> None:
+        self._tail = Tail()
+        out = Relay(process.stdout, log, name="stdout", level="info", now_ms=now_ms, on_lines=on_stdout)
+        err = Relay(process.stderr, log, name="stderr", level="warning", now_ms=now_ms, on_lines=self._tail.add)
+        self._relays = (out, err)
+        self._ended = trio.Event()
+
+    @property
+    def last_words(self) -> str:
+        """The end of stderr."""
+        return str(self._tail)
+
+    @property
+    def unread_bytes(self) -> int:
+        """What `finish`, cancelled, has left in the pipes."""
+        return sum(relay.unread_bytes for relay in self._relays)
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for relay in self._relays:
+                nursery.start_soon(relay.run)
+        self._ended.set()
+
+    async def finish(self) -> None:
+        """The process has been reaped: return when what it has written is in the log.
+
+        Something else may hold the pipes and write on, for ever: that is not waited for.
+        """
+        for relay in self._relays:
+            await relay.finish()
+        await self._ended.wait()
+
+
+class Relay:
+    """Copies the lines of one stream; `name` is what the log calls it, `on_lines` is told of each."""
+
+    def __init__(
+        self,
+        stream: trio.abc.ReceiveStream,
+        log: LogFile,
+        *,
+        name: str,
+        level: str,
+        now_ms: Callable[[], int],
+        on_lines: Callable[[list[Line]], None] | None = None,
+    ) -> None:
+        self._stream = stream
+        self._log = log
+        self._name = name
+        self._level = level
+        self._now_ms = now_ms
+        self._on_lines = on_lines
+        self._splitter = LineSplitter()
+        self._read_bytes = 0
+        self._enough_bytes: float = math.inf
+        self._ended = False
+
+    @property
+    def unread_bytes(self) -> int:
+        """How much of what it was to read still, since `finish`, it has not read; 0 where that is not known."""
+        known = not self._ended and math.isfinite(self._enough_bytes)
+        return max(0, int(self._enough_bytes) - self._read_bytes) if known else 0
+
+    async def run(self) -> None:
+        """Until the stream ends, or `finish` has had its fill."""
+        try:
+            while self._read_bytes < self._enough_bytes and (data := await self._stream.receive_some(_READ_BYTES)):
+                self._read_bytes += len(data)
+                await self._write(self._splitter.feed(data))
+            self._ended = True
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            self._ended = True  # Our own end was closed: there is no more of the worker's in it.
+        finally:
+            await self._write(self._splitter.flush())
+
+    async def finish(self) -> None:
+        """The writer is gone: what stands in the pipe by now is the last that is read."""
+        standing = None if self._ended else bytes_standing(self._stream)
+        if standing is not None:
+            self._enough_bytes = self._read_bytes + standing
+        if standing == 0:
+            await trio.aclose_forcefully(self._stream)  # `run` may be waiting for more.
+
+    async def _write(self, lines: list[Line]) -> None:
+        if self._on_lines:
+            self._on_lines(lines)
+        # Every byte may be a line end. In portions, so that whoever prints much keeps nobody waiting; to the end even
+        # when cancelled, since what was read is nowhere else any more.
         for start in range(0, len(lines), _LINES_AT_A_TIME):
-            log.write_lines(lines[start : start + _LINES_AT_A_TIME], time_ms=now_ms(), stream=name, level=level)
-            await trio.lowlevel.checkpoint()
-
-    try:
-        while data := await stream.receive_some(_READ_BYTES):
-            await take(splitter.feed(data))
-    except (trio.ClosedResourceError, trio.BrokenResourceError):
-        pass  # Our own end was closed: the worker is gone and something else keeps the pipe open.
-    finally:
-        if last := splitter.flush():
-            log.write_lines(last, time_ms=now_ms(), stream=name, level=level)
-            if tail:
-                tail.add(last)
+            portion = lines[start : start + _LINES_AT_A_TIME]
+            self._log.write_lines(portion, time_ms=self._now_ms(), stream=self._name, level=self._level)
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 def log_entry(notification: Notification, now_ms: int) -> Entry:

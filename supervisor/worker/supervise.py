@@ -1,72 +1,55 @@
-"""One plugin's worker over all its lives: start, restart after crashes, give up, stop."""
+"""One plugin's worker over all its lives: start in its turn, restart after crashes, give up, stop."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import inf
+from dataclasses import replace
 
 import trio
 
-from supervisor.core.errors import ActivationFailed, CallCancelled
-from supervisor.core.event import Event, WorkerStarted
+from supervisor.core.errors import CallCancelled
 from supervisor.core.plugin import Plugin
 from supervisor.log import get_logger
-from supervisor.report import report_failure
-from supervisor.worker.backoff import Verdict, after_crash
-from supervisor.worker.crash import Crash, Reason
-from supervisor.worker.ending import Ending, activation_failure, crash_event, never_lived, stop_event
-from supervisor.worker.host import Host
-from supervisor.worker.launch import CannotLaunch, Launch
-from supervisor.worker.life import Graces, Life
+from supervisor.worker.ending import Ending
+from supervisor.worker.history import History
+from supervisor.worker.life import Life
 from supervisor.worker.logfile import LogFile
+from supervisor.worker.neighbours import Neighbours
 from supervisor.worker.phase import Phase, Step, next_phase
-from supervisor.worker.process import Process
 from supervisor.worker.shutdown import WorkerUnkillable
+from supervisor.worker.start import Start
+from supervisor.worker.telling import Teller
+from supervisor.worker.tools import Tools
+from supervisor.worker.turns import Turns
 from supervisor.worker.view import Wish, WorkerView
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
-    """What every supervisor needs from its surroundings."""
-
-    host: Host
-    graces: Graces
-    prepare: Callable[[Plugin], Launch]
-    """May raise OSError: then it counts as a crash."""
-    spawn: Callable[[Launch], Process]
-    open_log: Callable[[Plugin], LogFile]
-    now_ms: Callable[[], int]
-    random: random.Random
-
-
 class Supervisor:
-    """`run` it as a task; `want` and `unwant` are heard in every phase, also twice, and the last one counts."""
+    """`run` it as a task; `want` and `unwant` are heard in every phase, also twice, and the last one counts.
 
-    def __init__(self, tools: Tools, on_give_up: Callable[[], None]) -> None:
+    It starts nothing while a plugin that it requires is not up, and ends nothing that a living worker requires: the
+    wish waits, and `look_around` tells when that may have changed.
+    """
+
+    def __init__(self, tools: Tools, neighbours: Neighbours, turns: Turns, on_give_up: Callable[[], None]) -> None:
         self._tools = tools
+        self._neighbours = neighbours
+        self._start = Start(neighbours, turns, self._notify)
         self._on_give_up = on_give_up
+        self._teller = Teller(tools.host)
+        self._history = History(tools.random)
+        self._plugin: Plugin | None = None
         self._wish: Wish | None = None
-        self._never_wanted = True
-        self._drain_s = 0.0
+        self._unwanted = False
+        """By a command, unlike one that was given up or has finished."""
         self._phase = Phase.STOPPED
         self._life: Life | None = None
         self._pause = trio.CancelScope()
-        self._restarts = 0
-        self._crashes = 0
-        self._next_start: float | None = None
-        self._failure: ActivationFailed | None = None
-        self._reason: Reason | None = None
-        """Of the same failure."""
-        self._gave_up = False
         self._stuck: WorkerUnkillable | None = None
         self._closing = False
-        self._renewed = False
-        """Wanted anew since the last life began: no waiting before the next."""
-        self._unproven = True
-        """No life has come up since it was wanted."""
+        self._renewed = False  # Wanted anew since the last life began: no waiting before the next.
         self._changed = trio.Event()
+        self.stands_aside = False
 
     # What others ask for: synchronous, so that a caller cannot be cut in the middle.
 
@@ -74,23 +57,23 @@ class Supervisor:
         """Have a worker; the count of crashes begins anew. One that runs stays, and its next life uses this wish."""
         if self._closing:
             return
-        self._wish, self._never_wanted = wish, False
-        self._drain_s = wish.plugin.manifest.worker.stop_timeout_s
-        self._crashes = 0
-        self._failure = None
-        self._gave_up = False
+        self._neighbours.place(self, wish.plugin)
+        self._plugin = wish.plugin
+        self._wish, self._unwanted = wish, False
+        # From elsewhere than standstill there is nothing to queue up for.
+        self._start.renew(queued=wish.queued and self._phase is Phase.STOPPED)
+        self._history.begin(up=self.life is not None)
         self._renewed = self._life is None or self._life.stop_asked
-        self._unproven = self.life is None
         self._pause.cancel(reason="a worker is wanted now")
-        self._notify()
+        self._tell_neighbours()
 
     def unwant(self) -> None:
-        """Have none: drains and stops it, or ends the wait for a restart."""
-        self._wish, self._never_wanted = None, False
+        """Have none: ends the wait for a start; or drains and stops it, once those that require it are stopped."""
+        self._wish, self._unwanted = None, True
+        self._start.give_back()
+        self._history.leave()
         self._pause.cancel(reason="the worker is no longer wanted")
-        if self._life:
-            self._life.ask_to_stop()
-        self._notify()
+        self._tell_neighbours()
 
     def close(self) -> None:
         """As `unwant`, for good: `run` returns when the worker is gone."""
@@ -99,25 +82,44 @@ class Supervisor:
 
     def kill(self) -> None:
         """End the present life at once."""
-        if self._life:
-            self._life.kill()
+        if (life := self._life) is not None:
+            if self.leaving:
+                life.ask_to_stop()  # It may still wait for those that require it; it has not crashed.
+            life.kill()
+
+    def look_around(self) -> None:
+        """What the wish waits for may be so now: that nobody needs it any more, or that all it needs is up."""
+        if self._life and self._plugin and self.leaving and not self._neighbours.leant_on(self._plugin):
+            self._life.ask_to_stop()
+        if self._phase is Phase.STOPPED and self._wish is not None:
+            self._start.queue_up(self._wish.plugin)
+        self._notify()
+
+    # What is seen of it.
 
     def view(self) -> WorkerView:
-        life, now, waits = self._life, trio.current_time(), self._phase is Phase.BACKOFF
+        life, history = self._life, self._history
         channel = life.channel if life else None
+        waiting = self._wish if self._phase is Phase.STOPPED else None
         return WorkerView(
             phase=self._phase,
-            wanted=None if self._never_wanted else self._wish is not None,
+            wanted=None if self._plugin is None and not self._unwanted else self.wanted,
             pid=life.pid if life else None,
-            restarts=self._restarts,
-            crashes=self._crashes,
+            restarts=history.restarts,
+            crashes=history.crashes,
             uptime_s=life.uptime_s if life else None,
-            next_restart_in_s=max(0.0, self._next_start - now) if self._next_start is not None and waits else None,
+            next_restart_in_s=history.next_start_in_s if self._phase is Phase.BACKOFF else None,
             calls_in_flight=channel.statistics().requests_out if channel else 0,
-            gave_up=self._gave_up,
-            last_failure=self._failure.message if self._failure else None,
-            last_reason=self._reason,
+            gave_up=history.gave_up,
+            last_failure=history.failure.message if history.failure else None,
+            last_reason=history.reason,
+            waiting_for=self._neighbours.missing(waiting.plugin) if waiting else (),
+            finished=history.finished,
         )
+
+    @property
+    def plugin(self) -> Plugin | None:
+        return self._plugin
 
     @property
     def phase(self) -> Phase:
@@ -132,9 +134,16 @@ class Supervisor:
         return self._wish is not None
 
     @property
-    def drain_s(self) -> float:
-        """How long the worker may take to finish what is in flight."""
-        return self._drain_s
+    def alive(self) -> bool:
+        return self._life is not None and self._stuck is None
+
+    @property
+    def leaving(self) -> bool:
+        return self._unwanted or self.stands_aside
+
+    @property
+    def up(self) -> bool:
+        return self.wanted and self.life is not None and not self.stands_aside
 
     @property
     def life(self) -> Life | None:
@@ -143,17 +152,23 @@ class Supervisor:
         return self._life if usable else None
 
     async def wait_running(self, *, patient: bool) -> None:
-        """Return when the worker takes calls. With `patient`, failures are sat out as long as attempts follow.
+        """Return when the worker takes calls, or has finished its work. With `patient`, all is sat out that may pass.
 
         Raises:
             ActivationFailed: its latest attempt failed.
+            FailedPrecondition: it waits for a plugin that nobody wants up; details: plugin, waiting_for.
             CallCancelled: nobody wants it any more.
         """
-        while self._wish is None or self.life is None:
-            if self._failure is not None and (self._wish is None or not patient):
-                raise self._failure
-            if self._wish is None:
+        while (wish := self._wish) is None or self.life is None:
+            failure = self._history.failure
+            if wish is None and self._history.finished is not None:
+                return
+            if failure is not None and (wish is None or not patient):
+                raise failure
+            if wish is None:
                 raise CallCancelled("the worker is not wanted: it was stopped by another command, or never started")
+            if not patient and (self._life is None or self.stands_aside):
+                self._neighbours.refuse_in_vain(wish.plugin)
             await self._changed.wait()
 
     async def wait_stopped(self) -> None:
@@ -169,7 +184,7 @@ class Supervisor:
 
     @property
     def changed(self) -> trio.Event:
-        """Set at the next change of phase or wish; take it before you look."""
+        """Set at the next change; take it before you look."""
         return self._changed
 
     # The task.
@@ -186,135 +201,99 @@ class Supervisor:
         """Life after life, until none is wished for."""
         try:
             while (wish := self._wish) is not None:
-                if wish.gate is not None and not wish.gate.is_set():
-                    await self._sit_out(inf, wish.gate)
+                # No checkpoint between this look and the process: whoever requires, or is required, sees it coming.
+                if not self._may_start(wish.plugin):
+                    await self._changed.wait()
                     continue
                 ending = await self._live(wish, log)
-                # A life may also be lost to a mistake while it is being stopped.
-                if ending.cause is None or self._phase is Phase.STOPPING:
-                    await self._note_stop(wish.plugin, ending)
-                    continue
-                wait_s = await self._note_crash(wish, ending)
-                # No checkpoint from here to the pause: nobody can change the wish unseen.
-                if wait_s and self._wish is not None and not self._renewed:
+                if wait_s := await self._note_end(wish, ending):
                     await self._sit_out(wait_s)
         finally:
             log.close()
         if self._phase is Phase.BACKOFF:
             self._step(Step.STOP)
 
+    def _may_start(self, plugin: Plugin) -> bool:
+        if self._phase is Phase.BACKOFF and self._neighbours.missing(plugin):
+            self._step(Step.STOP)
+        if self._phase is Phase.STOPPED:
+            self._start.queue_up(plugin)
+        return self._start.is_free
+
     async def _live(self, wish: Wish, log: LogFile) -> Ending:
         plugin = wish.plugin
         self._renewed = False
-        self._next_start = None
+        self._start.begin()
         self._step(Step.SPAWN)
 
         async def came_up() -> None:
-            pid = self._life.pid if self._life else None
-            await self._record(
-                WorkerStarted(plugin_id=plugin.id, plugin_key=plugin.key, pid=pid or 0, restarts=self._restarts)
-            )
-            self._failure = None
-            self._unproven = False
+            await self._teller.started(plugin, self.pid or 0, self._history.restarts)
+            self._history.came_up()
             self._step(Step.UP)
-            get_logger().info("worker.started", plugin=plugin.key, pid=pid, restarts=self._restarts)
 
-        self._life = Life(
-            plugin,
-            host=self._tools.host,
-            log=log,
-            graces=self._tools.graces,
-            now_ms=self._tools.now_ms,
-            came_up=came_up,
-            stopping=lambda: self._step(Step.STOP),
-            stuck=self._note_stuck,
+        self._life = self._tools.new_life(
+            plugin, log, came_up=came_up, stopping=lambda: self._step(Step.STOP), stuck=self._note_stuck
         )
-        try:
-            return await self._life.live(self._prepare(plugin), self._tools.spawn)
-        except CannotLaunch as error:
-            crash = Crash(Reason.CANNOT_START, str(error))
-        except Exception as error:  # noqa: BLE001  a mistake of ours costs this life, never the other workers
-            log_id = report_failure("worker.start_failed", error, plugin=plugin.key)
-            crash = Crash(Reason.INTERNAL, f"was lost to a mistake in plugind itself (log id {log_id})")
-        return never_lived(crash)
+        return await self._tools.live(plugin, self._life)
 
-    def _prepare(self, plugin: Plugin) -> Launch:
-        try:
-            return self._tools.prepare(plugin)
-        except CannotLaunch:
-            raise
-        except OSError as error:
-            raise CannotLaunch(f"cannot be started: its data directory cannot be made ready: {error}") from error
+    async def _note_end(self, wish: Wish, ending: Ending) -> float:
+        """Record it and say how many seconds to wait before the next life, if one is wished for."""
+        # A life may also be lost to a mistake while it is being stopped.
+        if ending.crash is None or self._phase is Phase.STOPPING:
+            await self._teller.stopped(wish.plugin, ending)
+            self._leave_life(Step.REAPED)
+        elif self._history.is_done(wish, ending):
+            await self._note_done(wish, ending)
+        elif wait_s := await self._note_crash(wish, ending):
+            # No checkpoint from here to the pause: nobody can change the wish unseen.
+            return wait_s if self.wanted and not self._renewed else 0.0
+        return 0.0
 
-    async def _record(self, event: Event) -> None:
-        """A fact that cannot be recorded has happened all the same: it must not end the supervision."""
-        try:
-            await self._tools.host.record(event)
-        except Exception as error:  # noqa: BLE001  whatever it is, the worker goes on
-            report_failure("event.not_recorded", error, type=event.type, plugin=event.plugin_key)
-
-    async def _note_stop(self, plugin: Plugin, ending: Ending) -> None:
-        if (stopped := stop_event(plugin, ending)) is not None:
-            await self._record(stopped)
-        get_logger().info(
-            "worker.stopped", plugin=plugin.key, pid=ending.pid, stage=ending.stage, exit=str(ending.exit)
-        )
-        self._life, self._stuck = None, None
-        self._step(Step.REAPED)
+    async def _note_done(self, wish: Wish, ending: Ending) -> None:
+        if ending.ran_s is None:
+            # It was quicker than its start grace: it has been up all the same, and whoever waits for that is told so.
+            await self._teller.started(wish.plugin, ending.pid or 0, self._history.restarts)
+        await self._teller.stopped(wish.plugin, replace(ending, ran_s=ending.ran_s or 0.0))
+        if self.wanted and not self._renewed:
+            self._history.note_done(ending)
+            self._wish = None
+        self._leave_life(Step.FINISH)
 
     async def _note_crash(self, wish: Wish, ending: Ending) -> float | None:
-        """Record it and say how many seconds to wait before the next life; None when there is to be none."""
-        verdict = self._judge(wish, ending)
-        wanted = self._wish is not None
-        restart_in_s = verdict.wait_s if wanted else None
+        verdict = self._history.note_crash(wish, ending, wanted=self.wanted, renewed=self._renewed)
         # The phase first: whoever sees the event looks here.
-        self._life, self._stuck = None, None
-        self._crashes, self._failure = verdict.crashes, activation_failure(wish.plugin, ending)
-        self._reason = ending.crash.reason if ending.crash else None
-        if wanted and verdict.wait_s is None:
-            self._gave_up, self._wish = True, None
-        self._step(Step.GIVE_UP if self._gave_up else Step.CRASH)
-        if restart_in_s is not None:
-            self._restarts += 1
-            self._next_start = trio.current_time() + restart_in_s
-        get_logger().warning(
-            "worker.crashed",
-            plugin=wish.plugin.key,
-            pid=ending.pid,
-            cause=ending.cause,
-            ran_s=ending.ran_s,
-            crashes=verdict.crashes,
-            restart_in_s=restart_in_s,
-        )
-        if self._gave_up:
+        if self._history.gave_up:
+            self._wish = None
+        self._leave_life(Step.GIVE_UP if self._history.gave_up else Step.CRASH)
+        if self._history.gave_up:
             # Told directly: the event may not get into the journal, and the plugin must not stay dead unnoticed.
             self._on_give_up()
-        await self._record(crash_event(wish.plugin, ending, verdict.crashes, restart_in_s))
-        return restart_in_s
+        await self._teller.crashed(wish.plugin, ending, verdict)
+        return verdict.wait_s
 
-    def _judge(self, wish: Wish, ending: Ending) -> Verdict:
-        if wish.first_try_only and self._unproven and self._crashes == 0 and ending.ran_s is None:
-            return Verdict(crashes=1, wait_s=None)
-        return after_crash(
-            wish.plugin.manifest.worker.restart,
-            crashes=self._crashes,
-            ran_s=ending.ran_s,
-            spread=self._tools.random.uniform(-1, 1),
-        )
-
-    async def _sit_out(self, wait_s: float, gate: trio.Event | None = None) -> None:
-        """Until the time is over, or the gate is set, or somebody has changed his mind."""
+    async def _sit_out(self, wait_s: float) -> None:
+        """Until the time is over, or somebody has changed his mind."""
         with trio.CancelScope(deadline=trio.current_time() + wait_s) as self._pause:
-            await (trio.Event() if gate is None else gate).wait()
+            await trio.sleep_forever()
 
     def _note_stuck(self, error: WorkerUnkillable) -> None:
         get_logger().error("worker.unkillable", pid=error.details.get("pid"))
         self._stuck = error
-        self._notify()
+        self._tell_neighbours()
+
+    def _leave_life(self, step: Step) -> None:
+        self._life, self._stuck = None, None
+        self._step(step)
 
     def _step(self, step: Step) -> None:
         self._phase = next_phase(self._phase, step)
-        self._notify()
+        if step is not Step.SPAWN:
+            self._start.give_back()
+        self._tell_neighbours()
+
+    def _tell_neighbours(self) -> None:
+        self._neighbours.changed(self)
+        self.look_around()
 
     def _notify(self) -> None:
         changed, self._changed = self._changed, trio.Event()

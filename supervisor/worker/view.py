@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import trio
-
-from supervisor.core.plugin import Plugin
+from supervisor.core.plugin import Plugin, PluginKey
 from supervisor.worker.phase import Phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """Somebody wants this plugin to have a worker. `first_try_only`: a first life that never comes up is the last.
-    `gate`: nothing is started before it is set, for there are many to start."""
+    `queued`: it is started in its turn, for there are many to start."""
 
     plugin: Plugin
     first_try_only: bool = False
-    gate: trio.Event | None = None
+    queued: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +34,8 @@ class WorkerView:
     gave_up: bool = False
     last_failure: str | None = None
     last_reason: str | None = None
-    """A `Reason`, of that same failure."""
-    waiting_for: tuple[str, ...] = ()
+    """A `Reason`: that of the latest crash since it was wanted."""
+    waiting_for: tuple[PluginKey, ...] = ()
     """Keys of the plugins it requires that are not up: it is started when they are."""
     finished: str | None = None
     """How it ended by itself, where its restart policy is content with that."""

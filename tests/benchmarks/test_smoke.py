@@ -13,7 +13,12 @@ HERE = Path(__file__).parent
 
 @pytest.mark.parametrize(
     ("program", "small"),
-    [("control.py", ["-n", "20"]), ("workers.py", ["-n", "3", "--rounds", "1"]), ("start_up.py", ["-n", "1"])],
+    [
+        ("control.py", ["-n", "20"]),
+        ("workers.py", ["-n", "3", "--rounds", "1"]),
+        ("start_up.py", ["-n", "1"]),
+        ("sdk.py", ["-n", "1"]),
+    ],
 )
 def test_it_prints_ratios(program: str, small: list[str]) -> None:
     done = subprocess.run([sys.executable, HERE / program, *small], capture_output=True, text=True, timeout=60)

@@ -36,6 +36,7 @@ class FakeDaemon:
         self.answers: dict[str, Any] = {"rpc.hello": {"server": "fake", "role": "admin"}, **(answers or {})}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.events: list[dict[str, Any]] = []
+        self.log: list[dict[str, Any]] = []
         self.connections = 0
         self._subscribers: list[_Subscriber] = []
         self._streams: set[trio.abc.Stream] = set()
@@ -80,6 +81,16 @@ class FakeDaemon:
         if self._thread is not None:
             self._in_loop(self._push)
         return seq
+
+    def write_log(self, *lines: dict[str, Any]) -> None:
+        """Append to the log of every plugin; followers hear of it."""
+        self.log.extend(lines)
+        if self._thread is not None:
+            self._in_loop(self._push)
+
+    def forget_log(self, count: int) -> None:
+        """The oldest lines are rotated away: their places are gone."""
+        self.log[:count] = [None] * count  # type: ignore[list-item]
 
     def drop_connections(self) -> None:
         """Close them all at once, without a word."""
@@ -145,6 +156,8 @@ class FakeDaemon:
             self._changed.notify_all()
         if request.method.startswith("events.") and request.method not in self.answers:
             return self._events(request.method, params, channel)
+        if request.method in {"logs.follow", "logs.credit"} and request.method not in self.answers:
+            return self._logs(request.method, params, channel)
         answer = self.answers.get(request.method, {"ok": True})
         if isinstance(answer, Turns):
             answer = answer.pop(0)
@@ -166,16 +179,28 @@ class FakeDaemon:
             found = self.events[-params["limit"] :] if after is None else self.events[after:]
             return Immediate({"events": found, "last_seq": len(self.events)})
         if method == "events.credit":
-            for subscriber in self._subscribers:
-                if subscriber.channel is channel:
-                    subscriber.credit += params["n"]
-            self._nursery.start_soon(self._push_soon)
-            return Immediate({"ok": True})
-        subscriber = _Subscriber(self, channel, params)
+            return self._allow(params, channel)
+        self._add(_Subscriber(self, channel, params))
+        return Immediate({"subscription": 7, "last_seq": len(self.events)})
+
+    def _logs(self, method: str, params: dict[str, Any], channel: Channel) -> Any:
+        if method == "logs.credit":
+            return self._allow(params, channel)
+        follower = _Follower(self, channel, params)
+        self._add(follower)
+        return Immediate({"subscription": 8, "place": str(follower.sent)})
+
+    def _allow(self, params: dict[str, Any], channel: Channel) -> Any:
+        for subscriber in self._subscribers:
+            if subscriber.channel is channel:
+                subscriber.credit += params["n"]
+        self._nursery.start_soon(self._push_soon)
+        return Immediate({"ok": True})
+
+    def _add(self, subscriber: _Subscriber) -> None:
         self._subscribers.append(subscriber)
         self._nursery.start_soon(subscriber.run)
         self._nursery.start_soon(self._push_soon)
-        return Immediate({"subscription": 7, "last_seq": len(self.events)})
 
     async def _push_soon(self) -> None:
         self._push()
@@ -195,13 +220,18 @@ async def _never() -> None:
 
 
 class _Subscriber:
+    NOTIFICATION = "rpc.event"
+
     def __init__(self, daemon: FakeDaemon, channel: Channel, params: dict[str, Any]) -> None:
         self.daemon = daemon
         self.channel = channel
         self.credit = params["credit"]
         self._outgoing, self._incoming = trio.open_memory_channel[dict[str, Any]](10_000)
+        self._begin(params)
+
+    def _begin(self, params: dict[str, Any]) -> None:
         self._types = params["types"]
-        self._sent = len(daemon.events) if params["after_seq"] is None else params["after_seq"]
+        self._sent = len(self.daemon.events) if params["after_seq"] is None else params["after_seq"]
 
     def push(self) -> None:
         for event in self.daemon.events[self._sent :]:
@@ -225,4 +255,34 @@ class _Subscriber:
         # One task, since tasks started one after the other may run in any order.
         with contextlib.suppress(SupervisorError):  # the connection has gone: so has this subscription
             async for params in self._incoming:
-                await self.channel.notify("rpc.event", [params])
+                await self.channel.notify(self.NOTIFICATION, [params])
+
+
+class _Follower(_Subscriber):
+    """A place is the number of lines before it."""
+
+    NOTIFICATION = "rpc.log"
+
+    def _begin(self, params: dict[str, Any]) -> None:
+        there = len(self.daemon.log)
+        if params.get("after") is not None:
+            self.sent = int(params["after"])
+        else:
+            since_ms, tail = params["since_ms"], params["tail"]
+            found = [n for n, line in enumerate(self.daemon.log) if line["time_ms"] >= (since_ms or 0)]
+            wanted = found if tail is None and since_ms is not None else found[max(0, len(found) - (tail or 0)) :]
+            self.sent = wanted[0] if wanted else there
+
+    def push(self) -> None:
+        lines = self.daemon.log[self.sent : self.sent + self.credit]
+        if not lines:
+            return
+        self.sent += len(lines)
+        gone = lines.count(None)  # type: ignore[arg-type]
+        told = {"subscription": 8, "lines": lines[gone:], "place": str(self.sent)}
+        self.credit -= len(lines) - gone
+        self._notify({**told, "skipped_bytes": 100 * gone} if gone else told)
+
+    def end(self, reason: str) -> None:
+        self.daemon._subscribers.remove(self)
+        self._notify({"subscription": 8, "end": True, "reason": reason, "place": str(self.sent)})

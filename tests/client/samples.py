@@ -23,6 +23,9 @@ def plugin(**changes: Any) -> dict[str, Any]:
         "next_restart_in_s": None,
         "calls_in_flight": 0,
         "last_error": None,
+        "last_reason": None,
+        "waiting_for": [],
+        "next_recovery_in_s": None,
         "disable_reason": None,
         "held": False,
         "summary": "Running since 3 minutes.",
@@ -36,6 +39,10 @@ def plugin(**changes: Any) -> dict[str, Any]:
 def details(**changes: Any) -> dict[str, Any]:
     return {
         **plugin(),
+        "requires": [],
+        "required_by": [],
+        "usage": None,
+        "limits": [],
         "description": "d",
         "author": "a",
         "categories": ["connector"],
@@ -68,6 +75,7 @@ def job(**changes: Any) -> dict[str, Any]:
         "last_run_ms": NOW - 600_000,
         "last_state": "succeeded",
         "running": 0,
+        "progress": [],
         **changes,
     }
 
@@ -87,6 +95,7 @@ def run(**changes: Any) -> dict[str, Any]:
         "duration_ms": 1500,
         "error": None,
         "result": {"count": 1},
+        "progress": None,
         **changes,
     }
 
@@ -151,6 +160,9 @@ def answers() -> dict[str, Any]:
         "plugins.health": {"healthy": True, "phase": "running", "message": "", "answer_ms": 1.5},
         "plugins.can_transition": {"allowed": True, "status": "ready", "to": "disabled"},
         "plugins.call": {"result": {"sky": "clear"}},
+        "plugins.metrics": [
+            {"name": "rows", "kind": "counter", "value": 3.0, "labels": {"table": "a"}, "at_ms": NOW},
+        ],
         "plugins.state_list": {"entries": [{"key": "count", "value": 3}], "next": None},
         "jobs.list": [job()],
         "jobs.get": job(),

@@ -18,7 +18,10 @@ from client.version import VERSION
 from supervisor.wire.control import REQUESTS
 from supervisor.wire.message import DEADLINE_KEY
 
-WRAPPED = {"events.subscribe", "events.unsubscribe", "events.credit"}
+WRAPPED = {
+    *("events.subscribe", "events.unsubscribe", "events.credit"),
+    *("logs.follow", "logs.unfollow", "logs.credit"),
+}
 METHODS = {name: request for name, request in REQUESTS.items() if not name.startswith("rpc.") and name not in WRAPPED}
 SYNC = {"": sync_nouns, "Async": async_nouns}
 

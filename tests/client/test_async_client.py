@@ -7,9 +7,10 @@ import trio
 
 from client import AsyncClient
 from client.errors import ConnectionLost, DaemonNotRunning, DeadlineExceeded, NotFound, Unavailable
+from client.sync_stream import BACK, LOST
 from supervisor.core.errors import CLASSES
 from tests.client.fake_daemon import HANG_UP, NEVER, FakeDaemon, Turns
-from tests.client.samples import plugin
+from tests.client.samples import line, plugin
 
 
 async def test_typed_methods_answer_and_hello_is_said_first(daemon: FakeDaemon) -> None:
@@ -116,6 +117,33 @@ async def test_a_stream_overflows_gets_credit_and_may_be_cancelled(daemon: FakeD
             daemon.emit()
             assert (await stream.receive())["seq"] == 701
     assert daemon.asked("events.credit")
+
+
+async def test_a_log_resumes_without_gap_or_double(daemon: FakeDaemon) -> None:
+    notices: list[str] = []
+    daemon.write_log(*(line(f"{n}", time_ms=n) for n in range(10)))
+    seen = []
+    async with (
+        AsyncClient.connect(daemon.path) as client,
+        client.logs_stream("acme.weather", since_ms=8, level="info", on_notice=notices.append) as stream,
+    ):
+        with trio.fail_after(20):
+            daemon.drop_connections()
+            for n in range(10, 16):
+                daemon.write_log(line(f"{n}"))
+                seen.append((await stream.receive())["message"])
+                if n % 2:
+                    daemon.drop_connections()
+            await trio.to_thread.run_sync(daemon.stop)
+            daemon.write_log(*(line(f"{n}") for n in range(16, 700)))
+            await trio.to_thread.run_sync(daemon.start)
+            async for told in stream:
+                seen.append(told["message"])
+                if told["message"] == "699":
+                    break
+    assert seen == [str(n) for n in range(8, 700)]
+    assert set(notices) == {LOST, BACK}
+    assert daemon.asked("logs.credit")
 
 
 async def test_a_stream_gives_up_after_the_time_it_was_given(daemon: FakeDaemon) -> None:

@@ -150,6 +150,9 @@ def test_no_daemon(capsys: Any) -> None:
         ("list --nonsense", "--nonsense"),
         ("call a m {bad", "must be JSON"),
         ("logs a --since soon", "--since"),
+        ("logs a --until soon", "--until"),
+        ("logs a -f --until 1m", "-f goes on for ever"),
+        ("logs a --stream stdin", "invalid choice: 'stdin'"),
         ("--socket", "needs a path"),
         ("runs nothing-like-it", "known are"),
         (f"logs {KEY} -n 0", "from 1 to 10000, not '0'"),
@@ -495,16 +498,58 @@ def test_following_events_until_ctrl_c(daemon: FakeDaemon) -> None:
 
 
 def test_following_logs(daemon: FakeDaemon) -> None:
-    lines = [samples.line("one", 1000)]
-    daemon.answers["logs.read"] = lambda params: [x for x in lines if x["time_ms"] >= (params["since_ms"] or 0)]
+    daemon.write_log(samples.line("one", 1000))
     with pluginctl(daemon, "logs", "-f", KEY) as process:
         assert process.stdout is not None
         assert process.stdout.readline().endswith("one\n")
-        lines.append(samples.line("two", 1000))
-        assert process.stdout.readline().endswith("two\n")
+        daemon.write_log(samples.line("two", 1000, stream="log", level="error", fields={"city": "Rome"}))
+        assert process.stdout.readline().endswith(" error   two city=Rome\n")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=5)
     assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_following_logs_over_a_restart_of_the_daemon(daemon: FakeDaemon) -> None:
+    with pluginctl(daemon, "logs", "-f", KEY, "-n", "5", "--json", "--level", "error") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        daemon.wait_asked("logs.follow")
+        daemon.write_log(samples.line("one"))
+        assert json.loads(process.stdout.readline())["message"] == "one"
+        daemon.stop()
+        assert "was lost; waiting for it" in process.stderr.readline()
+        daemon.write_log(samples.line("two"), samples.line("three"))
+        daemon.forget_log(2)
+        daemon.start()
+        assert "is back" in process.stderr.readline()
+        assert json.loads(process.stdout.readline())["message"] == "three"
+        assert "100 bytes of lines are missing here" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=5)
+    assert (process.returncode, out, err) == (130, "", "")
+    first, second = daemon.asked("logs.follow")
+    assert (first["tail"], first["since_ms"], first["level"]) == (5, None, "error")
+    assert (second["after"], second["level"], "tail" in second) == ("1", "error", False)
+
+
+def test_following_the_log_of_a_plugin_that_is_not_there(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
+    daemon.answers["logs.follow"] = NotFound("there is no plugin 'nobody'", plugin="nobody")
+    assert ctl("logs -f nobody") == cli.NOT_FOUND
+    assert "there is no plugin 'nobody'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("", {"tail": 100, "since_ms": None, "until_ms": None, "stream": None}),
+        ("--since 2026-01-01T00:00:00+00:00", {"tail": 10_000, "since_ms": 1_767_225_600_000}),
+        ("--until 2026-01-01T00:00:00+00:00 -n 3", {"tail": 3, "until_ms": 1_767_225_600_000}),
+        ("--stream stderr --run r1 --level error", {"stream": "stderr", "run": "r1", "level": "error"}),
+    ],
+)
+def test_reading_logs(ctl: Any, daemon: FakeDaemon, words: str, asked: dict[str, Any]) -> None:
+    assert ctl(f"logs {KEY} {words}") == 0
+    assert {name: daemon.asked("logs.read")[-1][name] for name in asked} == asked
 
 
 def test_a_closed_pipe_is_quiet(daemon: FakeDaemon) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 import client
 from client import errors
+from supervisor.core.worker_spec import ReadyProbe
 from supervisor.daemon.checks import check_package
 from supervisor.sdk import Plugin
 from tests.client.fake_daemon import FakeDaemon
@@ -44,14 +47,30 @@ def execute(code: str, monkeypatch: pytest.MonkeyPatch, daemon: FakeDaemon, line
 
 
 def test_the_plugin(tmp_path: Path) -> None:
-    (tmp_path / "main.py").write_text(block("python", "from supervisor.sdk import"))
-    (tmp_path / "plugin.toml").write_text(block("toml", "[plugin]"))
+    (tmp_path / "main.py").write_text(block("python", '@plugin.method("forecast")'))
+    (tmp_path / "plugin.toml").write_text(block("toml", 'key = "acme.weather"'))
     manifest = check_package(tmp_path)
     space: dict[str, Any] = {"__name__": "readme"}
     exec(compile((tmp_path / "main.py").read_text(), "main.py", "exec"), space)
     assert isinstance(space["plugin"], Plugin)
     assert (manifest.key, [job.key for job in manifest.jobs]) == ("acme.weather", ["refresh"])
     assert space["forecast"](None, city="Rome") == {"city": "Rome", "sky": "clear"}
+
+
+def test_the_async_plugin_and_its_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = ModuleType("main")
+    exec(compile(block("python", "@plugin.background"), "main.py", "exec"), vars(main))
+    monkeypatch.setitem(sys.modules, "main", main)
+    space: dict[str, Any] = {"__name__": "test_main"}
+    exec(compile(block("python", "import Harness"), "test_main.py", "exec"), space)
+    space["test_report"]()
+
+
+def test_any_program_at_all(tmp_path: Path) -> None:
+    (tmp_path / "plugin.toml").write_text(block("toml", 'key = "acme.redis"'))
+    worker = check_package(tmp_path).worker
+    assert (worker.transport, worker.ready, worker.restart.policy) == ("none", ReadyProbe(tcp="6379"), "on_failure")
+    assert worker.stop_command[0] == "redis-cli"
 
 
 def test_the_blocking_client(monkeypatch: pytest.MonkeyPatch, daemon: FakeDaemon) -> None:

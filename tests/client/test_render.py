@@ -6,10 +6,8 @@ import json
 
 import pytest
 
-from client.cli.logs import Tail
 from client.cli.plain import to_json
 from client.cli.render import duration, escaped, paint, parse_instant, table, when
-from tests.client.samples import line
 
 
 def test_columns_are_aligned_and_the_last_is_cut() -> None:
@@ -82,14 +80,3 @@ def test_json_is_ascii_and_standard() -> None:
     text = to_json({"a": float("nan"), "b": b"\xff", "c": ["\x9bé", float("inf")]})
     assert text.isascii()
     assert json.loads(text) == {"a": None, "b": {"$base64": "/w=="}, "c": ["\x9bé", None]}
-
-
-def test_a_tail_shows_each_line_once() -> None:
-    tail = Tail(100)
-    first = [line("a", 100), line("a", 100), line("b", 101)]
-    assert tail.unseen(first) == first
-    assert tail.since_ms == 101
-    assert tail.unseen([line("b", 101)]) == []
-    assert tail.unseen([line("b", 101), line("b", 101), line("c", 101)]) == [line("b", 101), line("c", 101)]
-    assert tail.unseen([line("b", 101), line("b", 101), line("c", 101), line("d", 105)]) == [line("d", 105)]
-    assert (tail.since_ms, tail.unseen([line("d", 105)])) == (105, [])

@@ -22,9 +22,10 @@ from client.errors import (
     Unavailable,
     cannot_connect,
 )
+from client.sync_stream import BACK, LOST
 from supervisor.core.errors import CLASSES
 from tests.client.fake_daemon import HANG_UP, NEVER, FakeDaemon, Turns
-from tests.client.samples import plugin
+from tests.client.samples import line, plugin
 
 
 def test_typed_methods_answer_and_hello_is_said_first(daemon: FakeDaemon) -> None:
@@ -282,6 +283,48 @@ def test_a_stream_gives_up_after_the_time_it_was_given(daemon: FakeDaemon) -> No
         with pytest.raises(Unavailable):
             next(stream)
         assert time.monotonic() - start < 5
+
+
+def test_a_log_resumes_without_gap_or_double(daemon: FakeDaemon) -> None:
+    notices: list[str] = []
+    daemon.write_log(*(line(f"{n}", time_ms=n) for n in range(10)))
+    seen = []
+    with Client(daemon.path).logs_stream("acme.weather", 2, reconnect_for_s=5, on_notice=notices.append) as stream:
+        daemon.drop_connections()  # before the first line was handed out
+        for n in range(10, 16):
+            daemon.write_log(line(f"{n}"))
+            seen.append(next(stream)["message"])
+            if n % 2:
+                daemon.drop_connections()
+        daemon.stop()
+        daemon.write_log(*(line(f"{n}") for n in range(16, 700)))
+        daemon.start()
+        while len(seen) < 692:
+            seen.append(stream.receive(timeout_s=5)["message"])
+    assert seen == [str(n) for n in range(8, 700)]
+    assert set(notices) == {LOST, BACK}
+    assert daemon.asked("logs.credit")
+    asked = daemon.asked("logs.follow")
+    assert (asked[0]["tail"], asked[0]["since_ms"]) == (2, None)
+    assert all("tail" not in again and again["after"] for again in asked[1:])
+
+
+def test_a_log_says_where_lines_are_missing_and_why_it_ended(daemon: FakeDaemon) -> None:
+    said: list[str] = []
+    daemon.write_log(line("a"), line("b"), line("c"))
+    daemon.forget_log(1)
+    follow = Client(daemon.path).logs_stream("acme.weather", reconnect_for_s=5, on_notice=said.append)
+    daemon.answers["logs.follow"] = Turns([{"subscription": 8, "place": "0"}])
+    with follow as stream:
+        del daemon.answers["logs.follow"]
+        daemon.drop_connections()
+        said += [next(stream)["message"], next(stream)["message"]]
+        daemon.answers["logs.follow"] = NotFound("there is no such plugin")
+        daemon.end_subscriptions("removed")
+        with pytest.raises(NotFound):
+            next(stream)
+    gap = "100 bytes of lines are missing here: they were rotated away before they could be sent"
+    assert said == [LOST, BACK, gap, "b", "c", "plugind ended the stream: removed"]
 
 
 def test_closing_a_stream_from_another_thread_ends_its_iteration(daemon: FakeDaemon) -> None:

@@ -39,7 +39,7 @@ async def test_errors_are_strings_before_hello_and_maps_after(world: ControlWorl
         ("plugins.get", [{"plugni": "x"}], "did you mean 'plugin'?"),
         ("plugins.get", [], "plugin"),
         ("plugins.get", [5], "plugin"),
-        ("plugins.get", ["x", "y"], "at most 1"),
+        ("plugins.get", ["x", True, "y"], "at most 2"),
         ("daemon.ping", [{"x": 1}], "'x'"),
         ("plugins.wait", [{"plugin": "acme.one", "status": "happy"}], "installed, ready"),
         ("plugins.wait", [{"plugin": "acme.one", "timeout_s": -1}], "timeout_s"),
@@ -47,6 +47,13 @@ async def test_errors_are_strings_before_hello_and_maps_after(world: ControlWorl
         ("plugins.install", ["relative/path"], "absolute"),
         ("events.subscribe", [{"credit": -1}], "credit"),
         ("logs.read", [{"plugin": "acme.one", "tail": 0}], "tail"),
+        ("logs.read", [{"plugin": "acme.one", "level": "loud"}], "debug, info, warning, error, critical, not 'loud'"),
+        ("logs.read", [{"plugin": "acme.one", "stream": "stdin"}], "stdout, stderr, log, plugind, not 'stdin'"),
+        ("logs.follow", [{"plugin": "acme.one", "level": "loud"}], "level"),
+        ("logs.follow", [{"plugin": "acme.one", "tail": -1}], "tail"),
+        ("logs.follow", [{"plugin": "acme.one", "credit": -1}], "credit"),
+        ("logs.follow", [{"plugin": "acme.one", "after": "here"}], "'here'"),
+        ("logs.follow", [{"plugin": "acme.one", "after": "0", "tail": 3}], "after"),
     ],
 )
 async def test_wrong_params_are_told(world: ControlWorld, wire: Wire, method: str, params: Any, told: str) -> None:

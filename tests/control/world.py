@@ -14,6 +14,7 @@ from typing import Any
 import msgpack
 import trio
 
+from supervisor.control.calls import MethodCaller
 from supervisor.control.connection import Service
 from supervisor.control.detached import Detached
 from supervisor.control.listen import bound_socket
@@ -25,10 +26,15 @@ from supervisor.core.plugin import Plugin
 from supervisor.daemon.places import PluginPlaces
 from supervisor.jobs.operator import JobOperator
 from supervisor.lifecycle.packages import PackageStore
+from supervisor.metrics import Metrics
 from supervisor.store.journal import Journal
 from supervisor.store.requests import RequestLog
 from supervisor.store.state import StateStore
+from supervisor.worker.containment import Containment
+from supervisor.worker.logs import PluginLogs
 from tests.fakes import LifecycleWorld, Script, open_lifecycle_world
+
+LOG_BYTES, LOG_FILES = 20_000, 3
 
 
 class Wire:
@@ -112,6 +118,7 @@ class ControlWorld:
     server: ControlServer
     accepting: trio.CancelScope
     stop_asked: list[str]
+    logs: PluginLogs
 
     async def dial(self) -> Wire:
         return await Wire.dial(self.path)
@@ -140,23 +147,27 @@ async def open_control_world(
         journal = Journal(world.database)
         world.bus.last_seq = await journal.last_seq()
         daemon = SimpleNamespace(info=dict, status=dict, settings=dict, request_stop=stop_asked.append)
+        logs = PluginLogs(directory, max_bytes=LOG_BYTES, files=LOG_FILES)
         parts = Parts(
             daemon=daemon,  # type: ignore[arg-type]
             registry=world.registry,
             lifecycle=world.lifecycle,
+            next_recovery_in_s=lambda _: None,
             workers=world.workers,  # type: ignore[arg-type]
             jobs=object.__new__(JobOperator),  # not asked here
             journal=journal,
             bus=world.bus,
             state=StateStore(world.database),
+            metrics=Metrics(lambda: 0),
+            containment=Containment(),
             places=PluginPlaces(
                 PackageStore(directory / "packages", directory / "staging", lambda job, key: None),
                 directory / "data",
-                directory / "logs",
-                log_files=2,
+                logs,
             ),
+            logs=logs,
             clock=world.database.clock,
-            call_timeout_s=5,
+            methods=MethodCaller(world.registry, world.workers, 5),  # type: ignore[arg-type]
         )
         with bound_socket(path) as own:
             async with trio.open_nursery() as work:
@@ -166,6 +177,7 @@ async def open_control_world(
                     bus=world.bus,
                     journal=journal,
                     registry=world.registry,
+                    logs=logs,
                     version="1.2.3",
                 )
                 server = ControlServer(listener or own, service, **limits)
@@ -177,6 +189,6 @@ async def open_control_world(
 
                 async with trio.open_nursery() as intake:
                     await intake.start(accept)
-                    yield ControlWorld(world, path, journal, server, accepting, stop_asked)
+                    yield ControlWorld(world, path, journal, server, accepting, stop_asked, logs)
                     intake.cancel_scope.cancel()
                 work.cancel_scope.deadline = trio.current_time() + 1

@@ -224,3 +224,16 @@ def test_the_empty_document() -> None:
     with pytest.raises(InvalidManifest) as caught:
         parse_manifest({}, CHECKS)
     assert [problem["path"] for problem in caught.value.details["problems"]] == ["plugin", "worker"]
+
+
+def test_secrets_need_the_capability_to_read_them() -> None:
+    document = example()
+    document["config_schema"] = {"properties": {"token": {"type": "string", "writeOnly": True}}}
+    with pytest.raises(InvalidManifest, match=r"is writeOnly: needs the capability 'secrets\.read'") as caught:
+        parse_manifest(document, CHECKS)
+    assert [problem["path"] for problem in caught.value.details["problems"]] == ["config_schema.properties.token"]
+    document["plugin"]["capabilities"].append("secrets.read")
+    stored = manifest_to_table(parse_manifest(document, CHECKS))
+    # One that was stored before there was this rule is still read.
+    stored["plugin"]["capabilities"].remove("secrets.read")
+    assert parse_stored_manifest(stored).config_schema == document["config_schema"]

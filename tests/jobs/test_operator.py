@@ -39,6 +39,7 @@ async def test_a_job_as_it_is_shown(autojump_clock: Any, world: World) -> None:
         "last_run_ms": to_ms(NOON) + 300_000,
         "last_state": "succeeded",
         "running": 0,
+        "progress": [],
     }
     assert await world.operator.get(stored.id) == await world.operator.get(f"{plugin.id}/refresh") == shown[1]
     await world.set_status(plugin, Status.DISABLED)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.lifecycle.checking import command_problems
+from supervisor.core.manifest import InvalidManifest
+from supervisor.lifecycle.checking import check_directory, command_problems
 
 GONE = "is not in the package"
 
@@ -48,3 +49,30 @@ def package(tmp_path: Path) -> Path:
 )
 def test_files_that_are_not_there(package: Path, command: list[str], at_fault: list[int]) -> None:
     assert command_problems(command, package) == dict.fromkeys(at_fault, GONE)
+
+
+def test_its_other_commands_are_checked_too(package: Path) -> None:
+    (package / "plugin.toml").write_text(
+        """
+        [plugin]
+        key = "acme.any"
+        version = "1"
+        api_version = 1
+        display_name = "Any"
+        description = "Any program"
+        author = "Acme"
+        categories = ["connector"]
+        [worker]
+        command = ["./run"]
+        transport = "none"
+        stop_command = ["bin/stop"]
+        ready = { command = ["python", "main.py", "nosuch.py"] }
+        """
+    )
+    with pytest.raises(InvalidManifest) as caught:
+        check_directory(package, lambda _job, _key: None)
+    [problem] = caught.value.details["problems"]
+    assert problem == {"path": "worker.stop_command[0]", "message": GONE, "value": "'bin/stop'"}
+    (package / "bin").mkdir()
+    (package / "bin/stop").write_text("")
+    assert check_directory(package, lambda _job, _key: None).worker.stop_command == ("bin/stop",)

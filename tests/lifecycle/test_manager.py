@@ -332,11 +332,11 @@ async def test_an_unload_that_cannot_be_stored_gives_the_worker_back(
     plugin = await world.put(KEY, S.READY)
     transact = world.database.transact
 
-    async def full(work: Callable[[Any], Any]) -> Any:
+    async def full(work: Callable[[Any], Any], **how: Any) -> Any:
         if world.workers.phase(plugin.id) is Phase.STOPPED:
             world.database.transact = transact  # type: ignore[method-assign]
             raise FULL
-        return await transact(work)
+        return await transact(work, **how)
 
     world.database.transact = full  # type: ignore[method-assign]
     with pytest.raises(ResourceExhausted):

@@ -17,10 +17,11 @@ from supervisor.core.lifecycle import Status
 from supervisor.lifecycle.reconcile import Reconciler
 from supervisor.store.journal import Journal
 from supervisor.worker.phase import Phase
+from supervisor.worker.turns import Turns
 from tests.fakes import LifecycleWorld, open_lifecycle_world
 
 S = Status
-Reconciled = Callable[..., AbstractAsyncContextManager[None]]
+Reconciled = Callable[..., AbstractAsyncContextManager[Reconciler]]
 
 
 @pytest.fixture
@@ -28,7 +29,8 @@ def reconciled(world: LifecycleWorld) -> Reconciled:
     """The reconciler at work for the length of a block, from its boot on."""
 
     @asynccontextmanager
-    async def run(*, start_concurrency: int = 8, recover_after_s: float = 600) -> AsyncIterator[None]:
+    async def run(*, start_concurrency: int = 8, recover_after_s: float = 600) -> AsyncIterator[Reconciler]:
+        world.workers.turns = Turns(start_concurrency)
         reconciler = Reconciler(
             world.registry,
             world.workers,  # type: ignore[arg-type]
@@ -40,7 +42,7 @@ def reconciled(world: LifecycleWorld) -> Reconciled:
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(reconciler.run)
-            yield
+            yield reconciler
             nursery.cancel_scope.cancel()
 
     return run
@@ -64,8 +66,7 @@ async def test_boot_in_install_order_so_many_at_a_time(
     began = trio.current_time()
     async with reconciled(start_concurrency=3):
         await trio.sleep(10)
-    at = [(key, round(t - began, 6)) for key, t in world.workers.wanted_at.items()]
-    assert at == list(zip(keys, [0, 0, 0, 0.5, 0.5, 0.5, 1], strict=True))
+    assert [round(world.workers.wanted_at[key] - began, 6) for key in keys] == [0, 0, 0, 0.5, 0.5, 0.5, 1]
     assert all(world.workers.phase(world.registry.get(key).id) is Phase.RUNNING for key in keys)
     assert world.told() == ["worker_started"] * 7
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
 import pytest
 
 from supervisor.sdk import Plugin
+from supervisor.sdk.plugin import is_async
 
 
 def test_declared() -> None:
@@ -41,8 +46,52 @@ def test_without_a_name() -> None:
         Plugin().job(lambda ctx: None)  # type: ignore[arg-type]
 
 
-def test_an_async_handler() -> None:
-    async def handler(ctx: object) -> None: ...
+async def plain(ctx: object) -> None: ...
 
-    with pytest.raises(TypeError, match="is an async function"):
+
+class Handler:
+    async def __call__(self, ctx: object) -> None: ...
+
+    async def method(self, ctx: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "expected"),
+    [
+        (plain, True),
+        (functools.partial(plain), True),
+        (Handler(), True),
+        (Handler().method, True),
+        (lambda ctx: None, False),
+        (functools.partial(print, end=""), False),
+        (print, False),
+    ],
+    ids=["function", "partial", "object", "method", "lambda", "partial of a builtin", "builtin"],
+)
+def test_what_is_async(handler: Any, expected: bool) -> None:
+    assert is_async(handler) is expected
+    for declare in (lambda p: p.job("a"), lambda p: p.on_start, lambda p: p.on_event("x")):
+        plugin = Plugin()
+        declare(plugin)(handler)
+        assert plugin.needs_loop is expected
+
+
+def test_an_async_generator() -> None:
+    async def handler(ctx: object) -> AsyncIterator[int]:
+        yield 1
+
+    with pytest.raises(TypeError, match="job 'a' is an async generator"):
         Plugin().job("a")(handler)
+
+
+def test_a_background_task_that_is_a_plain_function() -> None:
+    with pytest.raises(TypeError, match="a background task must be an async function"):
+        Plugin().background(lambda ctx: None)
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda p: p.on_event(lambda ctx, event: None), lambda p: p.on_event("a", plugins="b")]
+)
+def test_on_event_without_types(wrong: Callable[[Plugin], object]) -> None:
+    with pytest.raises(TypeError, match="takes types and plugins"):
+        wrong(Plugin())

@@ -8,21 +8,25 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgpack
 import pytest
 
-from supervisor.core.errors import Unavailable
-from supervisor.sdk.testing import Host
+from supervisor.core.errors import CallCancelled, Unavailable
+from supervisor.sdk.testing import Host, Started
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "supervisor" / "daemon" / "examples"
 PLUGINS = ROOT / "tests" / "plugins"
+
+
+SITE = sysconfig.get_paths()["purelib"]
 
 
 # Puts the socket on fd 3, whatever its number is, and becomes the worker.
@@ -38,14 +42,14 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 @contextmanager
 def worker(
-    command: list[str], tmp_path: Path, **host_options: object
+    command: list[str], tmp_path: Path, *, needs: Sequence[str] = (), **host_options: object
 ) -> Iterator[tuple[subprocess.Popen[bytes], Host]]:
     """A child with the far end of a socket pair as fd 3, and the host at the near end."""
     ours, theirs = socket.socketpair()
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *needs]),
         "PLUGIND_PLUGIN_KEY": "test.plugin",
         "PLUGIND_DATA_DIR": str(tmp_path),
     }
@@ -150,7 +154,7 @@ def test_it_ends_at_once_whatever_it_is_doing(tmp_path: Path, last: bytes) -> No
     with worker(plugin(tmp_path, FLOOD), tmp_path) as (child, host):
         host.initialize()
         host._connection.stop()  # Nobody reads at this end any more.
-        host._thread.join()
+        host._threads[0].join()
         with socket.socket(fileno=os.dup(host._connection._fd)) as near:
             near.setblocking(True)
             near.sendall(msgpack.packb([0, 900, "call", {"method": "flood", "params": None}]))
@@ -162,6 +166,121 @@ def test_it_ends_at_once_whatever_it_is_doing(tmp_path: Path, last: bytes) -> No
                 near.shutdown(socket.SHUT_RDWR)
             assert child.wait(5) == 1
         assert time.monotonic() - started < 1.3
+
+
+ASYNC = """
+import trio
+@plugin.on_start
+async def start(ctx):
+    print("up", flush=True)
+@plugin.method("slow")
+async def slow(ctx):
+    await ctx.emit("begun")
+    try:
+        await trio.sleep_forever()
+    finally:
+        print("cleaned up", flush=True)
+@plugin.method("shielded")
+async def shielded(ctx):
+    await ctx.emit("begun")
+    with trio.CancelScope(shield=True):
+        await trio.sleep_forever()
+@plugin.method("deaf")
+async def deaf(ctx):
+    await ctx.emit("begun")
+    time.sleep(60)
+@plugin.background
+async def poll(ctx):
+    while True:
+        if await ctx.state.get("broken"):
+            raise ConnectionResetError("the feed went away")
+        await trio.sleep(0.01)
+@plugin.on_stop
+async def stop(ctx):
+    print("bye", flush=True)
+"""
+SLEEPER = ["slow", "shielded", "deaf"]
+
+
+def begin(host: Host, name: str) -> Started:
+    started = host.start_call(name)
+    host.wait_until(lambda: host.events)
+    host.health()  # Behind the answer to what it emitted: that has come too.
+    return started
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_async_cancel(tmp_path: Path, turn: int) -> None:
+    with worker(plugin(tmp_path, ASYNC), tmp_path) as (child, host):
+        host.initialize()
+        slow = begin(host, "slow")
+        slow.cancel()
+        with pytest.raises(CallCancelled):
+            slow.result()
+        host.shutdown()
+        assert child.wait(5) == 0
+        assert child.communicate()[0] == b"up\ncleaned up\nbye\n"
+
+
+def test_async_shutdown(tmp_path: Path) -> None:
+    with worker(plugin(tmp_path, ASYNC), tmp_path) as (child, host):
+        host.initialize()
+        slow = begin(host, "slow")
+        host.shutdown(0.5)
+        assert child.wait(5) == 0
+        with pytest.raises(CallCancelled):
+            slow.result()
+        assert child.communicate()[0] == b"up\ncleaned up\nbye\n"
+
+
+@pytest.mark.parametrize("name", ["shielded", "deaf"])
+def test_async_shutdown_does_not_wait_for_ever(tmp_path: Path, name: str) -> None:
+    body = ASYNC if name == "shielded" else ASYNC.replace("on_stop\nasync def", "on_stop\ndef")
+    with worker(plugin(tmp_path, body), tmp_path) as (child, host):
+        host.initialize()
+        call = begin(host, name)
+        started = time.monotonic()
+        host.shutdown(0.5)
+        assert child.wait(5) == 0
+        assert time.monotonic() - started < 3
+        with pytest.raises(CallCancelled, match="the worker stopped before"):
+            call.result()
+
+
+def test_async_sigterm(tmp_path: Path) -> None:
+    with worker(plugin(tmp_path, ASYNC), tmp_path) as (child, host):
+        host.initialize()
+        slow = begin(host, "slow")
+        child.send_signal(signal.SIGTERM)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(5) == 0
+        with pytest.raises(CallCancelled):
+            slow.result()
+        assert child.communicate()[0] == b"up\ncleaned up\nbye\n"
+
+
+@pytest.mark.parametrize("name", SLEEPER)
+def test_async_hang_up_ends_it(tmp_path: Path, name: str) -> None:
+    with worker(plugin(tmp_path, ASYNC), tmp_path) as (child, host):
+        host.initialize()
+        begin(host, name)
+        started = time.monotonic()
+        with socket.socket(fileno=os.dup(host._connection._fd)) as near:
+            near.shutdown(socket.SHUT_RDWR)
+        assert child.wait(5) == 1
+        assert time.monotonic() - started < 2.5
+        assert (b"cleaned up\nbye\n" in child.communicate()[0]) == (name == "slow")
+
+
+def test_a_background_task_that_raises(tmp_path: Path) -> None:
+    with worker(plugin(tmp_path, ASYNC), tmp_path) as (child, host):
+        host.initialize()
+        host.state["broken"] = True
+        assert child.wait(5) == 1
+        out, err = child.communicate()
+        assert out == b"up\n"  # A crash is no stop.
+        assert b"the background task 'poll' failed:\nTraceback" in err
+        assert b"ConnectionResetError: the feed went away" in err
 
 
 def call_nowait(host: Host) -> None:
@@ -198,12 +317,30 @@ def test_the_daemon_speaks_rubbish(tmp_path: Path) -> None:
         assert b"plugind broke the protocol" in child.communicate()[1]
 
 
-def test_what_the_sdk_does_not_import() -> None:
-    code = "import sys, supervisor.sdk; print(*sorted(m.split('.')[0] for m in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    loaded = set(done.stdout.split())
-    assert "msgpack" in loaded
-    assert not loaded & {"trio", "peewee", "msgspec", "logging", "socket", "asyncio", "jsonschema", "structlog"}
+# What a worker that waits for its first job has no use for. `inspect` comes with the first call of a method.
+NEEDLESS = {
+    "asyncio", "dataclasses", "fnmatch", "inspect", "jsonschema", "logging", "msgspec", "peewee", "socket", "structlog",
+    "subprocess", "tempfile", "trio",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("run", [False, True], ids=["imported", "idle"])
+def test_what_the_sdk_does_not_import(tmp_path: Path, run: bool) -> None:
+    tell = "print('modules', *sorted(set(sys.modules) - known), flush=True)"
+    start = f"import sys\nknown = set(sys.modules)\nimport supervisor.sdk\n{tell}\n"
+    if not run:
+        done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, cwd=ROOT, check=True)
+        loaded = done.stdout.split()
+    else:
+        body = f'@plugin.job("j")\ndef j(ctx):\n    known = set()\n    {tell}\n'
+        with worker([sys.executable, "-S", *plugin(tmp_path, body)[1:]], tmp_path, needs=[SITE]) as (child, host):
+            host.initialize()
+            assert host.health() == {"status": "ok"}
+            host.run_job("j")
+            assert child.stdout
+            loaded = child.stdout.readline().decode().split()
+    assert {"modules", "msgpack", "supervisor.sdk.connection"} <= set(loaded)
+    assert not set(loaded) & NEEDLESS
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")

@@ -276,7 +276,7 @@ def test_no_new_work_while_stopping(plugin: Plugin) -> None:
         assert running.wait(10)
         stopper = threading.Thread(target=h.shutdown, args=(10,))
         stopper.start()
-        while not h._worker._stopping.locked():
+        while not h._worker.ending.begun:
             h.health()
         with pytest.raises(Unavailable, match="is stopping"):
             h.call("wait")

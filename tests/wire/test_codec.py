@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import msgpack
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core.errors import LocalProtocolError, RemoteProtocolError
-from supervisor.wire.codec import decode, encode
+from supervisor.wire.codec import MAX_CONTAINERS, decode, encode, profile_problem
 from supervisor.wire.message import Failure, Malformed, Message, Notification, Request, Response
 
 FAILURE = Failure("NOT_FOUND", "no plugin 'x'", {"plugin": "x"}, retryable=False)
@@ -120,6 +121,51 @@ def test_an_error_as_a_string() -> None:
 def test_no_message(value: Any) -> None:
     with pytest.raises(RemoteProtocolError, match="is no message"):
         unpack(msgpack.packb(value))
+
+
+def test_what_is_no_message_is_outlined() -> None:
+    for value, outline in (
+        ({"a": 1}, "but a map: "),
+        ("GET / HTTP/1.1", "but text: "),
+        ([3, "m", []], "but an array of 3 that begins with 3: "),
+        ([], "but an array of 0: "),
+    ):
+        with pytest.raises(RemoteProtocolError, match=outline):
+            unpack(msgpack.packb(value))
+
+
+@pytest.mark.parametrize("empty", [b"\x80", b"\x90", b"\x91\x90"])
+def test_too_many_containers_are_not_built(empty: bytes) -> None:
+    """4 MiB of empty maps would be 250 MiB of them, and seconds in which nobody else has a turn."""
+    count = 2_000_000
+    frame = b"\x93\x02\xa1m\x91\xdd" + count.to_bytes(4, "big") + empty * count
+    tracemalloc.start()
+    try:
+        with pytest.raises(RemoteProtocolError, match="a message holds more than 131072 arrays and maps"):
+            unpack(frame)
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(frame) + 8 * count + 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_as_many_containers_as_may_be() -> None:
+    message = Notification("m", [[{}] * (MAX_CONTAINERS - 4)])  # beside the frame, its params, and the list of them
+    frame = encode(message, max_bytes=10**6)
+    assert unpack(frame) == message
+    with pytest.raises(RemoteProtocolError, match="more than 131072"):
+        unpack(
+            frame.replace((MAX_CONTAINERS - 4).to_bytes(4, "big"), (MAX_CONTAINERS).to_bytes(4, "big")) + b"\x80" * 4
+        )
+    with pytest.raises(LocalProtocolError, match="more than 131072 arrays and maps"):
+        encode(Notification("m", [[{}] * (MAX_CONTAINERS + 1)]), max_bytes=10**6)
+
+
+@pytest.mark.parametrize("odd", [2**63, -(2**63) - 1, {1: 2}, [[2**63]]])
+def test_one_odd_value_among_many(odd: Any) -> None:
+    for many in ([5, None, "x", -1] * 1000, [7] * 5000, ["x"] * 5000):
+        assert profile_problem([many], 16) is None
+        assert profile_problem([[*many, odd]], 16) is not None
+        assert profile_problem([{**{str(n): value for n, value in enumerate(many)}, "odd": odd}], 16) is not None
 
 
 def nested(depth: int, kind: type, core: Any) -> Any:

@@ -94,6 +94,18 @@ def test_a_declared_length_never_allocates(name: str) -> None:
         tracemalloc.stop()
 
 
+DEEP = "nested deeper than msgpack can be read"
+VIOLATIONS = {"nested arrays": DEEP, "a map of maps": DEEP, "ext32": "cannot be decoded.*exceeds max_ext_len"}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_the_violation_is_named(name: str) -> None:
+    reader = FrameReader(64 * 1024)
+    with pytest.raises(RemoteProtocolError, match=VIOLATIONS.get(name, "longer than 65536 bytes")):  # noqa: PT012
+        for frame in reader.feed(b"\x94\x00\x01\xa1m" + HUGE[name] + b"\0" * 200_000):
+            decode(frame, max_depth=16)
+
+
 def test_no_msgpack() -> None:
     with pytest.raises(RemoteProtocolError, match="no msgpack"):
         list(FrameReader(100).feed(b"\xc1"))

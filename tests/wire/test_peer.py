@@ -143,17 +143,65 @@ def test_cancel() -> None:
     assert ours.statistics() == peer().statistics()
 
 
-@pytest.mark.parametrize("params", [[9], [True], [1.0], [], ["1"], [1, 2], [{}]])
-def test_a_cancel_of_nothing_is_passed_over(params: list[Any]) -> None:
-    ours = peer()
-    events = said(ours, msgpack.packb([2, "rpc.cancel", params]))
-    assert all(isinstance(event, Notification) for event in events)
+@pytest.mark.parametrize("params", [[True], [1.0], [], ["1"], [1, 2], [{}]])
+def test_a_cancel_that_names_no_request_is_a_notification_like_others(params: list[Any]) -> None:
+    assert said(peer(), msgpack.packb([2, "rpc.cancel", params])) == [Notification("rpc.cancel", params)]
 
 
-def test_a_response_to_nothing_is_counted() -> None:
+def test_each_frame_yields_an_event() -> None:
+    """Also a cancel of nothing: who handles the events gives others a turn by counting them."""
+    assert said(peer(), msgpack.packb([2, "rpc.cancel", [9]]) * 40) == [Cancelled(9)] * 40
+
+
+@pytest.mark.parametrize("id_", [1, 9, 2**32 - 1])
+def test_an_answer_that_nobody_asked_for(id_: int) -> None:
     ours = peer()
-    assert said(ours, msgpack.packb([1, 9, None, None])) == []
-    assert ours.statistics().unknown_responses == 1
+    assert ours.request("m", [])[0] == 0
+    with pytest.raises(RemoteProtocolError, match=f"request id {id_} was answered and never asked") as caught:
+        said(ours, msgpack.packb([1, id_, None, None]))
+    assert caught.value.details == {"id": id_}
+
+
+def test_a_second_answer() -> None:
+    ours = peer()
+    ours.request("m", [])
+    frame = msgpack.packb([1, 0, None, None])
+    with pytest.raises(RemoteProtocolError, match="request id 0 was answered twice"):
+        said(ours, frame + frame)
+
+
+def test_a_second_answer_to_what_was_given_up() -> None:
+    ours = peer()
+    ours.request("m", [])
+    ours.cancel(0)
+    frame = msgpack.packb([1, 0, None, None])
+    assert said(ours, frame) == [Late(0)]
+    with pytest.raises(RemoteProtocolError, match="request id 0 was answered twice"):
+        said(ours, frame)
+
+
+def test_a_second_answer_after_the_ids_have_wrapped() -> None:
+    ours = peer()
+    ours._next_id = 2**32 - 1
+    ours.request("m", [])
+    with pytest.raises(RemoteProtocolError, match="request id 77 was answered twice"):
+        said(ours, msgpack.packb([1, 77, None, None]))
+
+
+def test_bytes_of_unanswered_requests_are_counted() -> None:
+    ours = peer(SMALL._replace(max_request_bytes_in=1000))
+    frames = [msgpack.packb([0, id_, "m", [b"x" * size]]) for id_, size in enumerate((500, 400, 300))]
+    said(ours, frames[0] + frames[1])
+    assert (ours.statistics().request_bytes_in, ours.overfull) == (len(frames[0]) + len(frames[1]), False)
+    said(ours, frames[2])
+    assert ours.overfull
+    said(ours, msgpack.packb([0, 3, "m", [b"x" * 900]]))  # one too many: it is answered, and takes nothing
+    assert ours.statistics().request_bytes_in == sum(map(len, frames))
+    ours.fail(1, Failure("INTERNAL", "x"))
+    assert not ours.overfull
+    ours.respond(0, None)
+    ours.respond(2, None)
+    assert ours.statistics() == peer().statistics()
 
 
 def test_exactly_one_answer() -> None:

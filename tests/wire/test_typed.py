@@ -72,4 +72,11 @@ def test_what_a_worker_may_ask() -> None:
         "state.delete": "state.write",
         "state.list": "state.read",
         "events.emit": "events.emit",
+        "events.subscribe": "events.subscribe",
+        "events.unsubscribe": "events.subscribe",
+        "metrics.write": "metrics.write",
+        "secrets.get": "secrets.read",
+        "plugins.list": "plugins.read",
+        "plugins.call": "plugins.call",
+        "run.progress": "jobs.schedule",
     }

@@ -21,15 +21,15 @@ from supervisor.core.plugin import Capability, Plugin, PluginId, PluginKey
 from supervisor.core.worker_spec import HealthPolicy, RestartPolicy, WorkerSpec
 from supervisor.wire.message import Notification
 from supervisor.wire.worker import HostRequest
-from supervisor.worker.crash import Crash
+from supervisor.worker.crash import Crash, Reason
 from supervisor.worker.host import Stray
 from supervisor.worker.launch import Launch
-from supervisor.worker.life import Graces
 from supervisor.worker.link import WorkerLink
 from supervisor.worker.logfile import LogFile
 from supervisor.worker.manager import WorkerManager
 from supervisor.worker.process import Exit
-from supervisor.worker.supervise import Tools
+from supervisor.worker.shutdown import Graces
+from supervisor.worker.tools import Tools
 
 SPAWNED_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PLUGIN_ID = PluginId("11111111-1111-4111-8111-111111111111")
@@ -41,6 +41,8 @@ def make_plugin(
     key: str = "test.fake",
     *,
     id_: PluginId = PLUGIN_ID,
+    requires: tuple[str, ...] = (),
+    install_order: int = 1,
     capabilities: tuple[str, ...] = (),
     methods: tuple[str, ...] = (),
     **worker: Any,
@@ -56,6 +58,7 @@ def make_plugin(
         categories=("automation",),
         capabilities=granted,
         min_supervisor_version=None,
+        requires=tuple(map(PluginKey, requires)),
         worker=WorkerSpec(**{"command": ("python", "main.py"), **worker}),
         jobs=(),
         methods=tuple(MethodSpec(name=name) for name in methods),
@@ -68,7 +71,7 @@ def make_plugin(
         status=Status.READY,
         manifest=manifest,
         approved=frozenset(granted),
-        install_order=1,
+        install_order=install_order,
         package_dir=key,
         last_error=None,
         disable_reason=None,
@@ -96,14 +99,21 @@ class Script:
     drains_in_s: float = 0.0
     ends_on_term_in_s: float = 0.0
     ends_on_kill_in_s: float = 0.0
+    ends_on: dict[int, float] = field(default_factory=dict)
+    """Other signals, and how long after them it ends."""
+    stdout: bytes = b""
+    breaches_after_s: float = NEVER
+    breach: Crash = field(default_factory=lambda: Crash(Reason.LIMIT_EXCEEDED, "has more processes than it may"))
+    post_mortem: Crash | None = None
     rpc: bool = True
 
 
 class FakeProcess:
     """Implements `Process`. It lives while `watch` runs; `call`s are answered with their params, save `hang`."""
 
-    def __init__(self, pid: int, script: Script) -> None:
+    def __init__(self, pid: int, script: Script, key: str = "") -> None:
         self.pid = pid
+        self.key = key
         self.script = script
         self.exit: Exit | None = None
         self.signals: list[int] = []
@@ -118,15 +128,21 @@ class FakeProcess:
         self._how = script.exit
         self._born = trio.current_time()
         self._body: trio.Nursery | None = None
+        self._early: list[tuple[float, Callable[[], None]]] = []
+        """What befell it before it was watched."""
 
     async def watch(self) -> None:
         async with trio.open_nursery() as self._body:
+            for after_s, act in self._early:
+                self._later(after_s, act)
             self._later(self.script.exits_after_s, lambda: self.end(self.script.exit))
             self._later(self.script.hangs_up_after_s, self._hang_up)
             if self._far is not None:
                 self._body.start_soon(self._talk)
             if self.script.stderr:
                 self._body.start_soon(self._err.send_all, self.script.stderr)
+            if self.script.stdout:
+                self._body.start_soon(self._out.send_all, self.script.stdout)
             await self._ended.wait()
             self._body.cancel_scope.cancel()
         self.exit = self._how
@@ -153,17 +169,22 @@ class FakeProcess:
         after_s = {
             signal.SIGTERM: self.script.ends_on_term_in_s,
             signal.SIGKILL: self.script.ends_on_kill_in_s,
-        }[signal.Signals(number)]
+            **self.script.ends_on,
+        }.get(number, NEVER)
         self._later(after_s, lambda: self.end(Exit(None, number)))
 
     def kill(self) -> None:
         self.signal_group(signal.SIGKILL)
 
+    def note_kin(self) -> None:
+        """It has none."""
+
     def post_mortem(self) -> Crash | None:
-        return None
+        return self.script.post_mortem
 
     async def wait_breach(self) -> Crash:
-        await trio.sleep_forever()
+        await trio.sleep(self.script.breaches_after_s)
+        return self.script.breach
 
     async def aclose(self) -> None:
         self.closed = True
@@ -178,7 +199,9 @@ class FakeProcess:
 
         if after_s == 0:
             act()
-        elif after_s != NEVER and self._body is not None:
+        elif self._body is None:
+            self._early.append((after_s, act))
+        elif after_s != NEVER:
             self._body.start_soon(wait)
 
     def _hang_up(self) -> None:
@@ -229,6 +252,8 @@ class FakeHost:
         self.faults: set[str] = set()
         self.record_s = 0.0
         self.notifications: list[Notification] = []
+        self.strays: list[Stray] = []
+        """What the next worker leaves behind."""
 
     async def config(self, plugin_id: PluginId) -> dict[str, Any]:
         self._fail("config")
@@ -253,7 +278,8 @@ class FakeHost:
     async def forget(self, plugin_id: PluginId, pid: int) -> list[Stray]:
         self._fail("forget")
         self.known.discard(pid)
-        return []
+        strays, self.strays = self.strays, []
+        return strays
 
     def types(self) -> list[str]:
         return [event.type.removeprefix("plugin.worker_") for _, event in self.events]
@@ -274,10 +300,14 @@ class Even(random.Random):
 
 
 class World:
-    """A manager over fake processes: the n-th spawn follows `scripts[n]`, the last one for ever."""
+    """A manager over fake processes: the n-th spawn follows `scripts[n]`, the last one for ever. A plugin in `by_key`
+    has a script of its own."""
 
-    def __init__(self, tmp_path: Path, *scripts: Script, graces: Graces | None = None) -> None:
+    def __init__(
+        self, tmp_path: Path, *scripts: Script, graces: Graces | None = None, start_concurrency: int = 8
+    ) -> None:
         self.scripts = scripts or (Script(),)
+        self.by_key: dict[str, Script] = {}
         self.host = FakeHost()
         self.processes: list[FakeProcess] = []
         self.spawned_at: list[float] = []
@@ -295,7 +325,7 @@ class World:
             now_ms=lambda: int(trio.current_time() * 1000),
             random=Even(),
         )
-        self.manager = WorkerManager(self.tools)
+        self.manager = WorkerManager(self.tools, start_concurrency=start_concurrency)
 
     @property
     def alive(self) -> list[FakeProcess]:
@@ -304,8 +334,9 @@ class World:
     def spawn(self, launch: Launch) -> FakeProcess:
         if self.fail_spawn:
             raise self.fail_spawn.pop(0)
-        script = self.scripts[min(len(self.processes), len(self.scripts) - 1)]
-        process = FakeProcess(1000 + len(self.processes), replace(script, rpc=launch.rpc))
+        key = launch.argv[1]
+        script = self.by_key.get(key) or self.scripts[min(len(self.processes), len(self.scripts) - 1)]
+        process = FakeProcess(1000 + len(self.processes), replace(script, rpc=launch.rpc), key)
         self.processes.append(process)
         self.spawned_at.append(trio.current_time())
         self.most_alive = max(self.most_alive, len(self.alive))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.worker_spec import RestartPolicy
-from supervisor.worker.backoff import Verdict, after_crash
+from supervisor.core.worker_spec import RestartPolicy, WorkerSpec
+from supervisor.worker.backoff import Verdict, after_crash, is_content
+from supervisor.worker.crash import Crash, Reason
 
 POLICY = RestartPolicy()
 
@@ -66,3 +67,40 @@ def test_a_policy_of_ones_own() -> None:
     waits = [after_crash(policy, crashes=n, ran_s=1.9, spread=0).wait_s for n in range(5)]
     assert waits == [0.5, 1, 2, 3, 3]
     assert after_crash(policy, crashes=4, ran_s=2.0, spread=0) == Verdict(crashes=0, wait_s=0.0)
+
+
+@pytest.mark.parametrize("ran_s", [None, 0.0, 1e9])
+@pytest.mark.parametrize("crashes", [0, 5])
+def test_never_means_never(crashes: int, ran_s: float | None) -> None:
+    policy = RestartPolicy(policy="never")
+    assert after_crash(policy, crashes=crashes, ran_s=ran_s, spread=0) == Verdict(crashes=crashes + 1, wait_s=None)
+
+
+@pytest.mark.parametrize("ran_s", [None, 3.0, 60.0])
+def test_on_failure_waits_as_always_does(ran_s: float | None) -> None:
+    policies = [RestartPolicy(policy=name) for name in ("on_failure", "always")]
+    on_failure, always = (after_crash(policy, crashes=4, ran_s=ran_s, spread=0.5) for policy in policies)
+    assert on_failure == always
+
+
+CONTENT = """
+always      exited  0   no
+on_failure  exited  0   yes
+on_failure  exited  3   yes
+on_failure  exited  4   no
+on_failure  killed  -   no
+on_failure  not_ready     0  no
+on_failure  out_of_memory -  no
+on_failure  cannot_start  -  no
+never       exited  0   yes
+never       exited  1   no
+never       killed  -   no
+"""
+
+
+@pytest.mark.parametrize("line", CONTENT.strip().splitlines())
+def test_which_ends_are_a_success(line: str) -> None:
+    policy, reason, code, content = line.split()
+    spec = WorkerSpec(command=("x",), transport="none", success_exit_codes=(0, 3), restart=RestartPolicy(policy=policy))
+    exit_code = None if code == "-" else int(code)
+    assert is_content(spec, Crash(Reason(reason), "…"), exit_code) is (content == "yes")

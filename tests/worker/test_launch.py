@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.core.worker_spec import Limits
+from supervisor.core.worker_spec import Limits, ReadyProbe
 from supervisor.worker.launch import CannotLaunch, Launch, Surroundings, plan_launch
 from tests.worker.fakes import PLUGIN_ID, make_plugin
 
@@ -74,7 +74,7 @@ def test_the_environment_of_a_python_program_whole(program: str) -> None:
     launch = plan(program, "-m", "weather")
     assert launch.env == {**PYTHON, **PLAIN}
     assert launch.argv == ("/venv/bin/python", "-m", "weather")
-    assert (launch.cwd, launch.rpc, launch.nofile) == (DATA, True, None)
+    assert (launch.cwd, launch.rpc, launch.limits) == (DATA, True, Limits())
 
 
 def test_nothing_of_the_daemons_environment_but_three() -> None:
@@ -161,4 +161,18 @@ def test_a_script_behind_c_is_no_file_whatever_its_length() -> None:
 
 def test_transport_and_limits_are_passed_on() -> None:
     launch = plan("sh", transport="none", limits=Limits(nofile=256))
-    assert (launch.rpc, launch.nofile) == (False, 256)
+    assert (launch.rpc, launch.limits.nofile) == (False, 256)
+
+
+def test_its_other_commands_are_resolved_like_the_first() -> None:
+    launch = plan("sh", stop_command=("bin/tool", "main.py"), ready=ReadyProbe(command=("python3", "main.py")))
+    assert launch.stop_argv == ("/packages/p/bin/tool", "/packages/p/main.py")
+    assert launch.ready_argv == ("/venv/bin/python", "/packages/p/main.py")
+    assert launch.env == {**PYTHON, **PLAIN}
+    assert (plan("sh").stop_argv, plan("sh").ready_argv) == ((), ())
+
+
+@pytest.mark.parametrize("other", [{"stop_command": ("absent",)}, {"ready": ReadyProbe(command=("absent",))}])
+def test_a_command_that_is_missing_is_told_at_the_start(other: dict[str, Any]) -> None:
+    with pytest.raises(CannotLaunch, match="there is no program 'absent', neither in the package nor in PATH"):
+        plan("sh", transport="none", **other)

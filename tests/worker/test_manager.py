@@ -226,7 +226,8 @@ async def test_one_that_hangs_in_the_kernel_does_not_hold_up_the_end(autojump_cl
         world.manager.want(make_plugin())
         await world.manager.wait_up(PLUGIN_ID)
         nursery.cancel_scope.cancel()
-    assert trio.current_time() == pytest.approx(10 + 5 + 2 + 1)
+    # Its stages and a second; then it is killed once more at most, and let go.
+    assert 10 + 5 + 2 + 1 <= trio.current_time() <= 10 + 5 + 2 + 1 + 2
 
 
 @pytest.mark.parametrize("after_s", [0.0, 1.0, 6.0, 7.5, 9.0])

@@ -22,6 +22,8 @@ SAMPLES = [
     (b"012345678\nok\n", [Line("01234567", truncated=True), Line("ok")]),
     (b"0123456789abcdefghijklmnopqrstuvwxyz\nok", [Line("01234567", truncated=True), Line("ok")]),
     (b"0123456789abcdefghijklm", [Line("01234567", truncated=True)]),
+    ("0123456\u00df more\n".encode(), [Line("0123456", truncated=True)]),  # the cut goes through a character
+    (b"0123456\xff more\n", [Line("0123456\\xff", truncated=True)]),
     (b"0123456789\n0123456789\n", [Line("01234567", truncated=True)] * 2),
     (b"0123456789\n\nz\n", [Line("01234567", truncated=True), Line(""), Line("z")]),
 ]

@@ -6,13 +6,13 @@ import pytest
 
 from supervisor.worker.phase import PHASES, Phase, Step, next_phase
 
-STEPS = ["spawn", "up", "crash", "give_up", "stop", "reaped"]
+STEPS = ["spawn", "up", "crash", "give_up", "finish", "stop", "reaped"]
 TABLE = """
-stopped   starting -        -        -        -         -
-starting  -        running  backoff  stopped  stopping  -
-running   -        -        backoff  stopped  stopping  -
-stopping  -        -        -        -        -         stopped
-backoff   starting -        -        -        stopped   -
+stopped   starting -        -        -        -        -         -
+starting  -        running  backoff  stopped  stopped  stopping  -
+running   -        -        backoff  stopped  stopped  stopping  -
+stopping  -        -        -        -        -        -         stopped
+backoff   starting -        -        -        -        stopped   -
 """
 CELLS = [
     (phase, step, target)

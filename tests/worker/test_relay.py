@@ -1,7 +1,10 @@
-"""relay and Tail: a worker's output into its log, whatever it writes."""
+"""Relay, Output and Tail: a worker's output into its log, whatever it writes, and to its last word."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,10 @@ import pytest
 import trio
 import trio.testing
 
-from supervisor.worker.logfile import LogFile, read_log
+from supervisor.worker.logfile import LogFile
 from supervisor.worker.output import Line
-from supervisor.worker.relay import TAIL_CHARACTERS, Tail, relay
+from supervisor.worker.relay import TAIL_CHARACTERS, Relay, Tail
+from tests.logs import read_log
 
 Clock = trio.testing.MockClock
 
@@ -36,6 +40,10 @@ def test_tail_is_bounded_under_a_flood(line: str) -> None:
     assert len(str(tail)) <= TAIL_CHARACTERS == 8000
 
 
+def make_relay(stream: trio.abc.ReceiveStream, log: LogFile, **more: Any) -> Relay:
+    return Relay(stream, log, name="stderr", level="warning", now_ms=lambda: 7, **more)
+
+
 class Output:
     """A pipe whose reader is a relay."""
 
@@ -44,9 +52,10 @@ class Output:
         self.log = LogFile(self.path, max_bytes=10**7, files=2)
         self.tail = Tail()
         self.theirs, self.ours = trio.testing.memory_stream_one_way_pair()
+        self.relay = make_relay(self.ours, self.log, on_lines=self.tail.add)
 
     async def run(self) -> None:
-        await relay(self.ours, self.log, name="stderr", level="warning", now_ms=lambda: 7, tail=self.tail)
+        await self.relay.run()
         self.log.close()
 
     def lines(self) -> list[Any]:
@@ -99,3 +108,104 @@ async def test_a_flood_of_line_ends_lets_others_run(autojump_clock: Clock, tmp_p
         nursery.cancel_scope.cancel()
     assert turns >= 100_000 // (8 * 1024)
     assert len(output.lines()) == 100_000
+
+
+# The end of a real pipe: what its writer has written before it went, and nothing that others add.
+
+LINE = b"0123456789" * 10 + b"\n"
+
+
+class Pipe:
+    """Both ends of a pipe of 1 MiB; `write` never waits."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        ours, self.theirs = os.pipe()
+        fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, 1024 * 1024)
+        os.set_blocking(self.theirs, False)
+        self.ours = trio.lowlevel.FdStream(ours)
+        self.path = tmp_path / "x.log"
+        self.log = LogFile(self.path, max_bytes=10**8, files=2)
+        self.relay = make_relay(self.ours, self.log)
+
+    def write(self, data: bytes) -> None:
+        assert os.write(self.theirs, data) == len(data)
+
+    async def __aenter__(self) -> Pipe:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        os.close(self.theirs)
+        await trio.aclose_forcefully(self.ours)
+        self.log.close()
+
+    def lines(self) -> list[str]:
+        return [line["message"] for line in read_log(self.path, tail=10**6)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 200, 9000])
+@pytest.mark.parametrize("when", ["before it runs", "while it reads", "while it waits"])
+async def test_all_that_stands_in_the_pipe_is_read(tmp_path: Path, count: int, when: str) -> None:
+    """A pipe that stays open, as a grandchild keeps it."""
+    async with Pipe(tmp_path) as pipe:
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                if when == "while it waits":
+                    nursery.start_soon(pipe.relay.run)
+                    await trio.testing.wait_all_tasks_blocked()
+                pipe.write(LINE * count + b"no end")
+                if when == "while it reads":
+                    nursery.start_soon(pipe.relay.run)
+                    await trio.lowlevel.checkpoint()
+                await pipe.relay.finish()
+                if when == "before it runs":
+                    nursery.start_soon(pipe.relay.run)
+        assert pipe.lines() == [LINE.decode().strip()] * count + ["no end"]
+        assert pipe.relay.unread_bytes == 0
+
+
+async def test_nothing_more_is_waited_for(tmp_path: Path) -> None:
+    async with Pipe(tmp_path) as pipe:
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pipe.relay.run)
+                pipe.write(b"done\n")
+                while not pipe.lines():
+                    await trio.lowlevel.checkpoint()
+                await pipe.relay.finish()
+        assert pipe.lines() == ["done"]
+
+
+async def test_a_flood_of_others_does_not_keep_it(tmp_path: Path) -> None:
+    async with Pipe(tmp_path) as pipe:
+
+        async def flood() -> None:
+            while True:
+                await trio.lowlevel.wait_writable(pipe.theirs)
+                with contextlib.suppress(BlockingIOError):
+                    os.write(pipe.theirs, b"flood\n" * 5000)
+
+        pipe.write(LINE * 5000)
+        with trio.fail_after(5):
+            async with trio.open_nursery() as flooding:
+                flooding.start_soon(flood)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(pipe.relay.run)
+                    await pipe.relay.finish()
+                flooding.cancel_scope.cancel()
+        lines = pipe.lines()
+        assert lines[:5000] == [LINE.decode().strip()] * 5000
+        assert len(lines) < 5000 + 2**20
+
+
+async def test_cancelled_it_tells_what_it_has_left(tmp_path: Path) -> None:
+    async with Pipe(tmp_path) as pipe:
+        pipe.write(LINE * 9000)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pipe.relay.run)
+            await pipe.relay.finish()
+            while not pipe.path.exists():
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        lines = "".join(f"{line}\n" for line in pipe.lines())
+        assert 0 < len(lines) < 9000 * len(LINE)
+        assert pipe.relay.unread_bytes == pytest.approx(9000 * len(LINE) - len(lines), abs=len(LINE))

@@ -16,11 +16,11 @@ import trio.testing
 from supervisor.core.errors import ActivationFailed, CallCancelled
 from supervisor.core.event import WorkerCrashed, WorkerStarted, WorkerStopped
 from supervisor.worker.launch import CannotLaunch, Launch
-from supervisor.worker.logfile import read_log
 from supervisor.worker.phase import Phase
 from supervisor.worker.process import Exit
 from supervisor.worker.shutdown import WorkerUnkillable
 from supervisor.worker.view import WorkerView
+from tests.logs import read_log
 from tests.worker.fakes import NEVER, PLUGIN_ID, Script, World, health, make_plugin, policy
 
 Clock = trio.testing.MockClock
@@ -176,7 +176,7 @@ CAUSES = [
     (Script(sends_after_handshake=b"\xc1"), 1, "broke the RPC protocol: the bytes are no msgpack"),
     (Script(sends_after_handshake=b"\x93\x01\x02\x03"), 1, "broke the RPC protocol: a frame is no message"),
     (Script(sends_after_handshake=b"\x9f\xc0"), 11, "broke the RPC protocol: a frame was left unfinished for 10 s"),
-    (Script(healthy_for_s=1), 60, "failed 3 health checks in a row; the last one: DEADLINE_EXCEEDED"),
+    (Script(healthy_for_s=1), 60, "failed 3 health checks in a row; the last one: no answer within 5 s"),
     (Script(health={"status": "error"}), 45, "failed 3 health checks in a row; the last one: status 'error'"),
     (Script(health={"status": []}), 45, "failed 3 health checks in a row; the last one: status []"),
     (Script(health=None), 45, "failed 3 health checks in a row; the last one: status None"),

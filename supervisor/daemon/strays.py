@@ -1,0 +1,91 @@
+"""End processes that outlived their worker: what nobody else would ever end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import ExitStack
+from typing import Final
+
+import trio
+
+from supervisor.daemon.reaper import reap
+from supervisor.log import log
+from supervisor.worker.host import Stray
+from supervisor.worker.kin import Identity, below, find, identity_of, pidfd_of, send_signal
+from supervisor.worker.procfs import ProcessStat, children, has_variable, read_stat
+
+Which = Callable[[ProcessStat], bool]
+_AT_ONCE: Final = 100
+
+
+def left_by(worker: int, assignment: bytes) -> Which:
+    """Of our children: those of the session that the worker led, or with NAME=value in the environment that they were
+    started with. Who is in its process group has been killed with it."""
+    return lambda found: found.pgid != worker and (found.sid == worker or has_variable(found.pid, assignment))
+
+
+async def kill_strays(
+    except_pids: Container[int],
+    *,
+    which: Which = lambda _: True,
+    known: Iterable[Identity] = (),
+    timeout_s: float = 2.0,
+) -> list[Stray]:
+    """SIGKILL and reap every child of ours that `which` picks and `except_pids` does not name, and those who are
+    `known`, children or not; and all that is below them. Return who was killed.
+
+    A process is signalled as the one that it was found to be, whoever has its pid by then. Lasts at most `timeout_s`
+    seconds, and what still lives then is logged.
+    """
+    killed: dict[Identity, Stray] = {}
+    sure = tuple(known)
+
+    def living() -> list[Identity]:
+        own = [found for pid in children() if pid not in except_pids and (found := read_stat(pid))]
+        picked = [found for found in own if not found.is_dead and which(found)]
+        return _with_descendants(picked + [found for one in {*sure, *killed} if (found := find(one))])
+
+    with trio.move_on_after(timeout_s) as patience:
+        while strays := living():
+            killed |= {stray: Stray(pid=stray.pid, name=stray.name) for stray in strays}
+            await _kill_all(strays)
+            await trio.lowlevel.checkpoint()
+    if patience.cancelled_caught:
+        log.error("stray.survived", pids=[stray.pid for stray in living()])
+    return [stray for identity, stray in killed.items() if find(identity) is None]
+
+
+def _with_descendants(roots: list[ProcessStat]) -> list[Identity]:
+    found = {root.pid: root for root in roots}
+    todo = list(found.values())
+    while todo:
+        new = [child for child in below(todo.pop()) if child.pid not in found]
+        found |= {child.pid: child for child in new}
+        todo += new
+    return [identity_of(process) for process in found.values()]
+
+
+async def _kill_all(strays: list[Identity]) -> None:
+    for stray in strays:
+        send_signal(stray, signal.SIGKILL)
+    # A fork bomb may have more processes than we may have descriptors.
+    for start in range(0, len(strays), _AT_ONCE):
+        await _wait_gone(strays[start : start + _AT_ONCE])
+
+
+async def _wait_gone(strays: Sequence[Identity]) -> None:
+    with ExitStack() as held:
+        async with trio.open_nursery() as waiting:
+            for stray in strays:
+                if (fd := pidfd_of(stray)) is None:
+                    reap(stray.pid)
+                else:
+                    held.callback(os.close, fd)
+                    waiting.start_soon(_wait_and_reap, stray.pid, fd)
+
+
+async def _wait_and_reap(pid: int, fd: int) -> None:
+    await trio.lowlevel.wait_readable(fd)
+    reap(pid)

@@ -1,0 +1,154 @@
+"""What plugind would keep for a plugin, in memory, and its answers to what a worker asks. For `testing` only."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from supervisor.core.errors import InvalidParams, MethodNotFound, NotFound, PermissionDenied
+from supervisor.wire.message import Params
+from supervisor.wire.typed import to_request
+from supervisor.wire.worker import HOST_REQUESTS, EventsSubscribe, HostRequest, Metric, PluginsCall, RunProgress
+
+ALL_CAPABILITIES: Final = frozenset(
+    request.CAPABILITY for request in HOST_REQUESTS.values() if request.CAPABILITY is not None
+)
+OtherPlugins = Mapping[str, Mapping[str, Callable[..., Any]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    level: str
+    message: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    run_id: str | None = None
+
+
+class Memory:
+    """All attributes may be looked at, and changed, by a test."""
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        config: Mapping[str, Any],
+        state: Mapping[str, Any],
+        secrets: Mapping[str, Any],
+        plugins: OtherPlugins,
+        capabilities: Iterable[str],
+    ) -> None:
+        self.key = key
+        self.config = dict(config)
+        self.state = dict(state)
+        self.secrets = dict(secrets)
+        self.plugins = plugins
+        self.capabilities = frozenset(capabilities)
+        self.journal: list[dict[str, Any]] = []
+        self.events: list[tuple[str, Any]] = []
+        self.logs: list[LogLine] = []
+        self.metrics: list[Metric] = []
+        self.progress: list[tuple[str, float | None, str | None]] = []
+
+    def request(self, method: str, params: Params) -> HostRequest:
+        """What is asked, if it may be.
+
+        Raises:
+            MethodNotFound, PermissionDenied, InvalidParams: as plugind does.
+        """
+        kind = HOST_REQUESTS.get(method)
+        if kind is None:
+            raise MethodNotFound(f"plugind has no method {method!r} for workers", method=method)
+        if kind.CAPABILITY is not None and kind.CAPABILITY not in self.capabilities:
+            raise PermissionDenied(f"{method} needs the capability {kind.CAPABILITY!r}", capability=kind.CAPABILITY)
+        return to_request(kind, method, params)
+
+    def answer(self, request: Any) -> Any:
+        """The answer to all that needs nobody else: no subscriptions, and no calls of other plugins."""
+        match request.METHOD:
+            case "config.get":
+                return {"config": self.config}
+            case "secrets.get":
+                return {"value": self._secret(request.name)}
+            case "state.get":
+                return {"found": request.key in self.state, "value": self.state.get(request.key)}
+            case "state.set":
+                self.state[request.key] = request.value
+            case "state.delete":
+                return {"found": self.state.pop(request.key, self) is not self}
+            case "state.list":
+                return self._page(request.prefix, request.after, request.limit)
+            case "metrics.write":
+                self.metrics += request.metrics
+            case "plugins.list":
+                return {"plugins": [_shown(key, methods) for key, methods in sorted(self.plugins.items())]}
+            case "run.progress":
+                self.take_progress(request)
+        return {}
+
+    def take_progress(self, request: RunProgress) -> None:
+        self.progress.append((request.run_id, request.fraction, request.message))
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """What a metric stands at: the last value of a gauge, the sum of a counter; None if it was not written."""
+        value: float | None = None
+        for sample in self.metrics:
+            if (sample.name, sample.labels) == (name, labels):
+                value = (value or 0.0) + sample.value if sample.kind == "counter" else sample.value
+        return value
+
+    def method(self, request: PluginsCall) -> Callable[[], Any]:
+        """The call of another plugin's method.
+
+        Raises:
+            NotFound, MethodNotFound, InvalidParams.
+        """
+        methods = self.plugins.get(request.plugin)
+        if methods is None:
+            raise NotFound(f"there is no plugin {request.plugin!r}", plugin=request.plugin)
+        function = methods.get(request.method)
+        if function is None:
+            raise MethodNotFound(f"{request.plugin} has no method {request.method!r}", method=request.method)
+        match request.params:
+            case None:
+                return function
+            case dict(named):
+                return lambda: function(**named)
+            case list(positional):
+                return lambda: function(*positional)
+        raise InvalidParams("params must be a map of names, a list or nothing")
+
+    def record(self, type_: str, data: Any, plugin: str) -> dict[str, Any]:
+        """A new event in the journal."""
+        event = {
+            "seq": len(self.journal) + 1,
+            "at_ms": int(time.time() * 1000),
+            "type": type_,
+            "plugin_id": f"id of {plugin}",
+            "plugin": plugin,
+            "data": data,
+        }
+        self.journal.append(event)
+        return event
+
+    def _secret(self, name: str) -> Any:
+        if name not in self.secrets:
+            raise NotFound(f"there is no secret {name!r}", name=name)
+        return self.secrets[name]
+
+    def _page(self, prefix: str, after: str | None, limit: int) -> dict[str, Any]:
+        keys = sorted(key for key in self.state if key.startswith(prefix) and (after is None or key > after))
+        entries = [{"key": key, "value": self.state[key]} for key in keys[:limit]]
+        return {"entries": entries, "next": keys[limit - 1] if len(keys) > limit else None}
+
+
+def wants(asked: EventsSubscribe, event: Mapping[str, Any]) -> bool:
+    """Whether an event belongs to a subscription."""
+    of_type = not asked.types or any(fnmatch.fnmatchcase(event["type"], glob) for glob in asked.types)
+    return of_type and (not asked.plugins or event["plugin"] in asked.plugins)
+
+
+def _shown(key: str, methods: Mapping[str, Any]) -> dict[str, Any]:
+    return {"key": key, "version": "1.0.0", "status": "ready", "phase": "running", "methods": sorted(methods)}

@@ -1,0 +1,197 @@
+"""What holds workers together: their limits, their cgroups, and the knowledge of who is theirs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Final
+from weakref import WeakValueDictionary
+
+import trio
+
+from supervisor.core.worker_spec import Limits
+from supervisor.log import log
+from supervisor.wire.results import LimitInfo, UsageInfo
+from supervisor.worker.cgroup import Group, Groups
+from supervisor.worker.crash import Crash, Reason
+from supervisor.worker.kin import Identity, Kin, identity_of, send_signal
+from supervisor.worker.launch import Launch
+from supervisor.worker.limits import CGROUP, CONTROLLERS, WATCH, declared, killed_by_oom, without_cgroup
+from supervisor.worker.procfs import ProcessStat, children, oom_kills, read_stat
+from supervisor.worker.rlimits import TaskCount, TaskLimit, limit_data, limit_files
+from supervisor.worker.usage import Meter
+from supervisor.worker.watch import shared_out_bytes, wait_breach
+
+_NO_CGROUP: Final = "no cgroup was delegated to plugind"
+_FAILED: Final = "it could not be put into a cgroup"
+_KILL_ROUNDS: Final = 10
+"""Who forks faster than we kill is found again when its worker's end is cleared up, where waiting is possible."""
+
+
+class Containment:
+    """Of all workers. Without `groups` everything works too, on what /proc tells."""
+
+    def __init__(self, groups: Groups | None = None, *, kill_grace_s: float = 2.0) -> None:
+        self._groups = groups
+        self._kill_grace_s = kill_grace_s
+        self._everybody = TaskCount()
+        self._wards: WeakValueDictionary[int, Ward] = WeakValueDictionary()
+        self._failed_before = False
+
+    def ward(self, pid: int) -> Ward | None:
+        """Of the process that was spawned last with this pid, as long as somebody holds it."""
+        return self._wards.get(pid)
+
+    def foresee(self, limits: Limits) -> list[LimitInfo]:
+        """What would enforce a worker's limits if it were started now."""
+        return [self._limit_info(name, value, self._missing(name)) for name, value in declared(limits).items()]
+
+    def make_group(self, launch: Launch) -> Group | None:
+        """A group for a worker that is about to be spawned; None where there can be none."""
+        if self._groups is None:
+            return None
+        try:
+            wanted = {name: value for name, value in declared(launch.limits).items() if name in CONTROLLERS}
+            return self._groups.make(launch.plugin_id, wanted)
+        except OSError as error:
+            self._note_failure("made", error)
+            return None
+
+    def enclose(self, pid: int, launch: Launch, group: Group | None) -> Ward:
+        """Set the limits of a process that has just been spawned, and put it into its group.
+
+        Raises:
+            OSError: a limit cannot be set.
+        """
+        kin = Kin(pid, self._adopted)
+        if group and (error := group.take_in(pid, lambda: [process.pid for process in kin.note()])):
+            self._note_failure("entered", error)
+            group.remove()
+            group = None
+        limits = []
+        for name, value in declared(launch.limits).items():
+            info = self._limit_info(name, value, group.refused.get(name) if group else self._missing(name) or _FAILED)
+            _set_rlimit(pid, info)
+            limits.append(info)
+        ward = self._wards[pid] = Ward(pid, group, limits, kin, self._everybody, self._kill_grace_s)
+        return ward
+
+    def _missing(self, name: str) -> str | None:
+        return self._groups.missing(name) if self._groups else _NO_CGROUP
+
+    def _limit_info(self, name: str, value: int, why: str | None) -> LimitInfo:
+        if name in CONTROLLERS and why is None:
+            return LimitInfo(limit=name, value=value, enforced_by=CGROUP, note=None)
+        return without_cgroup(name, value, why or "", root=os.geteuid() == 0)
+
+    def _adopted(self) -> list[ProcessStat]:
+        """Our own children that were not spawned as workers."""
+        return [found for pid in children() if pid not in self._wards and (found := read_stat(pid))]
+
+    def _note_failure(self, what: str, error: OSError) -> None:
+        """Once: it will be the same for every worker."""
+        if not self._failed_before:
+            log.error(f"cgroup.not_{what}", error=str(error), so="workers run without")
+        self._failed_before = True
+
+
+class Ward:
+    """One worker's processes, from its spawn to its end."""
+
+    def __init__(
+        self,
+        leader: int,
+        group: Group | None,
+        limits: list[LimitInfo],
+        kin: Kin,
+        everybody: TaskCount,
+        kill_grace_s: float,
+    ) -> None:
+        self.limits = limits
+        self.killed: list[Identity] = []
+        """What had left the worker's process group, outlived it, and was killed by the end of its cgroup."""
+        self._leader = leader
+        self._group = group
+        self._kin = kin
+        self._kill_grace_s = kill_grace_s
+        self._watched = {info["limit"]: info["value"] for info in limits if info["enforced_by"] == WATCH}
+        self._tasks = TaskLimit(self._watched["pids"], everybody) if "pids" in self._watched else None
+        self._meter = Meter(self.look, lambda: group.cpu_s() if group else None)
+        self._memory_mb = next((info["value"] for info in limits if info["limit"] == "memory_mb"), None)
+        self._oom_kills = None if group and group.memory_events() else oom_kills()
+        self._oom: Crash | None = None
+        if self._tasks:
+            self._tasks.renew(self.look())
+
+    def look(self) -> list[ProcessStat]:
+        """Its living processes."""
+        if self._group is None:
+            return self._kin.look()
+        found = (read_stat(pid) for pid in self._group.pids())
+        return [process for process in found if process and not process.is_dead]
+
+    def usage(self) -> UsageInfo | None:
+        """None if nobody lives. Cheap: however many ask, it looks once a second at most."""
+        return self._meter.read()
+
+    async def usage_with_pss(self) -> UsageInfo | None:
+        """As `usage`, and the dear number: the kernel goes through all the memory for it, and we do not wait."""
+        usage, processes = self.usage(), self.look()
+        if usage is None:
+            return None
+        pss = await trio.to_thread.run_sync(shared_out_bytes, processes, abandon_on_cancel=True)
+        return UsageInfo(**{**usage, "pss_bytes": pss})
+
+    def note(self) -> None:
+        """Who is below it, as long as it lives and that can be told; where a group knows that anyway, nothing."""
+        if self._group is None:
+            self._kin.note()
+
+    def kill(self) -> None:
+        """SIGKILL to every process."""
+        if self._group:
+            self._group.kill()
+            return
+        dead: set[Identity] = set()
+        for _ in range(_KILL_ROUNDS):
+            living = {identity_of(process) for process in self._kin.look()} - dead
+            for identity in living:
+                send_signal(identity, signal.SIGKILL)
+            if not living:
+                return
+            dead |= living
+
+    async def wait_breach(self) -> Crash:
+        """Return when a limit has been exceeded that only we watch."""
+        return await wait_breach(self._watched, self.look, self._tasks.renew if self._tasks else lambda _: None)
+
+    async def clear(self) -> None:
+        """The leader is gone: end what is left of the group, and the group. Shielded; lasts `kill_grace_s` at most."""
+        if self._group is None:
+            return
+        self.killed += [identity_of(process) for process in self.look() if process.pgid != self._leader]
+        self._group.kill()
+        with trio.move_on_after(self._kill_grace_s, shield=True) as patience:
+            await self._group.wait_empty()
+        if patience.cancelled_caught:
+            log.error("stray.survived", pids=self._group.pids())
+        self._oom = killed_by_oom(self._group.memory_events(), self._memory_mb)
+        self._group.remove()
+
+    def strays(self) -> list[Identity]:
+        """Who is known to be the worker's, and still lives, out of reach of a signal to its process group."""
+        return self._kin.strays()
+
+    def post_mortem(self, *, ours: bool) -> Crash | None:
+        """Why it was killed by SIGKILL, where the kernel knows; `ours`: we have sent one."""
+        if self._oom or ours or self._oom_kills is None or (oom_kills() or 0) <= self._oom_kills:
+            return self._oom
+        why = "was killed by SIGKILL, and the kernel's out-of-memory killer was at work meanwhile"
+        return Crash(Reason.OUT_OF_MEMORY, why)
+
+
+def _set_rlimit(pid: int, info: LimitInfo) -> None:
+    if info["limit"] == "nofile":
+        info["note"] = limit_files(pid, info["value"])
+    elif info["limit"] == "memory_mb" and info["enforced_by"] == WATCH:
+        limit_data(pid, info["value"])

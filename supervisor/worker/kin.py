@@ -1,0 +1,116 @@
+"""Who belongs to a worker: everybody below it, wherever they have gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from supervisor.log import log
+from supervisor.worker.procfs import ProcessStat, children, read_stat
+
+_MOST: Final = 5000
+"""A fork bomb must not hold us up while we count it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One process for good, as long as the machine is up: another one with this pid began at another tick."""
+
+    pid: int
+    start_ticks: int
+    name: str
+
+
+def identity_of(found: ProcessStat) -> Identity:
+    return Identity(found.pid, found.start_ticks, found.name)
+
+
+def find(identity: Identity) -> ProcessStat | None:
+    """The process while it lives; None if it is gone, whoever has its pid now."""
+    found = read_stat(identity.pid)
+    return found if found and not found.is_dead and found.start_ticks == identity.start_ticks else None
+
+
+def pidfd_of(identity: Identity) -> int | None:
+    """A descriptor of exactly this process, the caller's to close; None if it is gone."""
+    try:
+        fd = os.pidfd_open(identity.pid)
+    except ProcessLookupError:
+        return None
+    # Looked at now that the descriptor is bound to whoever has the pid.
+    if find(identity) is None:
+        os.close(fd)
+        return None
+    return fd
+
+
+def send_signal(identity: Identity, number: int) -> bool:
+    """Whether it was there, and was signalled. Never reaches another process."""
+    try:
+        fd = pidfd_of(identity)
+        if fd is None:
+            return False
+        try:
+            signal.pidfd_send_signal(fd, number)
+        finally:
+            os.close(fd)
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        # It has another user now, or we have no descriptor left: who waits for its end will see that it lives.
+        log.error("process.not_signalled", pid=identity.pid, error=str(error))
+        return False
+    return True
+
+
+class Kin:
+    """The processes of one worker. Who was seen once stays known, also after its parent is gone and it came to us.
+
+    `adopted` lists those of our own children that are nobody's worker: of them, who is in the worker's session is its.
+    """
+
+    def __init__(self, leader: int, adopted: Callable[[], Iterable[ProcessStat]]) -> None:
+        """`leader` has not been reaped."""
+        found = read_stat(leader)
+        self._leader = identity_of(found) if found else None
+        self._adopted = adopted
+        self._known: dict[int, Identity] = {}
+
+    def look(self) -> list[ProcessStat]:
+        """The living processes of the worker, itself first."""
+        session = self._leader.pid if self._leader else None
+        return self._walk([found for found in self._adopted() if found.sid == session and not found.is_dead])
+
+    def note(self) -> list[ProcessStat]:
+        """As `look`, without those that are in its session and have lost their parent: cheap, however many workers
+        there are."""
+        return self._walk([])
+
+    def strays(self) -> list[Identity]:
+        """Who is known, and alive, and cannot be reached by a signal to the worker's group."""
+        group = self._leader.pid if self._leader else None
+        return [known for known in self._known.values() if (found := find(known)) and found.pgid != group]
+
+    def _walk(self, orphans: list[ProcessStat]) -> list[ProcessStat]:
+        sure = [self._leader, *self._known.values()]
+        todo = deque([found for one in sure if one and (found := find(one))] + orphans)
+        seen: dict[int, ProcessStat] = {}
+        while todo and len(seen) < _MOST:
+            process = todo.popleft()
+            if process.pid not in seen:
+                seen[process.pid] = process
+                todo += below(process)
+        self._known = {process.pid: identity_of(process) for process in seen.values()}
+        if self._leader:
+            self._known.pop(self._leader.pid, None)
+        return list(seen.values())
+
+
+def below(process: ProcessStat) -> list[ProcessStat]:
+    """Its living children, or what is ours since it has ended: a pid that it had may be a stranger's by now."""
+    listed = (read_stat(pid) for pid in children(process.pid))
+    return [found for found in listed if found and not found.is_dead and found.ppid in (process.pid, os.getpid())]

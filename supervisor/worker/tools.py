@@ -1,0 +1,70 @@
+"""What every supervisor needs from its surroundings, and how a life is made of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from supervisor.core.plugin import Plugin
+from supervisor.report import report_failure
+from supervisor.worker.crash import Crash, Reason
+from supervisor.worker.ending import Ending, never_lived
+from supervisor.worker.host import Host
+from supervisor.worker.launch import CannotLaunch, Launch
+from supervisor.worker.life import Life
+from supervisor.worker.logfile import LogFile
+from supervisor.worker.process import Process
+from supervisor.worker.shutdown import Graces, WorkerUnkillable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    host: Host
+    graces: Graces
+    prepare: Callable[[Plugin], Launch]
+    """May raise OSError: then it counts as a crash."""
+    spawn: Callable[[Launch], Process]
+    open_log: Callable[[Plugin], LogFile]
+    now_ms: Callable[[], int]
+    random: random.Random
+
+    def new_life(
+        self,
+        plugin: Plugin,
+        log: LogFile,
+        *,
+        came_up: Callable[[], Coroutine[Any, Any, None]],
+        stopping: Callable[[], None],
+        stuck: Callable[[WorkerUnkillable], None],
+    ) -> Life:
+        return Life(
+            plugin,
+            host=self.host,
+            log=log,
+            graces=self.graces,
+            now_ms=self.now_ms,
+            came_up=came_up,
+            stopping=stopping,
+            stuck=stuck,
+        )
+
+    async def live(self, plugin: Plugin, life: Life) -> Ending:
+        """The whole of it; whatever goes wrong is an ending too."""
+        try:
+            return await life.live(self._prepare(plugin), self.spawn)
+        except CannotLaunch as error:
+            crash = Crash(Reason.CANNOT_START, str(error))
+        except Exception as error:  # noqa: BLE001  a mistake of ours costs this life, never the other workers
+            log_id = report_failure("worker.start_failed", error, plugin=plugin.key)
+            crash = Crash(Reason.INTERNAL, f"was lost to a mistake in plugind itself (log id {log_id})")
+        return never_lived(crash)
+
+    def _prepare(self, plugin: Plugin) -> Launch:
+        try:
+            return self.prepare(plugin)
+        except CannotLaunch:
+            raise
+        except OSError as error:
+            raise CannotLaunch(f"cannot be started: its data directory cannot be made ready: {error}") from error

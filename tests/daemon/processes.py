@@ -1,0 +1,42 @@
+"""Processes to be found, left behind and ended; every one that is started here is waited for or killed."""
+
+# ruff: noqa: ASYNC110, ASYNC240  -- that a pid has left /proc raises no event
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import trio
+
+# Each of these forks a process that is orphaned at once, and prints its pid.
+ORPHAN = "import os, sys, time\nif (p := os.fork()): print(p, flush=True); os._exit(0)\nos.setsid()\n"
+SLEEPER = ORPHAN + "os.close(1); time.sleep(600)"
+
+
+def python(code: str, **options) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-S", "-c", code], **options)
+
+
+def orphan(code: str, **options) -> int:
+    """Start it; the pid of what it leaves behind, which is our child by adoption."""
+    return int(subprocess.check_output([sys.executable, "-S", "-c", code], **options))
+
+
+@contextmanager
+def sleeping(**options):
+    """A child of ours that would sleep on."""
+    with python("import time; print(flush=True); time.sleep(600)", stdout=subprocess.PIPE, **options) as process:
+        try:
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+async def gone(pid: int) -> None:
+    while os.path.exists(f"/proc/{pid}"):
+        await trio.sleep(0.005)
+
+
+def all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]

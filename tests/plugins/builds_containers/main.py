@@ -1,0 +1,33 @@
+"""Sends 4 million empty maps in one message, which is one byte for each."""
+
+import socket
+import threading
+
+import msgpack
+
+rpc = socket.socket(fileno=3)
+
+
+def requests():
+    """What the daemon asks, until it hangs up."""
+    unpacker = msgpack.Unpacker()
+    while data := rpc.recv(65536):
+        unpacker.feed(data)
+        yield from (message for message in unpacker if message[0] == 0)
+
+
+def answer(id_, result, error=None):
+    rpc.sendall(msgpack.packb([1, id_, error, result]))
+
+
+def misbehave():
+    count = 4_000_000
+    rpc.sendall(b"\x93\x02\xa3log\x91\xdd" + count.to_bytes(4, "big") + b"\x80" * count)
+
+
+for _, id_, method, _params in requests():
+    answer(id_, {"api_version": 1, "methods": []} if method == "initialize" else {"status": "ok"})
+    if method == "initialize":
+        threading.Timer(0.2, misbehave).start()
+    if method == "shutdown":
+        break
