@@ -46,8 +46,8 @@ class UsageInfo(TypedDict):
     """What a worker uses, with all processes of its own. Looked at once a second at most, however many ask."""
 
     cpu_percent: float | None
-    """Of one core, since it was last looked at (at least a second ago), at the first look since its start. None if that is
-    now."""
+    """Of one core, since it was last looked at (at least a second ago), at the first look since its start. None if that
+    is now."""
     rss_bytes: int
     pss_bytes: int | None
     """Only when asked for: it is dear."""

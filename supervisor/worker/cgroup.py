@@ -94,7 +94,7 @@ class Group:
         `everybody` lists the pids of the worker as they are now.
         """
         try:
-            write(self.path / "cgroup.procs", str(leader))
+            self._move(leader)
             for _ in range(_SWEEPS):
                 outside = set(everybody()) - set(self.pids())
                 if not [pid for pid in outside if self._move(pid)]:
@@ -105,6 +105,7 @@ class Group:
         return None
 
     def _move(self, pid: int) -> bool:
+        """False if it has ended."""
         try:
             write(self.path / "cgroup.procs", str(pid))
         except ProcessLookupError:

@@ -4,9 +4,14 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trio
+
+from supervisor.daemon.reaper import reap
+from supervisor.worker.procfs import children, read_stat
 
 # Each of these forks a process that is orphaned at once, and prints its pid.
 ORPHAN = "import os, sys, time\nif (p := os.fork()): print(p, flush=True); os._exit(0)\nos.setsid()\n"
@@ -40,3 +45,16 @@ async def gone(pid: int) -> None:
 
 def all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+@contextmanager
+def all_reaped() -> Iterator[None]:
+    """Once this process is a subreaper, it gets whatever is orphaned below it: none of it is left to the next test."""
+    before = set(children())
+    yield
+    until = time.monotonic() + 10
+    while left := set(children()) - before:
+        for pid in left:
+            reap(pid)
+        assert time.monotonic() < until, f"still alive: {[read_stat(pid) for pid in left]}"
+        time.sleep(0.005)

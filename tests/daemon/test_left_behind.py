@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,12 @@ import trio
 from supervisor.core.plugin import PluginId
 from supervisor.core.worker_spec import Limits
 from supervisor.daemon.host import StoreHost
-from supervisor.daemon.reaper import become_subreaper, reap
+from supervisor.daemon.reaper import become_subreaper
 from supervisor.worker.containment import Containment
 from supervisor.worker.launch import Launch
 from supervisor.worker.process import ChildProcess, spawn
 from supervisor.worker.procfs import children, has_variable, read_stat
-from tests.daemon.processes import sleeping
+from tests.daemon.processes import all_reaped, sleeping
 
 PLUGIN = PluginId("11111111-1111-4111-8111-111111111111")
 MARK = f"PLUGIND_PLUGIN_ID={PLUGIN}".encode()
@@ -34,6 +34,12 @@ BARE = "os.setsid(); os.execve('/bin/sleep', ['sleep', '60'], {})"
 @pytest.fixture(scope="module", autouse=True)
 def _subreaper() -> None:
     become_subreaper()
+
+
+@pytest.fixture(autouse=True)
+def _reaped() -> Iterator[None]:
+    with all_reaped():
+        yield
 
 
 class NoBook:
@@ -63,7 +69,7 @@ class Life:
 
 @asynccontextmanager
 async def life(code: str, limits: Limits | None = None) -> AsyncIterator[Life]:
-    before, containment = set(children()), Containment()
+    containment = Containment()
     host = StoreHost(cast(Any, None), cast(Any, NoBook()), containment)
     launch = Launch(
         argv=(sys.executable, "-S", "-c", HEAD + code),
@@ -85,11 +91,6 @@ async def life(code: str, limits: Limits | None = None) -> AsyncIterator[Life]:
                     await process.wait()
                     await host.forget(PLUGIN, process.pid)
                     await process.aclose()
-    # Those of its group are zombies now, whose reaping is the reaper's business.
-    for pid in set(children()) - before:
-        with trio.fail_after(5):
-            while not reap(pid):
-                await trio.sleep(0.005)
 
 
 def alive(pid: int) -> bool:

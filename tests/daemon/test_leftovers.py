@@ -11,7 +11,13 @@ import trio
 
 from supervisor.daemon.leftovers import Leftover, find_leftovers, remove_leftovers
 from supervisor.worker.procfs import boot_id, children, has_variable, read_stat, start_ticks
-from tests.daemon.processes import all_pids, python, sleeping
+from tests.daemon.processes import all_pids, all_reaped, python, sleeping
+
+
+@pytest.fixture(autouse=True)
+def _reaped():
+    with all_reaped():
+        yield
 
 
 @dataclass(frozen=True)

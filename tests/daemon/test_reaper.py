@@ -8,12 +8,18 @@ import trio
 
 from supervisor.daemon.reaper import become_subreaper, reap_orphans
 from supervisor.worker.procfs import boot_id, children, has_variable, read_stat, start_ticks
-from tests.daemon.processes import SLEEPER, gone, orphan, python, sleeping
+from tests.daemon.processes import SLEEPER, all_reaped, gone, orphan, python, sleeping
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _subreaper():
     become_subreaper()
+
+
+@pytest.fixture(autouse=True)
+def _reaped():
+    with all_reaped():
+        yield
 
 
 async def test_orphans_are_reaped_and_ours_are_left():

@@ -11,12 +11,18 @@ from supervisor.daemon.strays import kill_strays, left_by
 from supervisor.worker.host import Stray
 from supervisor.worker.kin import Identity, pidfd_of, send_signal
 from supervisor.worker.procfs import children, read_stat, start_ticks
-from tests.daemon.processes import ORPHAN, SLEEPER, all_pids, orphan, sleeping
+from tests.daemon.processes import ORPHAN, SLEEPER, all_pids, all_reaped, orphan, sleeping
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _subreaper():
     become_subreaper()
+
+
+@pytest.fixture(autouse=True)
+def _reaped():
+    with all_reaped():
+        yield
 
 
 async def stray(code: str = SLEEPER, **options) -> int:

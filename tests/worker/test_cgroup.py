@@ -105,6 +105,7 @@ def test_all_of_a_worker_moves_in_or_none(base: Path, monkeypatch: pytest.Monkey
     assert group.take_in(10, lambda: living.pop(0)) is None
     assert written == [("g", "10"), ("g", "11"), ("g", "12")]
     assert living == []
+    assert group.take_in(13, list) is None  # It has ended by now, which is no fault of the group.
     members.write_text("")
     written.clear()
     error = group.take_in(10, lambda: [10, 14])

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,9 +26,16 @@ from supervisor.worker.limits import MIB, data_rlimit
 from supervisor.worker.process import ChildProcess, Exit, spawn
 from supervisor.worker.procfs import children, read_stat, start_ticks
 from supervisor.worker.rlimits import TaskCount, TaskLimit
+from tests.daemon.processes import all_reaped
 
 SLEEP = "import time; time.sleep(600)"
 BARE_SLEEP = "os.setsid(); os.execve('/bin/sleep', ['sleep', '600'], {})"
+
+
+@pytest.fixture(autouse=True)
+def _reaped() -> Iterator[None]:
+    with all_reaped():
+        yield
 
 
 class Child:

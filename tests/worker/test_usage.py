@@ -16,10 +16,17 @@ from supervisor.worker.kin import Kin
 from supervisor.worker.procfs import TICKS_PER_S, ProcessStat, open_files, pss_bytes, read_stat
 from supervisor.worker.usage import Meter
 from supervisor.worker.watch import shared_out_bytes
+from tests.daemon.processes import all_reaped
 
 MIB = 1024 * 1024
 NOBODY = 2**22 + 1
 """A pid beyond the kernel's largest."""
+
+
+@pytest.fixture(autouse=True)
+def _reaped() -> Iterator[None]:
+    with all_reaped():
+        yield
 
 
 def process(cpu_s: float = 0, *, rss: int = 0, threads: int = 1, pid: int = NOBODY) -> ProcessStat:

@@ -241,7 +241,7 @@ ENDINGS = {
     "setsid_grandchild": Expected(None, Exit(0, None), Stage.DRAIN),
     "slow_job": Expected(None, Exit(0, None), Stage.DRAIN),
     "stops_reading": Expected(
-        "does not read what it is sent on fd 3: it failed 2 health checks in a row; the last one: no answer within 0.3 s",
+        "does not read what it is sent on fd 3: it failed 2 health checks in a row; the last one: no answer within 0.3",
         KILLED,
         Stage.KILL,
     ),
@@ -444,6 +444,26 @@ async def test_what_a_child_finds(tmp_path: Path, transport: str) -> None:
     assert (found["cwd"], os.getcwd()) == (str(bench.data_dir), here)
     assert int(found["blocked"], 16) == 0
     assert found["nofile"] == [64, 64]
+    bench.check_clean(process.pid)
+
+
+async def test_what_the_daemon_was_started_to_ignore_stops_its_workers(tmp_path: Path) -> None:
+    """As by nohup: a stop_signal of SIGHUP would never arrive."""
+    bench = Bench(tmp_path, make_plugin(command=SLEEP, transport="none"), tmp_path)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = spawn(bench.prepare(bench.plugin))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(process.watch)
+        process.signal_group(signal.SIGHUP)
+        with trio.move_on_after(5):
+            await process.wait()
+        process.kill()
+        ended = await process.wait()
+    await process.aclose()
+    assert ended == Exit(None, signal.SIGHUP)
     bench.check_clean(process.pid)
 
 
