@@ -11,6 +11,7 @@ from supervisor.core.event import WorkerCrashed, WorkerStopped
 from supervisor.core.plugin import Plugin
 from supervisor.worker.crash import Crash, Reason
 from supervisor.worker.host import Stray
+from supervisor.worker.limits import out_of_memory_words
 from supervisor.worker.process import Exit
 from supervisor.worker.shutdown import Stage
 
@@ -63,14 +64,20 @@ def exit_crash(exit_: Exit, *, violation: Crash | None, sent_by_us: bool) -> Cra
     return Crash(Reason.KILLED, f"{exit_}, which plugind did not send" if stranger else str(exit_))
 
 
-def most_telling(crash: Crash, post_mortem: Crash | None) -> Crash:
+def most_telling(crash: Crash, post_mortem: Crash | None, *, last_words: str, memory_mb: int | None) -> Crash:
     """The one cause to name, where several things came together.
 
     What made us give a worker up stands: that it was killed then is our doing. An exit is explained by what the kernel
-    knows of it. (That a worker which hangs up and exits within a second has exited, and that an answer which it sent
+    knows of it, and where its memory is limited by last words that complain of that. (That a worker which hangs up and exits within a second has exited, and that an answer which it sent
     before its exit counts, is decided where they are waited for.)
     """
-    return post_mortem if post_mortem and crash.reason in _EXITS else crash
+    if crash.reason not in _EXITS:
+        return crash
+    if post_mortem:
+        return post_mortem
+    if memory_mb is not None and out_of_memory_words(last_words):
+        return Crash(Reason.OUT_OF_MEMORY, f"ran out of memory (limit {memory_mb} MB) and {crash.cause}")
+    return crash
 
 
 def call_error(plugin: Plugin, ending: Ending) -> SupervisorError:

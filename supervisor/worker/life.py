@@ -150,10 +150,9 @@ class Life:
             stage = await self._end(process, [self._step(process, Way(Stage.KILL, self._graces.kill_s))])
         exit_ = await process.wait()
         await self._take_last_words(worker, output)
-        crash = self._judge(crash, process.post_mortem())
-        ending = Ending(
-            pid=process.pid, crash=crash, exit=exit_, stage=stage, ran_s=ran_s, last_words=output.last_words
-        )
+        words = output.last_words
+        crash = self._judge(crash, process.post_mortem(), words)
+        ending = Ending(pid=process.pid, crash=crash, exit=exit_, stage=stage, ran_s=ran_s, last_words=words)
         if worker.channel:
             worker.channel.close(call_error(self._plugin, ending))
         return ending
@@ -239,9 +238,10 @@ class Life:
                     f"{output.unread_bytes} bytes of its output are not in this log"
                 )
 
-    def _judge(self, crash: Crash | None, post_mortem: Crash | None) -> Crash | None:
+    def _judge(self, crash: Crash | None, post_mortem: Crash | None, words: str) -> Crash | None:
         if crash is not None:
-            return most_telling(crash, post_mortem)
+            limit = self._plugin.manifest.worker.limits.memory_mb
+            return most_telling(crash, post_mortem, last_words=words, memory_mb=limit)
         if post_mortem:
             self._note(f"while it was being stopped, the worker {post_mortem.cause}")
         return None

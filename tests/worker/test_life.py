@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,19 @@ def test_exit_crash(exit_: Exit, violation: Crash | None, sent_by_us: bool, cras
 @pytest.mark.parametrize("reason", Reason)
 def test_the_post_mortem_explains_an_exit_and_nothing_else(reason: Reason) -> None:
     crash = Crash(reason, "x")
-    assert most_telling(crash, None) is crash
-    assert most_telling(crash, OOM) is (OOM if reason in {Reason.EXITED, Reason.KILLED} else crash)
+    assert most_telling(crash, None, last_words="", memory_mb=None) is crash
+    explained = OOM if reason in {Reason.EXITED, Reason.KILLED} else crash
+    assert most_telling(crash, OOM, last_words="MemoryError", memory_mb=50) is explained
+
+
+def test_last_words_about_memory_count_where_memory_is_limited() -> None:
+    crash = Crash(Reason.EXITED, "exited with code 1")
+    told = partial(most_telling, crash, None)
+    assert told(last_words="Traceback …\nMemoryError", memory_mb=None) is crash
+    assert told(last_words="all is well", memory_mb=50) is crash
+    assert told(last_words="Traceback …\nMemoryError", memory_mb=50) == Crash(
+        Reason.OUT_OF_MEMORY, "ran out of memory (limit 50 MB) and exited with code 1"
+    )
 
 
 # Whole lives.
