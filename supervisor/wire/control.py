@@ -386,7 +386,7 @@ class LogsRead(ControlRequest):
 
 @_method("logs.follow", results.FollowInfo)
 class LogsFollow(ControlRequest):
-    """Get a plugin's log as `rpc.log` notifications: some of what is there, then what is written, with the same filters.
+    """Get a plugin's log as `rpc.log` notifications: some of what is there, then what is written, by the same filters.
 
     With `tail` the last so many lines come first, with `since_ms` all since then, with both the last so many since
     then; with `after`, a `place` that was told before, what follows it. With `credit` at most so many lines are sent

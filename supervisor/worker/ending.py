@@ -68,8 +68,9 @@ def most_telling(crash: Crash, post_mortem: Crash | None, *, last_words: str, me
     """The one cause to name, where several things came together.
 
     What made us give a worker up stands: that it was killed then is our doing. An exit is explained by what the kernel
-    knows of it, and where its memory is limited by last words that complain of that. (That a worker which hangs up and exits within a second has exited, and that an answer which it sent
-    before its exit counts, is decided where they are waited for.)
+    knows of it, and where its memory is limited by last words that complain of that. (That a worker which hangs up and
+    exits within a second has exited, and that an answer which it sent before its exit counts, is decided where they
+    are waited for.)
     """
     if crash.reason not in _EXITS:
         return crash
