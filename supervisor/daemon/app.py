@@ -51,6 +51,8 @@ class App:
         self._clock = given.clock
         self._stop = trio.Event()
         self._work_scope: trio.CancelScope | None = None
+        self._socket_path = _address(given.listener) if given.listener else given.settings.socket
+        """Where clients connect: an inherited socket is where its unit says."""
         self._started_at = given.clock.now()
         self._started = trio.current_time()
         self._bus = EventBus()
@@ -83,7 +85,7 @@ class App:
             "protocol": PROTOCOL_VERSION,
             "python": sys.version.split()[0],
             "state_dir": str(self._given.state_dir.path),
-            "socket": self._settings.socket,
+            "socket": self._socket_path,
             "started_at_ms": to_ms(self._started_at),
         }
 
@@ -197,7 +199,7 @@ class App:
     def _tell_ready(self) -> None:
         there = sum(plugin.status is not Status.UNINSTALLED for plugin in self._built.registry.all())
         self._given.notifier.ready(f"{there} plugins")
-        get_logger().info("daemon.ready", version=VERSION, pid=os.getpid(), socket=self._settings.socket)
+        get_logger().info("daemon.ready", version=VERSION, pid=os.getpid(), socket=self._socket_path)
 
     async def _start_services(self, intake: trio.Nursery, work: trio.Nursery, listener: socket.socket) -> ControlServer:
         built = self._built
@@ -262,3 +264,9 @@ class App:
     def _longest_stop_s(self) -> float:
         """Runs and requests drain, workers stop one behind the other where one requires the other, rows are written."""
         return 2 * self._settings.drain_s + self._built.workers.longest_stop_s() + 5.0
+
+
+def _address(listener: socket.socket) -> str:
+    """As people write it, with @ in front of an abstract one."""
+    address = listener.getsockname()
+    return address if isinstance(address, str) else f"@{address[1:].decode(errors='backslashreplace')}"

@@ -1,6 +1,7 @@
 """Processes to be found, left behind and ended; every one that is started here is waited for or killed."""
 
 # ruff: noqa: ASYNC110, ASYNC240  -- that a pid has left /proc raises no event
+import ctypes
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 
 import trio
 
-from supervisor.daemon.reaper import reap
+from supervisor.daemon.reaper import become_subreaper, reap
 from supervisor.worker.procfs import children, read_stat
 
 # Each of these forks a process that is orphaned at once, and prints its pid.
@@ -49,7 +50,7 @@ def all_pids() -> list[int]:
 
 @contextmanager
 def all_reaped() -> Iterator[None]:
-    """Once this process is a subreaper, it gets whatever is orphaned below it: none of it is left to the next test."""
+    """What a test starts, and what it adopts where it is a subreaper, is not left to the next one."""
     before = set(children())
     yield
     until = time.monotonic() + 10
@@ -58,3 +59,14 @@ def all_reaped() -> Iterator[None]:
             reap(pid)
         assert time.monotonic() < until, f"still alive: {[read_stat(pid) for pid in left]}"
         time.sleep(0.005)
+
+
+@contextmanager
+def as_subreaper() -> Iterator[None]:
+    """For one test only: orphans of the next ones are no business of this process, and would fill it with zombies."""
+    become_subreaper()
+    try:
+        with all_reaped():
+            yield
+    finally:
+        assert ctypes.CDLL(None).prctl(36, 0, 0, 0, 0) == 0

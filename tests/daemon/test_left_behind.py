@@ -18,12 +18,11 @@ import trio
 from supervisor.core.plugin import PluginId
 from supervisor.core.worker_spec import Limits
 from supervisor.daemon.host import StoreHost
-from supervisor.daemon.reaper import become_subreaper
 from supervisor.worker.containment import Containment
 from supervisor.worker.launch import Launch
 from supervisor.worker.process import ChildProcess, spawn
 from supervisor.worker.procfs import children, has_variable, read_stat
-from tests.daemon.processes import all_reaped, sleeping
+from tests.daemon.processes import as_subreaper, sleeping
 
 PLUGIN = PluginId("11111111-1111-4111-8111-111111111111")
 MARK = f"PLUGIND_PLUGIN_ID={PLUGIN}".encode()
@@ -31,14 +30,9 @@ HEAD = "import os, sys, time, signal\n"
 BARE = "os.setsid(); os.execve('/bin/sleep', ['sleep', '60'], {})"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _subreaper() -> None:
-    become_subreaper()
-
-
 @pytest.fixture(autouse=True)
-def _reaped() -> Iterator[None]:
-    with all_reaped():
+def _subreaper() -> Iterator[None]:
+    with as_subreaper():
         yield
 
 

@@ -6,19 +6,14 @@ import sys
 import pytest
 import trio
 
-from supervisor.daemon.reaper import become_subreaper, reap_orphans
+from supervisor.daemon.reaper import reap_orphans
 from supervisor.worker.procfs import boot_id, children, has_variable, read_stat, start_ticks
-from tests.daemon.processes import SLEEPER, all_reaped, gone, orphan, python, sleeping
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _subreaper():
-    become_subreaper()
+from tests.daemon.processes import SLEEPER, as_subreaper, gone, orphan, python, sleeping
 
 
 @pytest.fixture(autouse=True)
-def _reaped():
-    with all_reaped():
+def _subreaper():
+    with as_subreaper():
         yield
 
 

@@ -6,22 +6,16 @@ import signal
 import pytest
 import trio
 
-from supervisor.daemon.reaper import become_subreaper
 from supervisor.daemon.strays import kill_strays, left_by
 from supervisor.worker.host import Stray
 from supervisor.worker.kin import Identity, pidfd_of, send_signal
 from supervisor.worker.procfs import children, read_stat, start_ticks
-from tests.daemon.processes import ORPHAN, SLEEPER, all_pids, all_reaped, orphan, sleeping
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _subreaper():
-    become_subreaper()
+from tests.daemon.processes import ORPHAN, SLEEPER, all_pids, as_subreaper, orphan, sleeping
 
 
 @pytest.fixture(autouse=True)
-def _reaped():
-    with all_reaped():
+def _subreaper():
+    with as_subreaper():
         yield
 
 

@@ -187,13 +187,16 @@ def test_the_service_manager_is_told(daemon: Daemon) -> None:
 
 
 def test_a_socket_from_systemd_and_what_a_worker_has_open(daemon: Daemon, plugin: Copy) -> None:
+    unit_path = daemon.socket.with_name("unit.sock")
+    daemon.socket.symlink_to(unit_path)
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(daemon.socket))
+    listener.bind(str(unit_path))
     listener.listen()
     with listener:
         fd = listener.fileno()
         rpc = daemon.start(shim=SHIM.format(fd=fd), pass_fds=(fd,), LISTEN_FDS="1")
     with rpc:
+        assert rpc.call("daemon.info")["socket"] == str(unit_path)  # not where the settings would have had it
         # Not one of the SDK's, which opens more by itself.
         pid = rpc.load(plugin("ignores_shutdown"))["pid"]
         assert sorted(map(int, os.listdir(f"/proc/{pid}/fd"))) == [0, 1, 2, 3]
@@ -201,7 +204,7 @@ def test_a_socket_from_systemd_and_what_a_worker_has_open(daemon: Daemon, plugin
         environment = Path(f"/proc/{pid}/environ").read_text()
         assert not [name for name in ("LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_") if name in environment]
         assert daemon.stop() == 0
-    assert stat.S_ISSOCK(daemon.socket.lstat().st_mode), "it belongs to the socket unit"
+    assert stat.S_ISSOCK(unit_path.lstat().st_mode), "it belongs to the socket unit"
 
 
 def test_what_a_worker_has_open_otherwise(daemon: Daemon, plugin: Copy) -> None:
