@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-_PROC: Final = Path("/proc")
+_PROC: Final = "/proc"
+"""Paths are plain text: this is read several times for each start and end of a worker, and pathlib is dear."""
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
@@ -37,7 +37,7 @@ class ProcessStat:
 
 def boot_id() -> str:
     """A UUID that changes with each boot."""
-    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return _read(f"{_PROC}/sys/kernel/random/boot_id").decode().strip()
 
 
 def start_ticks(pid: int) -> int | None:
@@ -49,7 +49,7 @@ def start_ticks(pid: int) -> int | None:
 def read_stat(pid: int) -> ProcessStat | None:
     """None if there is no such process (any more), or /proc hides it from us."""
     try:
-        text = (_PROC / str(pid) / "stat").read_bytes()
+        text = _read(f"{_PROC}/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     # The name in parentheses may hold anything, parentheses and spaces included.
@@ -84,7 +84,7 @@ def processes_of(uid: int) -> Iterator[ProcessStat]:
 def has_variable(pid: int, assignment: bytes) -> bool:
     """Whether NAME=value stood in the environment that the process was started with."""
     try:
-        return assignment in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
+        return assignment in _read(f"{_PROC}/{pid}/environ").split(b"\0")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False
 
@@ -92,7 +92,7 @@ def has_variable(pid: int, assignment: bytes) -> bool:
 def open_files(pid: int) -> int | None:
     """How many descriptors it has open; None if that is not ours to know, or it is gone."""
     try:
-        return len(os.listdir(_PROC / str(pid) / "fd"))
+        return len(os.listdir(f"{_PROC}/{pid}/fd"))
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
 
@@ -100,7 +100,7 @@ def open_files(pid: int) -> int | None:
 def pss_bytes(pid: int) -> int | None:
     """Its memory, with its share of what it shares; dear to ask. None if that is not ours to know, or it is gone."""
     try:
-        lines = (_PROC / str(pid) / "smaps_rollup").read_bytes().splitlines()
+        lines = _read(f"{_PROC}/{pid}/smaps_rollup").splitlines()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(b"Pss:")), None)
@@ -109,7 +109,7 @@ def pss_bytes(pid: int) -> int | None:
 def oom_kills() -> int | None:
     """How many processes the kernel has killed since boot because memory was short; None if it does not count them."""
     try:
-        lines = (_PROC / "vmstat").read_bytes().splitlines()
+        lines = _read(f"{_PROC}/vmstat").splitlines()
     except (FileNotFoundError, PermissionError):
         return None
     return next((int(line.split()[1]) for line in lines if line.startswith(b"oom_kill ")), None)
@@ -119,7 +119,7 @@ def children(pid: int | None = None) -> list[int]:
     """Pids of the direct children, zombies and adopted ones included; our own unless `pid` says whose."""
     parent = os.getpid() if pid is None else pid
     try:
-        tasks = os.listdir(_PROC / str(parent) / "task")
+        tasks = os.listdir(f"{_PROC}/{parent}/task")
     except (FileNotFoundError, ProcessLookupError):
         return []
     try:
@@ -131,12 +131,17 @@ def children(pid: int | None = None) -> list[int]:
 
 
 def _read_children(parent: int, task: str) -> list[bytes]:
-    where = _PROC / str(parent) / "task" / task
+    where = f"{_PROC}/{parent}/task/{task}"
     try:
-        return (where / "children").read_bytes().split()
+        return _read(f"{where}/children").split()
     except FileNotFoundError:
-        if where.exists():
+        if os.path.exists(where):
             raise
         return []  # a thread that has ended since; its children moved to another one
     except ProcessLookupError:
         return []
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
