@@ -249,7 +249,7 @@ class Connection:
     def _credit(self, request: control.EventsCredit | control.LogsCredit) -> results.Done:
         if request.n < 1:
             raise InvalidParams(f"n must be at least 1, not {request.n}")
-        self._feed(request.subscription).add_credit(request.n)
+        self._feed(request.subscription).credit.add(request.n)
         return {"ok": True}
 
     def _feed(self, number: int) -> Feed | LogFeed:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import trio
 
 from supervisor.bus import EventBus, Gap, Subscription
+from supervisor.control.credit import Credit
 from supervisor.core.errors import FailedPrecondition
 from supervisor.core.event import Recorded
 from supervisor.store.journal import Journal, check_filters
@@ -43,14 +44,8 @@ class Feed:
         self._plugins = frozenset(plugins)
         self._last_seq = bus.last_seq if after_seq is None else after_seq
         self._replays = after_seq is not None
-        self._credit = credit
-        self._credited = trio.Event()
+        self.credit = Credit(credit)
         self.scope = trio.CancelScope()
-
-    def add_credit(self, n: int) -> None:
-        if self._credit is not None:
-            self._credit += n
-        self._credited.set()
 
     async def check(self) -> None:
         """Refuse a place in the journal from which nothing can be promised.
@@ -90,8 +85,8 @@ class Feed:
         """Tell what the journal holds; False if it was trimmed faster than the subscriber took it."""
         while True:
             # A page is read only for somebody who will take it: else each idle subscription would hold one.
-            await self._wait_for_credit()
-            wanted = _PAGE if self._credit is None else min(_PAGE, self._credit)
+            await self.credit.wait()
+            wanted = self.credit.at_most(_PAGE)
             page = await self._journal.list(self._last_seq, self._types, sorted(self._plugins), wanted)
             if await self._journal.first_seq() > self._last_seq + 1:
                 await self._send(self._end("overflow"))
@@ -114,15 +109,9 @@ class Feed:
             return False
         return not self._types or any(fnmatch.fnmatchcase(event.type, glob) for glob in self._types)
 
-    async def _wait_for_credit(self) -> None:
-        while self._credit is not None and self._credit <= 0:
-            self._credited = trio.Event()
-            await self._credited.wait()
-
     async def _deliver(self, event: Recorded) -> None:
-        await self._wait_for_credit()
-        if self._credit is not None:
-            self._credit -= 1
+        await self.credit.wait()
+        self.credit.spend(1)
         self._last_seq = event.seq
         await self._send({"subscription": self._number, "event": event.to_wire()})
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import trio
 
+from supervisor.control.credit import Credit
 from supervisor.core.errors import InvalidParams, Unavailable
 from supervisor.wire import control
 from supervisor.worker.logfile import LEVELS, LogFile
@@ -54,14 +55,8 @@ class LogFeed:
         self._send = send
         self._request = request
         self._follower = Follower(log, wanted_lines(request), threads)
-        self._credit = request.credit
-        self._credited = trio.Event()
+        self.credit = Credit(request.credit)
         self.scope = trio.CancelScope()
-
-    def add_credit(self, n: int) -> None:
-        if self._credit is not None:
-            self._credit += n
-        self._credited.set()
 
     async def begin(self) -> str:
         """Find where to begin, and name the place.
@@ -96,9 +91,9 @@ class LogFeed:
         try:
             while True:
                 # Nothing is read for nobody.
-                await self._wait_for_credit()
+                await self.credit.wait()
                 changed = self._log.changed()
-                batch = await self._follower.read(self._most())
+                batch = await self._follower.read(self.credit.at_most(_BATCH_LINES))
                 if batch.lines or batch.skipped != 0:
                     await self._tell(batch)
                 elif not batch.moved:
@@ -108,17 +103,8 @@ class LogFeed:
                 raise  # the connection is closed
             return error.message
 
-    def _most(self) -> int:
-        return _BATCH_LINES if self._credit is None else min(_BATCH_LINES, self._credit)
-
-    async def _wait_for_credit(self) -> None:
-        while self._credit is not None and self._credit <= 0:
-            self._credited = trio.Event()
-            await self._credited.wait()
-
     async def _tell(self, batch: Batch) -> None:
-        if self._credit is not None:
-            self._credit -= len(batch.lines)
+        self.credit.spend(len(batch.lines))
         told: dict[str, Any] = {"subscription": self._number, "lines": batch.lines, "place": self._follower.place}
         if batch.skipped != 0:
             told["skipped_bytes"] = batch.skipped

@@ -17,7 +17,8 @@ from supervisor.worker.process import Exit
 from tests.worker.fakes import NEVER, FakeProcess, Script, World, make_plugin, policy
 
 Clock = trio.testing.MockClock
-HOUR = 3600.0
+LATER = 400.0
+"""Longer than the longest backoff; an hour of seven healthy workers is thousands of questions how they are."""
 SLOW = Script(answers_after_s=2, drains_in_s=3)
 
 
@@ -120,7 +121,7 @@ async def test_stopped_before_what_it_requires(autojump_clock: Clock, tmp_path: 
         assert [net.waiting_for(key) for key in "abcd"] == [(), ("a",), ("b",), ("a",)]
         assert net.running() == "e"
         net.want("a")
-        await trio.sleep(HOUR)
+        await trio.sleep(LATER)
         assert net.running() == "abcde"
         assert all(len(net.lives(key)) == 2 for key in "abcd")
 
@@ -134,7 +135,7 @@ async def test_a_crash_leaves_those_that_require_it_alone(autojump_clock: Clock,
 
     async def work() -> None:
         net.want("a", "b")
-        await trio.sleep(HOUR)
+        await trio.sleep(LATER)
         assert net.manager.view(net.plugins["a"].id).gave_up
         assert (net.running(), len(net.lives("b"))) == ("b", 1)
 
@@ -173,7 +174,7 @@ async def test_wanted_again_while_they_drain_goes_on(autojump_clock: Clock, tmp_
         net.unwant("a")
         await trio.sleep(1)
         net.want("a")
-        await trio.sleep(HOUR)
+        await trio.sleep(LATER)
         assert net.running() == "abc"
         assert [len(net.lives(key)) for key in "abc"] == [1, 1, 2], "only what had been asked to stop began anew"
         assert net.ends() == [("c", 13)]
@@ -194,7 +195,7 @@ async def test_one_that_cannot_be_stopped_holds_up_for_its_own_stages_only(
         net.unwant("a")
         await net.manager.wait_stopped(net.plugins["a"].id)
         assert net.ends() == [("a", 10 + 17 + 3)]
-        await trio.sleep(HOUR)
+        await trio.sleep(2 * LATER)
 
     await net.serve(work)
 
@@ -268,7 +269,7 @@ async def test_unwanted_at_any_moment(autojump_clock: Clock, tmp_path: Path, at_
         net.unwant("a")
         await net.manager.wait_stopped(net.plugins["a"].id)
         assert net.world.alive == []
-        await trio.sleep(HOUR)
+        await trio.sleep(LATER)
         assert net.world.alive == [], "no ghost"
         check_order(net)
         net.want("a")
@@ -450,7 +451,7 @@ async def test_whatever_is_wished(autojump_clock: Clock, tmp_path: Path, seed: i
             await trio.sleep(dice.choice([0, 0, 0.1, 1, 3]))
             for name in names:
                 assert sum(process.exit is None for process in net.lives(name)) <= 1
-        await trio.sleep(HOUR)
+        await trio.sleep(LATER)
         wished = {key for key in names if net.manager.wanted(net.plugins[key].id)}
         up = {key for key in wished if all_wished(net, key, wished)}
         assert set(net.running()) == up
@@ -482,7 +483,7 @@ async def test_who_is_cancelled_while_waiting_changes_nothing(
             await net.manager.wait_up(net.plugins["c"].id)
             net.unwant("a")
             await net.manager.wait_stopped(net.plugins["a"].id)
-        await trio.sleep(HOUR)
+        await trio.sleep(LATER)
         stopped = instant_s > 6
         assert net.running() == ("" if stopped else "abc")
 
