@@ -9,7 +9,7 @@ import trio
 
 from client.async_link import AsyncLink, OnNotification
 from client.cursor import Cursor, EventCursor, LogCursor, OnNotice
-from client.errors import SupervisorError, Unavailable
+from client.errors import NotFound, SupervisorError, Unavailable
 from client.sync_stream import BACK, FIRST_PAUSE_S, LONGEST_PAUSE_S, LOST, no_notice
 from supervisor.wire.message import Notification
 
@@ -45,12 +45,19 @@ class AsyncStream(Generic[_T]):
         self._lost_at: float | None = None
         self._told = False
         """That the connection was lost."""
+        self._over = False
+        """Nothing will follow."""
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> _T:
-        return await self.receive()
+        try:
+            return await self.receive()
+        except Unavailable:
+            if self._over:
+                raise StopAsyncIteration from None
+            raise
 
     async def receive(self) -> _T:
         """The next one; may be cancelled without loss.
@@ -59,6 +66,8 @@ class AsyncStream(Generic[_T]):
             Unavailable: the connection could not be made again within `reconnect_for_s` seconds.
         """
         while (item := self._cursor.pop()) is None:
+            if self._over:
+                raise Unavailable(f"the stream is over: no {self._cursor.THING} will come")
             await self._advance()
         self._pause_s, self._lost_at = FIRST_PAUSE_S, None
         return item
@@ -92,13 +101,19 @@ class AsyncStream(Generic[_T]):
         except Unavailable as error:
             await self._drop_and_pause(error, LOST)
             return
-        if self._cursor.ended is not None:
+        if self._cursor.final is not None:
+            self._over = True
+            self._drop()
+            self._on_notice(self._cursor.final)
+        elif self._cursor.ended is not None:
             ended = Unavailable(f"plugind ended the stream: {self._cursor.ended}")
             await self._drop_and_pause(ended, ended.message)
 
     async def _allow(self, link: AsyncLink, credit: dict[str, object]) -> None:
         try:
             await link.call(self._cursor.ALLOW, [credit], timeout_s=None)
+        except NotFound:
+            pass  # The subscription has ended meanwhile, and the word that says so is here already.
         except (trio.Cancelled, SupervisorError):
             self._drop()  # whether it was counted is unknown; a new subscription counts anew
             raise

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 CREDIT = 256
 """What the daemon may send ahead of its consumer: what a slow consumer holds in memory."""
 
+REMOVED = "the log was removed, with its plugin"
+_FINAL = {"removed": REMOVED}
+"""Reasons after which there is nothing to subscribe to any more, and how to say them."""
+
 _T = TypeVar("_T")
 OnNotice = Callable[[str], None]
 
@@ -33,6 +37,11 @@ class Cursor(ABC, Generic[_T]):
         self._taken = 0
         self.ended: str | None = None
         """Why the subscription is over and another one must be asked for, if it is."""
+
+    @property
+    def final(self) -> str | None:
+        """Why nothing will ever follow, if that is so."""
+        return _FINAL.get(self.ended) if self.ended is not None else None
 
     @property
     def ready(self) -> bool:

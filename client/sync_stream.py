@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from client.cursor import Cursor, EventCursor, LogCursor, OnNotice
-from client.errors import DeadlineExceeded, Unavailable
+from client.errors import DeadlineExceeded, NotFound, Unavailable
 from client.link import Link
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Stream(Generic[_T]):
         try:
             link = self._link or self._subscribe(deadline)
             if credit := self._cursor.credit_due():
-                link.call(self._cursor.ALLOW, [credit], None)
+                self._allow(link, credit)
             elif not self._cursor.ready and self._cursor.ended is None:
                 link.read(f"the next {self._cursor.THING}", deadline)
             self._take(link)
@@ -107,10 +107,19 @@ class Stream(Generic[_T]):
         except BaseException:
             self._drop()
             raise
-        if self._cursor.ended is not None:
+        if self._cursor.final is not None:
+            self.close()
+            self._on_notice(self._cursor.final)
+        elif self._cursor.ended is not None:
             self._drop()
             ended = Unavailable(f"plugind ended the stream: {self._cursor.ended}")
             self._pause(ended, ended.message, deadline)
+
+    def _allow(self, link: Link, credit: dict[str, Any]) -> None:
+        try:
+            link.call(self._cursor.ALLOW, [credit], None)
+        except NotFound:
+            pass  # The subscription has ended meanwhile, and the word that says so is here already.
 
     def _subscribe(self, deadline: float | None) -> Link:
         link = self._open_link(deadline)

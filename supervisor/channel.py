@@ -32,6 +32,8 @@ _WRITE_BYTES: Final = 64 * 1024
 """Sent at a time: whether the peer takes anything is seen no finer than this."""
 _AT_A_TIME: Final = 32
 """Messages of one peer that are handled before everybody else has a turn."""
+_LONGEST_S: Final = 0.005
+"""As long as that takes, if they are costly."""
 _LAST_WORDS_S: Final = 1.0
 
 
@@ -197,11 +199,13 @@ class Channel:
         unfinished_since: float | None = None
         while data := await self._receive(unfinished_since):
             self._peer.receive(data)
+            turn_s = trio.current_time()
             for count, event in enumerate(self._peer.events(), 1):
                 unfinished_since = None
                 await self._handle(event, nursery)
-                if count % _AT_A_TIME == 0:
+                if count % _AT_A_TIME == 0 or trio.current_time() - turn_s > _LONGEST_S:
                     await trio.lowlevel.checkpoint()
+                    turn_s = trio.current_time()
             if self._peer.overfull:
                 await self._serving.wait_not_overfull()
                 unfinished_since = None  # It was us who did not read.

@@ -23,6 +23,8 @@ MAX_SAMPLES: Final = 1000
 """In one request."""
 MAX_SERIES_BYTES: Final = 1000
 """Of a series' name and labels together, as UTF-8."""
+MAX_LABELS: Final = 64
+"""Of a series, so that all of a plugin's fit into an answer."""
 KINDS: Final = ("gauge", "counter")
 _NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 _LABEL = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
@@ -115,6 +117,8 @@ def _problem(sample: Metric, former_kind: str | None) -> str | None:
 
 
 def _labels_problem(name: str, labels: Mapping[str, str]) -> str | None:
+    if len(labels) > MAX_LABELS:
+        return f"it has {len(labels)} labels, the limit is {MAX_LABELS}"
     for label in labels:
         if not _LABEL.fullmatch(label):
             return f"label {shown(label)}: a label's name must match [a-zA-Z_][a-zA-Z0-9_]* and not begin with __"

@@ -19,7 +19,7 @@ def look_back(log: LogFile, lookback: Lookback) -> list[LogLine]:
             lookback.look(opened.fd, opened)
         finally:
             os.close(opened.fd)
-        opened = None if lookback.over else log.open_before(opened.start)
+        opened = None if lookback.over else log.open_before(lookback.reached)
     return lookback.lines[::-1]
 
 

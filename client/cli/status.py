@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from supervisor.wire.results import DaemonInfo, DaemonStatus, LogLine, PluginDetails, PluginInfo
 
 _LOG_LINES = 10
+_LINE_CHARACTERS = 300
 
 
 def log_line(line: LogLine) -> str:
@@ -33,8 +34,13 @@ def _status(context: Context, options: Options) -> None:
     lines = client.logs.read(options.plugin, tail=options.lines) if options.lines > 0 else []
     text = _details(context, details)
     if lines:
-        text += "\n\n" + "\n".join(map(log_line, lines))
+        # A line may have 64 KiB; `pluginctl logs` shows it whole.
+        text += "\n\n" + "\n".join(_shortened(log_line(line)) for line in lines)
     context.show({**details, "log": lines}, text)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LINE_CHARACTERS else f"{text[: _LINE_CHARACTERS - 1]}…"
 
 
 def _status_of_all(context: Context) -> None:

@@ -67,6 +67,7 @@ class Connection:
         self._session = secrets.token_hex(8)
         self._feeds: dict[int, Feed | LogFeed] = {}
         self._last_feed = 0
+        self._looking_back = trio.CapacityLimiter(1)
         self._nursery: trio.Nursery | None = None
         self._draining = trio.Event()
         self._channel = Channel(
@@ -111,13 +112,16 @@ class Connection:
         if self._only_looking and (kind.CHANGES or kind in _WAITS):
             raise Unavailable("the daemon is stopping: ask again when it is back")
         typed = to_request(kind, request.method, request.params)
-        timeout_s = deadline_s(request.params) or kind.DEADLINE_S
+        own_s = deadline_s(request.params)
+        timeout_s = kind.DEADLINE_S if own_s is None else own_s
         if kind in self._own:
             return self._own[kind](typed)
         handler = self._service.handlers[kind]
         if kind.CHANGES:
             # Begun only if it is to be run: what is repeated under one id is not.
             answer: Answer = self._service.detached.run(self._caller, request, lambda: handler(typed, self._caller))
+        elif kind is control.LogsRead:
+            answer = self._in_turn(lambda: handler(typed, self._caller))
         else:
             answer = handler(typed, self._caller)
         if isinstance(answer, Immediate):
@@ -125,6 +129,12 @@ class Connection:
         if kind in _WAITS:
             answer = self._unless_draining(answer)
         return answer if timeout_s is None else _within(timeout_s, request.method, answer)
+
+    async def _in_turn(self, read: Callable[[], Answer]) -> Any:
+        """One look back into a log at a time: who asks for many waits for himself, and others do not."""
+        async with self._looking_back:
+            answer = read()
+            return answer.result if isinstance(answer, Immediate) else await answer
 
     def drain(self) -> None:
         """The daemon is stopping: end subscriptions and waits, answer what is in flight, take nothing new."""
@@ -201,7 +211,8 @@ class Connection:
             request=request,
         )
         with self._admitted(number, feed) as nursery:
-            place = await feed.begin()
+            async with self._looking_back:
+                place = await feed.begin()
             nursery.start_soon(self._run_feed, number, feed.run)
         return {"subscription": number, "place": place}
 
@@ -243,19 +254,24 @@ class Connection:
             self._feeds.pop(number, None)
 
     def _unsubscribe(self, request: control.EventsUnsubscribe | control.LogsUnfollow) -> results.Done:
-        self._feed(request.subscription).scope.cancel(reason="unsubscribed")
+        self._feed(request).scope.cancel(reason="unsubscribed")
         return {"ok": True}
 
     def _credit(self, request: control.EventsCredit | control.LogsCredit) -> results.Done:
         if request.n < 1:
             raise InvalidParams(f"n must be at least 1, not {request.n}")
-        self._feed(request.subscription).credit.add(request.n)
+        self._feed(request).credit.add(request.n)
         return {"ok": True}
 
-    def _feed(self, number: int) -> Feed | LogFeed:
-        feed = self._feeds.get(number)
-        if feed is None:
-            raise NotFound(f"this connection has no subscription {number}", subscription=number)
+    def _feed(
+        self, request: control.EventsUnsubscribe | control.EventsCredit | control.LogsUnfollow | control.LogsCredit
+    ) -> Feed | LogFeed:
+        """The subscription that is meant; what is asked about logs reaches none to events, nor the other way round."""
+        number, feed = request.subscription, self._feeds.get(request.subscription)
+        of_logs = isinstance(request, control.LogsUnfollow | control.LogsCredit)
+        if feed is None or isinstance(feed, LogFeed) is not of_logs:
+            what = "a log" if of_logs else "events"
+            raise NotFound(f"this connection has no subscription {number} to {what}", subscription=number)
         return feed
 
 

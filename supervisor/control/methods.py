@@ -17,7 +17,7 @@ from supervisor.control.access import Caller
 from supervisor.control.calls import MethodCaller
 from supervisor.control.describe import describe
 from supervisor.control.logfeed import wanted_lines
-from supervisor.control.paging import PAGE_BYTES, as_many_as_fit
+from supervisor.control.paging import PAGE_BYTES, as_many_as_fit, check_limit, state_page
 from supervisor.control.views import Outlook, plugin_details, plugin_info
 from supervisor.core.errors import DeadlineExceeded, InvalidParams, SupervisorError
 from supervisor.core.lifecycle import Status, can_transition
@@ -241,10 +241,9 @@ class Methods:
 
     async def _state_list(self, request: control.PluginsStateList, _: Caller) -> results.StatePage:
         plugin = self._parts.registry.get(request.plugin)
-        entries, after = await self._parts.state.list(
-            plugin.id, prefix=request.prefix, after=request.after, limit=request.limit
-        )
-        return {"entries": [{"key": key, "value": value} for key, value in entries], "next": after}
+        check_limit(request.limit)
+        found = await self._parts.state.list(plugin.id, prefix=request.prefix, after=request.after, limit=request.limit)
+        return state_page(*found)
 
     # jobs, events, logs
 
@@ -268,6 +267,8 @@ class Methods:
         ids = [self._parts.registry.get(name).id for name in request.plugins]
         found = await self._parts.journal.list(request.after_seq, request.types, ids, request.limit)
         events = [results.EventInfo(**event.to_wire()) for event in found]  # type: ignore[typeddict-item]
+        # Without a place to begin at, the newest are wanted.
+        events = as_many_as_fit(events[::-1])[::-1] if request.after_seq is None else as_many_as_fit(events)
         return {"events": events, "last_seq": await self._parts.journal.last_seq()}
 
     async def _logs_read(self, request: control.LogsRead, _: Caller) -> list[results.LogLine]:

@@ -10,6 +10,7 @@ from supervisor.clock import to_ms
 from supervisor.core.cause import short_cause
 from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import Plugin
+from supervisor.core.worker_spec import WorkerSpec
 from supervisor.wire.results import LimitInfo, PluginDetails, PluginInfo, UsageInfo
 from supervisor.worker.phase import Phase
 from supervisor.worker.view import WorkerView
@@ -23,7 +24,7 @@ class Outlook:
     """What the rest of the daemon knows of a plugin's next start."""
 
     recovery_in_s: float | None = None
-    """In status error: when it is tried again."""
+    """In status error: when it is tried again; 0: now, or as soon as what it requires has been tried."""
     standings: Mapping[str, str] = field(default_factory=dict)
     """The plugins that it waits for, and what follows their names: "is disabled"."""
 
@@ -104,7 +105,7 @@ def summary(plugin: Plugin, worker: WorkerView, outlook: Outlook = _UNKNOWN) -> 
             why = f" ({plugin.disable_reason})" if plugin.disable_reason else ""
             return f"Disabled{why}: enable it to start its worker."
         case Status.ERROR:
-            return f"In error: {_cause(plugin.last_error)}; {_recovery(plugin, outlook)}; enable it to try now."
+            return f"In error: {_cause(plugin.last_error)}; {_recovery(plugin, outlook)}."
         case Status.UPGRADE_PENDING:
             return "An upgrade is to be decided; its worker is stopped until then."
         case Status.UNINSTALLED:
@@ -112,11 +113,17 @@ def summary(plugin: Plugin, worker: WorkerView, outlook: Outlook = _UNKNOWN) -> 
 
 
 def _recovery(plugin: Plugin, outlook: Outlook) -> str:
+    in_s = outlook.recovery_in_s
     if not plugin.recoverable:
-        return "it stays so"
-    if outlook.recovery_in_s is None:
-        return "it is tried again at the next boot"
-    return f"it is tried again in {_duration(outlook.recovery_in_s)}"
+        next_ = "it stays so"
+    elif in_s is None:
+        next_ = "it is tried again at the next boot"
+    elif in_s > 0:
+        next_ = f"it is tried again in {_duration(in_s)}"
+    else:
+        after = " once what it requires has been tried" if plugin.manifest.requires else " now"
+        return f"it is tried again{after}"
+    return f"{next_}; enable it to try now"
 
 
 def _ready(plugin: Plugin, worker: WorkerView, outlook: Outlook) -> str:
@@ -125,7 +132,7 @@ def _ready(plugin: Plugin, worker: WorkerView, outlook: Outlook) -> str:
             again = f", after {_restarts(worker.restarts)}" if worker.restarts else ""
             return f"Running as pid {worker.pid} for {_duration(worker.uptime_s or 0)}{again}."
         case Phase.STARTING:
-            return f"Starting: it has up to {plugin.manifest.worker.start_timeout_s:g} s to come up."
+            return _starting(plugin.manifest.worker)
         case Phase.STOPPING:
             return "Stopping: it is finishing what is in flight."
         case Phase.BACKOFF:
@@ -171,6 +178,13 @@ def _held(plugin: Plugin, worker: WorkerView) -> bool:
 
 def _method(name: str, description: str | None, schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": name, "description": description, "params_schema": dict(schema)}
+
+
+def _starting(spec: WorkerSpec) -> str:
+    if spec.transport == "none" and spec.ready is None:
+        return f"Starting: it is up once it has lived for {spec.start_grace_s:g} s."
+    awaited = "shake hands" if spec.transport == "rpc" else "be ready, as its [worker.ready] says"
+    return f"Starting: it has up to {spec.start_timeout_s:g} s to {awaited}."
 
 
 def _restarts(count: int) -> str:

@@ -10,6 +10,7 @@ import re
 _WHOSE = re.compile(r"^the worker of (?:'[^']*'|\"[^\"]*\") (?:\(pid \d+\) )?")
 _PID = re.compile(r"(?:, | ?\()?\bpid \d+\)?")
 _TRACEBACK = re.compile(r"^(?:Traceback \(most recent call last\):|  File \".*\", line \d+)", re.MULTILINE)
+_UNCAUGHT = "exited with code 1"
 _RAISED = re.compile(r"^(?:[A-Za-z_][\w.]*)(?:: .*)?$")
 
 
@@ -17,20 +18,17 @@ def short_cause(text: str) -> str:
     """The cause at the beginning, without whose worker it was; behind it what a traceback ends with."""
     first, _, rest = text.strip().partition("\n")
     first = _PID.sub("", _WHOSE.sub("", first)).strip()
-    raised = _raised(rest)
-    if not raised or raised in first:
-        return first
-    return f"{raised} ({first})"
+    # What an uncaught exception leads to; behind another end a traceback tells of something else, dealt with long ago.
+    raised = _raised(rest) if first.endswith(_UNCAUGHT) else ""
+    return f"{raised} ({first})" if raised else first
 
 
 def _raised(words: str) -> str:
-    """The exception at the end of the last traceback in `words`, or nothing."""
+    """The exception of the last traceback in `words`, if nothing else was said after it; or nothing."""
     start = None
     for found in _TRACEBACK.finditer(words):
         start = found.start()
     if start is None:
         return ""
-    for line in words[start:].splitlines()[1:]:
-        if line[:1] not in {"", " ", "\t"} and _RAISED.match(line):
-            return line.strip()
-    return ""
+    said = [line for line in words[start:].splitlines()[1:] if line[:1] not in {"", " ", "\t"}]
+    return said[0].strip() if len(said) == 1 and _RAISED.match(said[0]) else ""

@@ -23,6 +23,7 @@ from supervisor.control.methods import Methods, Parts, daemon_status
 from supervisor.control.server import ControlServer
 from supervisor.core.lifecycle import Status
 from supervisor.daemon.assembly import Assembly, Surrounding, assemble
+from supervisor.daemon.foreign import ForeignChildren
 from supervisor.daemon.leftovers import remove_leftovers
 from supervisor.daemon.reaper import reap_orphans
 from supervisor.daemon.settings import describe
@@ -56,6 +57,7 @@ class App:
         self._started_at = given.clock.now()
         self._started = trio.current_time()
         self._bus = EventBus()
+        self._foreign = ForeignChildren(given.state_dir.state_id)
         self._server: ControlServer | None = None
         self.warnings: list[str] = list(given.settings.warnings)
 
@@ -122,7 +124,7 @@ class App:
             self._built = await assemble(self._given, database, self._bus)
             await self._clean_up_after_the_last_daemon()
             await self._serve(listener, task_status)
-            await kill_strays(except_pids=self._built.workers.pids())
+            await kill_strays(except_pids=self._built.workers.pids(), which=self._foreign.is_not_one)
         get_logger().info("daemon.stopped", uptime_s=round(trio.current_time() - self._started, 3))
 
     @asynccontextmanager
@@ -141,10 +143,11 @@ class App:
 
     async def _clean_up_after_the_last_daemon(self) -> None:
         """It may have been killed at any instant: end what it left running, before anything of ours starts."""
-        built = self._built
+        built, state_dir = self._built, self._given.state_dir
         await remove_leftovers(
-            self._given.state_dir.state_id,
-            await built.processes.all(),
+            state_dir.state_id,
+            # Rows that came with a copy of a directory name the workers of the daemon on the original.
+            await built.processes.all() if state_dir.id_was_kept else [],
             term_grace_s=self._settings.term_grace_s,
             kill_grace_s=self._settings.kill_grace_s,
         )

@@ -62,6 +62,8 @@ class Surrounding:
     watchdog_s: float | None
     clock: Clock
     environ: Mapping[str, str]
+    soft_nofile: int | None = None
+    """The limit of open files for workers that declare none; None: the daemon's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +110,7 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
     places = PluginPlaces(packages, state_dir.data, logs)
     metrics = Metrics(now_ms)
     groups = prepare_groups(state_dir.state_id)
-    containment = Containment(groups, kill_grace_s=settings.kill_grace_s)
+    containment = Containment(groups, kill_grace_s=settings.kill_grace_s, soft_nofile=given.soft_nofile)
     host = StoreHost(registry, processes, containment)
     tools = _tools(given, places, logs, host, containment)
     workers = WorkerManager(tools, start_concurrency=settings.start_concurrency)
@@ -119,7 +121,6 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
         lifecycle,
         bus,
         journal,
-        start_concurrency=settings.start_concurrency,
         recover_after_s=settings.recover_after_s,
     )
     runner = Runner(runs, workers, log, max_runs=settings.run_limit, max_runs_per_plugin=settings.plugin_run_limit)

@@ -27,6 +27,7 @@ from supervisor.daemon.state_dir import make_private_dir, open_state_dir
 from supervisor.daemon.systemd import Notifier, SystemdEnvironment, take_environment, take_listener
 from supervisor.log import configure, get_logger
 from supervisor.version import VERSION
+from supervisor.worker.rlimits import raise_files
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -86,6 +87,8 @@ def _run(settings: Settings, systemd: SystemdEnvironment, flags: dict[str, Any])
             watchdog_s=systemd.watchdog_s,
             clock=SystemClock(),
             environ=dict(os.environ),
+            # Each worker costs us several; those that we start keep what we were given.
+            soft_nofile=raise_files(),
         )
         if signal.SIGINT in noted.heard:
             return EXIT_INTERRUPTED

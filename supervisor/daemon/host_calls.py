@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from supervisor.channel import Immediate
 from supervisor.control.calls import MethodCaller
+from supervisor.control.paging import check_limit, state_page
 from supervisor.core.errors import InvalidParams, LocalProtocolError, NotFound, PluginCrashed
 from supervisor.core.event import PluginEmitted
 from supervisor.core.lifecycle import Status
@@ -20,13 +21,15 @@ from supervisor.metrics import Metrics
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.state import StateStore
 from supervisor.wire import worker
-from supervisor.wire.codec import encode, profile_problem
+from supervisor.wire.codec import MAX_VALUES, count_values, encode, profile_problem
 from supervisor.wire.message import Notification
 from supervisor.worker.link import WorkerLink
 from supervisor.worker.manager import WorkerManager
 
 _MAX_PAYLOAD_BYTES: Final = 64 * 1024
 _MAX_DEPTH: Final = 12
+_MAX_STATE_VALUES: Final = MAX_VALUES - 1000
+"""In one value, so that an answer can hold it."""
 _EVENT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 Answer = Immediate | Coroutine[Any, Any, Any]
@@ -112,6 +115,8 @@ class HostCalls:
         # It is to fit, inside a list of others, into what may be sent.
         if problem := profile_problem([request.value], _MAX_DEPTH):
             raise InvalidParams(f"state {request.key[:100]!r} cannot be set: {problem}")
+        if (most := _MAX_STATE_VALUES) < count_values(request.value, most):
+            raise InvalidParams(f"state {request.key[:100]!r} cannot be set: it holds more than {most} values")
         await self._parts.state.set(link.plugin.id, request.key, request.value)
         return {}
 
@@ -119,18 +124,20 @@ class HostCalls:
         return {"found": await self._parts.state.delete(link.plugin.id, request.key)}
 
     async def _state_list(self, link: WorkerLink, request: worker.StateList) -> Any:
+        check_limit(request.limit)
         async with link.large_answer():
-            entries, after = await self._parts.state.list(
+            found = await self._parts.state.list(
                 link.plugin.id, prefix=request.prefix, after=request.after, limit=request.limit
             )
-        return {"entries": [{"key": key, "value": value} for key, value in entries], "next": after}
+        return state_page(*found)
 
     # events
 
     async def _emit(self, link: WorkerLink, request: worker.EventsEmit) -> Any:
         if not _EVENT_NAME.fullmatch(request.name):
             raise InvalidParams(
-                f"an event's name must be 1 to 100 letters, digits, '.', '_', '-', not {request.name[:100]!r}"
+                "an event's name must be 1 to 100 letters, digits, '.', '_', '-', and not begin with '.' or '-': "
+                f"{request.name[:100]!r} is none"
             )
         size, plugin = _payload_size(request), link.plugin
         event = PluginEmitted(plugin_id=plugin.id, plugin_key=plugin.key, name=request.name, payload=request.payload)

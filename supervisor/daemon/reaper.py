@@ -42,15 +42,25 @@ async def reap_orphans(
     """
     with trio.open_signal_receiver(signal.SIGCHLD) as signals:
         task_status.started()
-        suspects = _zombies(is_ours)  # from before the receiver stood
+        suspects = await _look(is_ours, grace_s)  # from before the receiver stood
         while True:
             if not suspects:
                 await anext(signals)
             await trio.sleep(grace_s)
-            zombies = _zombies(is_ours)
+            zombies = await _look(is_ours, grace_s)
             for pid in zombies & suspects:
                 reap(pid)
             suspects = zombies - suspects
+
+
+async def _look(is_ours: Callable[[int], bool], again_s: float) -> set[int]:
+    while True:
+        try:
+            return _zombies(is_ours)
+        except OSError as error:
+            # We are out of descriptors: zombies can wait, and the daemon is not to end for it.
+            log.error("orphan.not_seen", error=str(error))
+            await trio.sleep(again_s)
 
 
 def _zombies(is_ours: Callable[[int], bool]) -> set[int]:

@@ -19,7 +19,8 @@ from supervisor.log import log
 from supervisor.trust import entry_problem, parents_problem
 
 _PARTS: Final = ("packages", "staging", "data", "logs")
-_STATE_ID = re.compile(r"[0-9a-f]{32}")
+_STATE_ID = re.compile(r"([0-9a-f]{32})(?: (\d+:\d+))?")
+"""The id, and the directory that it was made for; files of former versions name none."""
 _PRIVATE: Final = 0o700
 
 
@@ -39,6 +40,8 @@ class StateDir:
     """Absolute, symlinks resolved."""
     state_id: str
     """A random token, made once: it marks the processes that belong to this directory."""
+    id_was_kept: bool
+    """Whether it is that of the last daemon that worked here, so that what is recorded of its processes holds."""
     lock_fd: int
 
     @property
@@ -86,7 +89,8 @@ def open_state_dir(path: Path) -> StateDir:
             for part in _PARTS:
                 _check(_make(real / part, beside=real))
             _empty(real / "staging")
-            return StateDir(path=real, state_id=_state_id(real), lock_fd=lock_fd)
+            state_id, was_kept = _state_id(real)
+            return StateDir(path=real, state_id=state_id, id_was_kept=was_kept, lock_fd=lock_fd)
         except BaseException:
             os.close(lock_fd)
             raise
@@ -171,18 +175,37 @@ def _empty(staging: Path) -> None:
             entry.unlink()
 
 
-def _state_id(path: Path) -> str:
-    file = path / "state_id"
+def _state_id(path: Path) -> tuple[str, bool]:
+    """And whether it was there already.
+
+    A copy of the directory has a copy of the file, and the processes that it marks are those of another daemon, which
+    may be at work. A rename keeps device and inode. Where a file system is numbered anew as it is mounted, the machine
+    has been restarted mostly, and nobody is left that the former id would have found.
+    """
+    file, place = path / "state_id", _place(path)
     try:
-        found = file.read_text("ascii", "replace").strip()
-        if _STATE_ID.fullmatch(found):
-            return found
-        log.warning("state_id.damaged", path=str(file), found=found[:80])
+        text = file.read_text("ascii", "replace").strip()
     except FileNotFoundError:
-        pass
+        text = None
+    if text is not None:
+        if (found := _STATE_ID.fullmatch(text)) is None:
+            log.warning("state_id.damaged", path=str(file), found=text[:80])
+        elif found[2] == place:
+            return found[1], True
+        elif found[2] is None:
+            _write_durably(file, f"{found[1]} {place}\n")
+            return found[1], True
+        else:
+            why = "it was made for another directory, which this is a copy of, or on a file system mounted anew since"
+            log.info("state_id.renewed", path=str(file), why=why)
     made = secrets.token_hex(16)
-    _write_durably(file, f"{made}\n")
-    return made
+    _write_durably(file, f"{made} {place}\n")
+    return made, False
+
+
+def _place(path: Path) -> str:
+    found = path.stat()
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 def _write_durably(file: Path, text: str) -> None:

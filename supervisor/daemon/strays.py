@@ -18,6 +18,7 @@ from supervisor.worker.procfs import ProcessStat, children, has_variable, read_s
 
 Which = Callable[[ProcessStat], bool]
 _AT_ONCE: Final = 100
+_LOOK_AGAIN_S: Final = 0.1
 
 
 def left_by(worker: int, assignment: bytes) -> Which:
@@ -37,7 +38,7 @@ async def kill_strays(
     `known`, children or not; and all that is below them. Return who was killed.
 
     A process is signalled as the one that it was found to be, whoever has its pid by then. Lasts at most `timeout_s`
-    seconds, and what still lives then is logged.
+    seconds, and what is known to live then is logged. While we are out of descriptors it tries again.
     """
     killed: dict[Identity, Stray] = {}
     sure = tuple(known)
@@ -48,13 +49,26 @@ async def kill_strays(
         return _with_descendants(picked + [found for one in {*sure, *killed} if (found := find(one))])
 
     with trio.move_on_after(timeout_s) as patience:
-        while strays := living():
-            killed |= {stray: Stray(pid=stray.pid, name=stray.name) for stray in strays}
-            await _kill_all(strays)
+        while True:
+            try:
+                if not (strays := living()):
+                    break
+                killed |= {stray: Stray(pid=stray.pid, name=stray.name) for stray in strays}
+                await _kill_all(strays)
+            except OSError as error:
+                log.error("stray.not_seen", error=str(error))
+                await trio.sleep(_LOOK_AGAIN_S)
             await trio.lowlevel.checkpoint()
     if patience.cancelled_caught:
-        log.error("stray.survived", pids=[stray.pid for stray in living()])
-    return [stray for identity, stray in killed.items() if find(identity) is None]
+        log.error("stray.survived", pids=[stray.pid for stray in {*sure, *killed} if not _is_gone(stray)])
+    return [stray for identity, stray in killed.items() if _is_gone(identity)]
+
+
+def _is_gone(identity: Identity) -> bool:
+    try:
+        return find(identity) is None
+    except OSError:
+        return False  # We cannot see it.
 
 
 def _with_descendants(roots: list[ProcessStat]) -> list[Identity]:
@@ -77,13 +91,16 @@ async def _kill_all(strays: list[Identity]) -> None:
 
 async def _wait_gone(strays: Sequence[Identity]) -> None:
     with ExitStack() as held:
+        fds: dict[int, int] = {}
+        for stray in strays:
+            if (fd := pidfd_of(stray)) is None:
+                reap(stray.pid)
+            else:
+                held.callback(os.close, fd)
+                fds[stray.pid] = fd
         async with trio.open_nursery() as waiting:
-            for stray in strays:
-                if (fd := pidfd_of(stray)) is None:
-                    reap(stray.pid)
-                else:
-                    held.callback(os.close, fd)
-                    waiting.start_soon(_wait_and_reap, stray.pid, fd)
+            for pid, fd in fds.items():
+                waiting.start_soon(_wait_and_reap, pid, fd)
 
 
 async def _wait_and_reap(pid: int, fd: int) -> None:

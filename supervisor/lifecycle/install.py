@@ -122,7 +122,7 @@ class Installer:
         there = self._registry.find(key)
         if there is not None and there.status is not Status.UNINSTALLED:
             raise AlreadyExists(
-                f"plugin {key!r} is installed already: version {there.version}, {there.status}; unload it first",
+                f"plugin {key!r} is installed already: version {there.version}, {there.status}; uninstall it first",
                 plugin=key,
                 version=there.version,
                 status=str(there.status),

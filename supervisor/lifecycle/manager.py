@@ -20,7 +20,7 @@ from supervisor.core.event import (
     UpgradePending,
 )
 from supervisor.core.lifecycle import Command, Status, next_status, wants_worker
-from supervisor.core.plugin import Plugin
+from supervisor.core.plugin import Plugin, PluginId
 from supervisor.lifecycle.install import DataKeeper, Installer
 from supervisor.lifecycle.locks import PluginLock, PluginLocks
 from supervisor.lifecycle.owed import owed_events
@@ -48,6 +48,8 @@ class LifecycleManager:
         self._registry = registry
         self._workers = workers
         self._locks = PluginLocks()
+        self.owing: set[PluginId] = set()
+        """Plugins whose newest command may not have said its last word: it is under way, or was cut."""
         self.requirements = Requirements(registry, workers)
         self._installer = Installer(registry, workers, packages, data, self._locks, self.requirements)
 
@@ -69,7 +71,8 @@ class LifecycleManager:
         Raises:
             InvalidTransition: its status does not allow it.
             FailedPrecondition: it requires a plugin that is not on its way up. If that is so only now, while this one
-                waits for it, this one stays ready, and is started when the other is up.
+                waits for it, this one stays ready, and is started, and told to be loaded, when the other is up.
+                So with a worker that has outlived SIGKILL.
             ActivationFailed: the worker did not come up; the status is error now.
             CallCancelled: another command stopped the worker meanwhile.
         """
@@ -171,15 +174,15 @@ class LifecycleManager:
             get_logger().warning("plugin.not_recovered", plugin=plugin.key, error=error.message)
 
     async def say_what_is_owed(self, name: str, journal: Journal) -> None:
-        """Record the last words of a command that the former daemon was killed in."""
+        """Record the last words of a command that was cut, also with the former daemon; once."""
         plugin = self._registry.find(name)
-        if plugin is None:
+        if plugin is None or plugin.id not in self.owing:
             return
         async with self._locks.hold(plugin.key):
-            # Under the lock: a command of today says its last word itself.
+            # Under the lock: a command that is under way says its last word itself.
             plugin = self._registry.find(name)
-            if plugin and (owed := await owed_events(journal, plugin)):
-                await self._registry.record(*owed)
+            if plugin and plugin.id in self.owing:
+                await self._say(plugin, *await owed_events(journal, plugin))
 
     # How.
 
@@ -195,7 +198,7 @@ class LifecycleManager:
         ready: list[Event] = [PluginEnabled(plugin_id=plugin.id, plugin_key=plugin.key, version=plugin.version)]
         if command is Command.LOAD:
             ready.insert(0, PluginLoaded(plugin_id=plugin.id, plugin_key=plugin.key, version=plugin.version))
-        await self._registry.record(*ready)
+        await self._say(plugin, *ready)
         return self._registry.get(plugin.id)
 
     async def _activate(self, plugin: Plugin, lock: PluginLock, *, queued: bool) -> None:
@@ -212,7 +215,7 @@ class LifecycleManager:
 
     async def _fail(self, plugin: Plugin, error: ActivationFailed) -> Plugin:
         words = error.message
-        return await self._registry.set_status(
+        failed = await self._registry.set_status(
             plugin.id,
             expected=plugin.status,
             status=Status.ERROR,
@@ -221,6 +224,8 @@ class LifecycleManager:
             recoverable=plugin.manifest.worker.restart.policy != "never",
             then=[_failed(words)(plugin)],
         )
+        self.owing.discard(plugin.id)
+        return failed
 
     async def _take_down(
         self,
@@ -237,7 +242,7 @@ class LifecycleManager:
                 await self._stop(plugin)
             finally:
                 # Also of a worker that even SIGKILL did not end: the status has changed, and whoever asked hears why.
-                await self._registry.record(told(plugin))
+                await self._say(plugin, told(plugin))
             return self._registry.get(plugin.id)
 
     async def _step(
@@ -251,9 +256,15 @@ class LifecycleManager:
         """Refuse or persist; the registry publishes as it commits."""
         plugin = self._registry.get(name)
         status = next_status(plugin.key, plugin.status, command)
+        self.owing.add(plugin.id)
         return await self._registry.set_status(
             plugin.id, expected=plugin.status, status=status, reason=reason, error=error
         )
+
+    async def _say(self, plugin: Plugin, *last_words: Event) -> None:
+        if last_words:
+            await self._registry.record(*last_words)
+        self.owing.discard(plugin.id)
 
     async def _stop(self, plugin: Plugin) -> None:
         self._workers.unwant(plugin.id)

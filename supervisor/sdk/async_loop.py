@@ -14,10 +14,14 @@ from supervisor.core.errors import CallCancelled
 
 
 class Loop:
-    """`on_start` is called first in its thread; `on_broken` when trio itself has failed: nothing runs here any more."""
+    """`on_start` is called first in its thread; `on_ended` with each task's outcome, before anybody else has it;
+    `on_broken` when trio itself has failed: nothing runs here any more."""
 
-    def __init__(self, on_start: Callable[[], None], on_broken: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, on_start: Callable[[], None], on_ended: Callable[[Any], None], on_broken: Callable[[BaseException], None]
+    ) -> None:
         self._on_start = on_start
+        self.on_ended = on_ended
         self._on_broken = on_broken
         self._lock = threading.Lock()
         self._early: list[Callable[[], object]] | None = []
@@ -138,6 +142,7 @@ class Task:
                 outcome = await self._work()
         except BaseException as error:  # noqa: BLE001  the top of a task: one handler's end is not the loop's
             outcome = error
+        self._loop.on_ended(outcome)
         self._on_done(outcome)
 
 

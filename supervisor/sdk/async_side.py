@@ -25,7 +25,9 @@ class AsyncSide:
     def __init__(self, worker: Worker, background: Sequence[BackgroundTask]) -> None:
         self._worker = worker
         self._loop = Loop(
-            worker.connection.never_wait, partial(worker.ending.crash, "the plugin's event loop has failed:")
+            worker.connection.never_wait,
+            worker.leave_child,
+            partial(worker.ending.crash, "the plugin's event loop has failed:"),
         )
         self._host = LoopHost(worker.connection)
         self._background = _Background(background, self._begin, partial(self.context, None), worker.ending.crash)

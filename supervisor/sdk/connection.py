@@ -19,6 +19,7 @@ from supervisor.core.errors import (
     SupervisorError,
     Unavailable,
 )
+from supervisor.sdk.work import described
 from supervisor.sdk.writer import Writer
 from supervisor.wire.limits import Limits
 from supervisor.wire.message import Failure, Notification, Request, Response
@@ -105,6 +106,19 @@ class Connection:
         for fd in fds:
             os.close(fd)
 
+    def forked(self) -> None:
+        """In a forked child, before anything else: it has no part in the connection. Takes no lock."""
+        # Whoever held the old locks is a thread of the parent, and never gives them back here.
+        self._lock = threading.Lock()
+        self._lost = Unavailable("this is a forked child: ask in the worker itself")
+        self._asked = {}
+        self._writer = Writer(-1, wake=self._wake, lost=self._cannot_write)
+        self._writer.end()
+        fds = self._fd, self._wake_r, self.wake_fd
+        self._fd = self._wake_r = self.wake_fd = -1
+        for fd in fds:
+            os.close(fd)
+
     def ask(self, method: str, params: list[Any], on_done: OnDone) -> int:
         """Ask the peer; `on_done` gets the answer, once, unless the request is given up. Returns the request's id.
 
@@ -185,6 +199,9 @@ class Connection:
                 frame = self._peer.respond(id_, result)
             except LocalProtocolError as error:
                 frame = self._peer.fail(id_, _unsendable(error))
+            except Exception as error:  # noqa: BLE001  a class of the author's whose own code fails while it is packed
+                failure = Failure("PLUGIN_ERROR", f"the result cannot be sent: {described(error)}")
+                frame = self._peer.fail(id_, failure)
             self._writer.put(frame)
         self._writer.flush()
 

@@ -28,6 +28,8 @@ class Ending:
         self._begun = threading.Lock()
         """Taken for good by the first who ends the worker."""
         self._requests: list[int] = []
+        self._postponed_s: float | None = None
+        """The drain for which there was no thread: the reader does it when it has stopped reading."""
         self.exit_code: int | None = None
 
     @property
@@ -38,8 +40,18 @@ class Ending:
         """Stop once, within so many seconds; whoever asks later waits for the same end. In the reader."""
         if request_id is not None:
             self._requests.append(request_id)
-        if self._begun.acquire(blocking=False):
+        if not self._begun.acquire(blocking=False):
+            return
+        try:
             threading.Thread(target=self._drain, args=(drain_s,), name="drain", daemon=True).start()
+        except RuntimeError:
+            self._postponed_s = drain_s
+            self._worker.connection.stop()
+
+    def drain_postponed(self) -> None:
+        """The drain that no thread could do, if there is one. The reader has stopped: handlers cannot ask any more."""
+        if self._postponed_s is not None:
+            self._drain(self._postponed_s)
 
     def terminate(self) -> None:
         """A signal asks. The second one hurries."""
@@ -58,7 +70,12 @@ class Ending:
         worker.stop_background(LOST_S / 4)
         if first:
             hook = threading.Thread(target=self._run_stop_hook, name="on_stop", daemon=True)
-            hook.start()
+            try:
+                hook.start()
+            except RuntimeError as error:
+                # Not here: it might never return, and nobody is left who would end us.
+                print_traceback("no thread could be started for on_stop:", error)
+                return
             hook.join(max(0.0, deadline - time.monotonic()))
 
     def crash(self, why: str, error: BaseException) -> None:
@@ -89,7 +106,9 @@ class Ending:
         try:
             self._worker.outlet.tell_dropped()
         except Unavailable:
-            return  # plugind has gone meanwhile, and with it who asked.
+            # In a postponed drain it was we who stopped reading, and plugind still listens.
+            if self._postponed_s is None:
+                return  # plugind has gone meanwhile, and with it who asked.
         for id_ in self._requests:
             self._worker.connection.respond(id_, {})
 
@@ -102,5 +121,5 @@ class Ending:
             return
         try:
             self._worker.run_hook("on_stop")
-        except Exception as error:  # noqa: BLE001  the worker ends in any case; the author finds it in the log
+        except BaseException as error:  # noqa: BLE001  sys.exit() too: the worker ends in any case, and says so
             print_traceback("on_stop failed:", error)

@@ -35,7 +35,12 @@ class Health:
         """Let the hook answer, in a thread of its own: it must not wait for handlers, nor the reader for it."""
         if self._lock.acquire(blocking=False):
             self._asking = work
-            threading.Thread(target=self._ask, args=(work,), name="health", daemon=True).start()
+            try:
+                threading.Thread(target=self._ask, args=(work,), name="health", daemon=True).start()
+            except RuntimeError as error:
+                self._asking = None
+                self._lock.release()
+                self._respond(work, {"status": "degraded", "message": f"the health hook cannot be asked: {error}"})
         else:
             self._respond(work, {"status": "error", "message": "the health check before has not ended"})
 
@@ -49,7 +54,7 @@ class Health:
         try:
             complaint = work.call()
             answer = {"status": "ok"} if complaint is None else {"status": "degraded", "message": str(complaint)}
-        except Exception as error:  # noqa: BLE001  the hook's way to say that the plugin is not well
+        except BaseException as error:  # noqa: BLE001  the hook's way to say that the plugin is not well; sys.exit() too
             answer = {"status": "error", "message": described(error)}
         finally:
             self._asking = None

@@ -26,7 +26,7 @@ class Host(Memory):
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: socket.socket | None = None,
         *,
         key: str = "test.plugin",
         config: Mapping[str, Any] | None = None,
@@ -52,15 +52,30 @@ class Host(Memory):
         """Requests of the worker that are not answered yet."""
         self._subscriptions: dict[int, _Subscription] = {}
         self._numbers = itertools.count(1)
-        self._connection = Connection(sock.detach(), WORKER)
+        self._link: Connection | None = None
+        self._threads: list[threading.Thread] = []
         self._outgoing: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         """What is to be sent in order, by a thread that may wait for a worker that is slow to read."""
+        if sock is not None:
+            self.attach(sock)
+
+    def attach(self, sock: socket.socket) -> None:
+        """Serve the worker that has the other end; once."""
+        self._link = Connection(sock.detach(), WORKER)
         self._threads = [
             threading.Thread(target=work, name="host", daemon=True)
-            for work in (partial(self._connection.serve, self), self._send)
+            for work in (partial(self._link.serve, self), self._send)
         ]
         for thread in self._threads:
             thread.start()
+
+    @property
+    def _connection(self) -> Connection:
+        if self._link is None:
+            raise RuntimeError(
+                "no worker is served yet: use the harness inside its block, with Harness(plugin) as h: …"
+            )
+        return self._link
 
     def initialize(self, manifest: Mapping[str, Any] | None = None) -> Any:
         """Shake hands; returns {api_version, methods}."""

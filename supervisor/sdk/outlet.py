@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from supervisor.core.errors import LocalProtocolError, Unavailable
+from supervisor.core.errors import Unavailable
 
 
 class Teller(Protocol):
@@ -50,7 +50,8 @@ class LogOutlet:
         self._lock = threading.Lock()
         self._dropped = 0
 
-    def connect(self, host: Teller) -> None:
+    def connect(self, host: Teller | None) -> None:
+        """None: what is logged from now on goes to stderr."""
         self._host = host
 
     def enter_run(self, run_id: str | None) -> None:
@@ -59,7 +60,7 @@ class LogOutlet:
 
     def send(self, level: str, message: str, fields: Mapping[str, Any], run_id: str | None = None) -> None:
         """Never raises over what is logged: values that cannot be sent go as their `repr`."""
-        line = _line(level, str(message), dict(fields), run_id or self._run_id.get())
+        line = _line(level, _text(str, message), dict(fields), run_id or self._run_id.get())
         if self._host is None:
             _print(line)
             return
@@ -98,17 +99,29 @@ def _line(level: str, message: str, fields: dict[str, Any], run_id: str | None) 
 
 
 def _print(line: Mapping[str, Any]) -> None:
-    fields = "".join(f" {name}={value!r}" for name, value in line["fields"].items())
-    print(f"{line['level']}: {line['message']}{fields}", file=sys.stderr, flush=True)
+    fields = "".join(f" {name}={_text(repr, value)}" for name, value in line["fields"].items())
+    try:
+        print(f"{line['level']}: {line['message']}{fields}", file=sys.stderr, flush=True)
+    except Exception:  # noqa: BLE001  the plugin has closed or replaced stderr: there is nobody left to tell
+        return
 
 
 def _notify(host: Teller, line: dict[str, Any]) -> bool:
     try:
         return host.notify("log", [line])
-    except LocalProtocolError:
-        plain = {_sendable(name): _sendable(repr(value)) for name, value in list(line["fields"].items())[:100]}
+    except Unavailable:
+        raise
+    except Exception:  # noqa: BLE001  a value that cannot be sent, or whose own code fails when it is packed
+        plain = {_sendable(name): _sendable(_text(repr, value)) for name, value in list(line["fields"].items())[:100]}
         return host.notify("log", [{**line, "message": _sendable(line["message"]), "fields": plain}])
 
 
+def _text(make: Callable[[object], str], value: object) -> str:
+    try:
+        return make(value)
+    except Exception:  # noqa: BLE001  an author's __str__ or __repr__
+        return f"<{type(value).__name__}: its text cannot be made>"
+
+
 def _sendable(text: object) -> str:
-    return str(text)[:8000].encode(errors="backslashreplace").decode()
+    return _text(str, text)[:8000].encode(errors="backslashreplace").decode()

@@ -96,7 +96,9 @@ class Plugin:
         It may end by itself. If it raises, the worker exits with code 1 and the traceback: a crash as any other.
         """
         if not is_async(task):
-            raise TypeError(f"a background task must be an async function, not {task!r}; a thread needs no declaring")
+            raise TypeError(
+                f"a background task must be an async function, not {_name(task)}; a thread needs no declaring"
+            )
         self.tasks.append(task)
         return task
 
@@ -113,7 +115,7 @@ class Plugin:
 
         def declare(handler: _F) -> _F:
             if name in table:
-                raise ValueError(f"{kind} {name!r} is declared twice: by {table[name]!r} and by {handler!r}")
+                raise ValueError(f"{kind} {name!r} is declared twice: by {_name(table[name])} and by {_name(handler)}")
             _check_handler(f"{kind} {name!r}", handler)
             table[name] = handler
             return handler
@@ -128,7 +130,7 @@ def is_async(handler: Any) -> bool:
 
 def _check_handler(what: str, handler: Any) -> None:
     if not callable(handler):
-        raise TypeError(f"{what} must be a function, not {handler!r}")
+        raise TypeError(f"{what} must be a function, not {_name(handler)}")
     if _code_flags(handler) & _ASYNC_GENERATOR:
         raise TypeError(f"{what} is an async generator; a handler returns its result, it does not yield")
 
@@ -138,3 +140,7 @@ def _code_flags(handler: Any) -> int:
         handler = handler.func
     code = getattr(handler, "__code__", None) or getattr(getattr(handler, "__call__", None), "__code__", None)  # noqa: B004
     return int(getattr(code, "co_flags", 0))
+
+
+def _name(handler: object) -> str:
+    return str(getattr(handler, "__qualname__", None) or repr(handler))

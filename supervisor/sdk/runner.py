@@ -10,8 +10,10 @@ import threading
 from typing import Any, Final, NoReturn, TextIO
 
 from supervisor.sdk.connection import Connection
+from supervisor.sdk.forked import watch_forks
 from supervisor.sdk.plugin import Plugin
 from supervisor.sdk.serving import Worker
+from supervisor.sdk.work import print_traceback
 from supervisor.wire.limits import WORKER
 
 FD: Final = 3
@@ -44,12 +46,16 @@ def run(plugin: Plugin) -> NoReturn:
         default_key=os.environ.get("PLUGIND_PLUGIN_KEY", ""),
         default_data_dir=os.environ.get("PLUGIND_DATA_DIR") or os.getcwd(),
     )
+    watch_forks(worker)
     code = worker.serve(stop_signal=signal.SIGTERM)
     connection.flush_last()
     # A handler that is still writing may hold the stream for as long as nobody reads; the end does not wait for it.
     flushing = threading.Thread(target=_flush_output, name="flush", daemon=True)
-    flushing.start()
-    flushing.join(_FLUSH_S)
+    try:
+        flushing.start()
+        flushing.join(_FLUSH_S)
+    except RuntimeError as error:
+        print_traceback("no thread could be started to write the last output:", error)
     os._exit(code)
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from supervisor.core.errors import (
     CallCancelled,
     FailedPrecondition,
+    InternalError,
     InvalidParams,
     MethodNotFound,
     NotFound,
     RemoteProtocolError,
+    ResourceExhausted,
     SupervisorError,
     Unavailable,
 )
@@ -22,10 +24,11 @@ from supervisor.sdk.context import Context, RunContext, Settings
 from supervisor.sdk.declared import API_VERSION, check_handshake, check_run
 from supervisor.sdk.ending import Ending
 from supervisor.sdk.events import Subscriptions
+from supervisor.sdk.forked import leave
 from supervisor.sdk.health import Health
 from supervisor.sdk.plugin import EventHandler, Plugin, is_async
 from supervisor.sdk.pool import Pool
-from supervisor.sdk.work import InFlight, Work, bind
+from supervisor.sdk.work import InFlight, Work, bind, described, print_traceback
 from supervisor.wire.limits import CALLS_PER_WORKER
 from supervisor.wire.message import Notification, Request, named
 
@@ -49,6 +52,7 @@ class Worker:
         self.ending = Ending(self)
         self.subscriptions = Subscriptions(plugin.event_handlers, connection, plugin.log, self._handle_event)
         self._plugin = plugin
+        self._is_child = False
         self._pool = Pool(MAX_THREADS)
         self._loop = _async_side(self, plugin)
         self._health = Health(connection, self._loop.stalled_s if self._loop else lambda: 0.0)
@@ -64,10 +68,14 @@ class Worker:
         except RemoteProtocolError as error:
             print(f"plugind broke the protocol: {error}", file=sys.stderr)
             asked = False
-        if not asked:
+        if asked:
+            self.ending.drain_postponed()
+        else:
             self.ending.alone()
         if self._loop:
             self._loop.stop(_LOOP_END_S)
+        self.subscriptions.stop()
+        self._pool.close()
         return 1 if self.ending.exit_code is None else self.ending.exit_code
 
     # What the connection's reader calls; none of these waits.
@@ -77,6 +85,9 @@ class Worker:
             self._accept(request)
         except SupervisorError as error:
             self.connection.fail(request.id, error)
+        except Exception as error:  # noqa: BLE001  one request's failure is not the worker's
+            print_traceback(f"{request.method} failed:", error)
+            self.connection.fail(request.id, InternalError(f"{request.method}: {described(error)}"))
 
     def notified(self, notification: Notification) -> None:
         # A later plugind may tell more; that is passed over.
@@ -122,7 +133,31 @@ class Worker:
             return self._loop.run_here(lambda: hook(asked), cancel_with)
         context = Context(self.connection, self.settings, self.outlet)
         cancel_with(context.cancel)
-        return hook(context)
+        return self._run_here(lambda: hook(context))
+
+    def forked(self) -> None:
+        """In a forked child, before anything else: it has nothing to do with plugind. Takes no lock."""
+        self._is_child = True
+        self.outlet.connect(None)
+        self.connection.forked()
+
+    def leave_child(self, outcome: Any) -> None:
+        """A handler has ended, with an exception or another outcome: if it did so in a child that it has forked, the
+        child ends. Its request is for the worker itself to answer.
+        """
+        if self._is_child:
+            leave(outcome)
+
+    def _run_here(self, call: Callable[[], Any]) -> Any:
+        outcome: Any = None
+        try:
+            outcome = call()
+        except BaseException as error:
+            outcome = error
+            raise
+        finally:
+            self.leave_child(outcome)
+        return outcome
 
     def _answer(self, work: Work, outcome: Any) -> None:
         if work.id is None:
@@ -246,13 +281,16 @@ class Worker:
                 self.finish(work, CallCancelled(f"{work.what} was cancelled before it began"))
 
         work.cancel_with(withdraw)
-        self._pool.submit(task)
+        try:
+            self._pool.submit(task)
+        except ResourceExhausted as error:
+            self.finish(work, error)
 
     def _perform(self, work: Work) -> None:
         """Run a plain handler and answer; in a thread."""
         self.outlet.enter_run(work.run_id)
         try:
-            outcome = work.returned(work.call())
+            outcome = work.returned(self._run_here(work.call))
         except BaseException as error:  # noqa: BLE001  the top of a handler, sys.exit() too: it becomes an answer
             outcome = work.failed(error)
         finally:

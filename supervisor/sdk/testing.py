@@ -22,9 +22,11 @@ needed, whether they are async or not. What they did is in `h.state`, `h.events`
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -56,11 +58,10 @@ class Harness(Host):
         data_dir: str | os.PathLike[str] | None = None,
         timeout_s: float = 10.0,
     ) -> None:
-        self._directory = None if data_dir else tempfile.TemporaryDirectory(prefix="plugin-")
-        ours, theirs = socket.socketpair()
-        where = os.fspath(data_dir) if data_dir else self._directory.name if self._directory else "."
+        where = os.fspath(data_dir) if data_dir else tempfile.mkdtemp(prefix="plugin-")
+        # Also for one that is never entered.
+        self._clean_up = None if data_dir else weakref.finalize(self, shutil.rmtree, where, ignore_errors=True)
         super().__init__(
-            ours,
             key=key,
             config=config,
             state=state,
@@ -70,14 +71,20 @@ class Harness(Host):
             data_dir=where,
             timeout_s=timeout_s,
         )
+        self._plugin = plugin
         self._manifest = manifest
-        self._worker_end = Connection(theirs.detach(), WORKER)
-        self._worker = Worker(plugin, self._worker_end, default_key=key, default_data_dir=where)
-        self._worker_thread = threading.Thread(target=self._serve_worker, name="worker", daemon=True)
+        self._worker_thread: threading.Thread | None = None
         self.exit_code: int | None = None
         """What the worker's process would have exited with, once it has ended."""
 
     def __enter__(self) -> Harness:
+        if self._worker_thread is not None:
+            raise RuntimeError("a harness is entered only once: make a new Harness(plugin) for each block")
+        ours, theirs = socket.socketpair()
+        end = Connection(theirs.detach(), WORKER)
+        self._worker = Worker(self._plugin, end, default_key=self.key, default_data_dir=self.data_dir)
+        self._worker_thread = threading.Thread(target=self._serve_worker, args=(end,), name="worker", daemon=True)
+        self.attach(ours)
         self._worker_thread.start()
         try:
             self.initialize(self._manifest)
@@ -99,19 +106,26 @@ class Harness(Host):
         Raises:
             TimeoutError: it did not end.
         """
-        self._worker_thread.join(self.timeout_s if timeout_s is None else timeout_s)
+        self._must_be_entered().join(self.timeout_s if timeout_s is None else timeout_s)
         if self.exit_code is None:
             raise TimeoutError("the worker has not ended")
         return self.exit_code
 
-    def _serve_worker(self) -> None:
+    def _serve_worker(self, end: Connection) -> None:
         code = self._worker.serve()
-        self._worker_end.flush_last()
-        self._worker_end.close()
+        end.flush_last()
+        end.close()
         self.exit_code = code
+
+    def _must_be_entered(self) -> threading.Thread:
+        if self._worker_thread is None:
+            raise RuntimeError(
+                "no worker is served yet: use the harness inside its block, with Harness(plugin) as h: …"
+            )
+        return self._worker_thread
 
     def _end(self) -> None:
         self.close()
-        self._worker_thread.join()
-        if self._directory:
-            self._directory.cleanup()
+        self._must_be_entered().join()
+        if self._clean_up:
+            self._clean_up()

@@ -16,6 +16,7 @@ from supervisor.core.errors import (
     PluginError,
     ResourceExhausted,
     SupervisorError,
+    error_from_code,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Work:
         cause = _alone(error)
         if isinstance(cause, _SPOKEN):
             # What the daemon refused to the handler is the handler's own mistake, not its caller's.
-            return cause if cause.origin is None else PluginError(f"{cause.origin}: {cause.message}")
+            return _plain(cause) if cause.origin is None else PluginError(f"{cause.origin}: {cause.message}")
         run = f" (run {self.run_id})" if self.run_id else ""
         print_traceback(f"{self.what}{run} failed:", error)
         return PluginError(described(cause))
@@ -150,13 +151,33 @@ def bind(handler: Callable[..., Any], name: str, context: Any, params: Any) -> i
 
 
 def described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    """Never raises, whatever the author's class does."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:  # noqa: BLE001  __str__ is an author's code too, and the caller is to be answered
+        return f"{type(error).__name__} (its text cannot be made)"
 
 
 def print_traceback(title: str, error: BaseException) -> None:
-    print(title, file=sys.stderr)
-    sys.__excepthook__(type(error), error, error.__traceback__)
-    sys.stderr.flush()
+    """Never raises: stderr is the plugin's, which may have closed or replaced it, and then there is nobody to tell."""
+    try:
+        print(title, file=sys.stderr)
+        sys.__excepthook__(type(error), error, error.__traceback__)
+        sys.stderr.flush()
+    except Exception:  # noqa: BLE001  a closed stderr is a ValueError, none an AttributeError, a broken one anything
+        return
+
+
+def _plain(error: SupervisorError) -> SupervisorError:
+    """The same with a text for a message: an author may raise it with any value, or from an `__init__` of its own."""
+    message, details = getattr(error, "message", None), getattr(error, "details", None)
+    if isinstance(message, str) and isinstance(details, dict):
+        return error
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001  as in `described`
+        text = described(error)
+    return error_from_code(error.code, text, details if isinstance(details, dict) else {})
 
 
 def _alone(error: BaseException) -> BaseException:

@@ -21,6 +21,8 @@ MAX_ID: Final = 2**32 - 1
 MAX_CONTAINERS: Final = 2**17
 """Arrays and maps in one message. Each takes one byte to send and up to 64 to hold, and a look at every one: 4 MiB of
 empty maps would keep everybody waiting for seconds."""
+MAX_VALUES: Final = 2**18
+"""Elements of arrays, and keys and values of maps, in one message: 4 MiB of small numbers would be a second's work."""
 _INT64 = range(-(2**63), 2**63)
 _KINDS: Final = {
     type(None): "nil",
@@ -35,6 +37,9 @@ _SCALARS: Final = _HARMLESS | {int}
 _CONTAINERS: Final = (dict, list, tuple)
 _MANY: Final = 1000
 _TOO_MANY: Final = f"a message holds more than {MAX_CONTAINERS} arrays and maps"
+_TOO_MANY_VALUES: Final = f"a message holds more than {MAX_VALUES} values"
+_UINT64: Final = b"\xcf"
+"""How an integer above int64 begins: in a frame without this byte there is none."""
 
 
 def decode(frame: bytes, *, max_depth: int) -> Message | Malformed:
@@ -46,11 +51,13 @@ def decode(frame: bytes, *, max_depth: int) -> Message | Malformed:
     try:
         value = msgpack.unpackb(frame, max_ext_len=0, ext_hook=_refuse_ext, **_counting(frame))
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
-        raise RemoteProtocolError(f"a frame cannot be decoded: {error!r}") from error
+        too_long = "max_array_len" in str(error) or "max_map_len" in str(error)
+        why = _TOO_MANY_VALUES if too_long else f"a frame cannot be decoded: {error!r}"
+        raise RemoteProtocolError(why) from error
     message = _to_message(value)
     if isinstance(message, Malformed):
         return message
-    if problem := profile_problem(_values(value), max_depth):
+    if problem := profile_problem(_values(value), max_depth, check_integers=_UINT64 in frame):
         if isinstance(message, Request):
             return Malformed(message.id, message.method, problem)
         raise RemoteProtocolError(problem)
@@ -116,7 +123,7 @@ def encode(message: Message, *, max_bytes: int, max_depth: int = 16, plain_error
             value = [NOTIFICATION, method, params]
     try:
         frame: bytes = msgpack.packb(value)
-    except (ValueError, TypeError, OverflowError, UnicodeEncodeError) as error:
+    except Exception as error:  # a subclass of list or dict raises what it likes
         raise LocalProtocolError(f"a value cannot be sent: {error}") from error
     if len(frame) > max_bytes:
         raise LocalProtocolError(
@@ -124,7 +131,7 @@ def encode(message: Message, *, max_bytes: int, max_depth: int = 16, plain_error
             max_frame_bytes=max_bytes,
         )
     # After packing, which has bounded the size: a value that holds itself, or one part many times, is no trap here.
-    if problem := profile_problem(_values(value), max_depth):
+    if problem := profile_problem(_values(value), max_depth, check_integers=_UINT64 in frame):
         raise LocalProtocolError(f"a value cannot be sent: {problem}")
     return frame
 
@@ -132,6 +139,24 @@ def encode(message: Message, *, max_bytes: int, max_depth: int = 16, plain_error
 def packed_size(value: Any) -> int:
     """Bytes that a value takes in a frame."""
     return len(msgpack.packb(value))
+
+
+def count_values(value: Any, most: int = MAX_VALUES) -> int:
+    """How many values a value holds, as a message counts them; counting ends somewhere above `most`."""
+    count, level = 0, [value]
+    while level and count <= most:
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                count += 2 * len(item)
+                inner.extend(item.values())
+            elif isinstance(item, list | tuple):
+                count += len(item)
+                inner.extend(item)
+            if count > most:
+                break
+        level = [item for item in inner if isinstance(item, _CONTAINERS)]
+    return count
 
 
 def _values(envelope: list[Any]) -> list[Any]:
@@ -142,21 +167,25 @@ def _values(envelope: list[Any]) -> list[Any]:
     return params if isinstance(params, list) else [params]
 
 
-def profile_problem(values: list[Any], max_depth: int) -> str | None:
+def profile_problem(values: list[Any], max_depth: int, *, check_integers: bool = True) -> str | None:
     """Why one of `values` is outside the value profile, or None. Walks once, without recursion."""
-    level, containers = values, 0
+    level, containers, held = values, 0, 0
     for depth in range(max_depth + 1):
         inner: list[Any] = []
-        for item in level if len(level) < _MANY else _remarkable(level):
+        for item in level if len(level) < _MANY else _remarkable(level, check_integers):
             if type(item) in _HARMLESS:
                 continue
             if isinstance(item, _CONTAINERS):
                 containers += 1
                 if depth == max_depth:
                     return f"a value is nested deeper than {max_depth} levels"
+                held += len(item)
+                if held > MAX_VALUES:
+                    return _TOO_MANY_VALUES
                 if not isinstance(item, dict):
                     inner.extend(item)
                     continue
+                held += len(item)
                 if not all(issubclass(kind, str) for kind in set(map(type, item))):
                     return "map keys must be strings"
                 inner.extend(item.values())
@@ -164,33 +193,45 @@ def profile_problem(values: list[Any], max_depth: int) -> str | None:
                 return "integers must fit in 64 bits with sign"
         if containers > MAX_CONTAINERS:
             return _TOO_MANY
+        if held > MAX_VALUES:
+            return _TOO_MANY_VALUES
         if not inner:
             return None
         level = inner
     return None
 
 
-def _remarkable(level: list[Any]) -> list[Any]:
+def _remarkable(level: list[Any], check_integers: bool) -> list[Any]:
     """What may be outside the profile, or holds other values: of millions of numbers the outermost, without a step of
     the walk for each."""
     found = [item for item in level if type(item) not in _SCALARS]
-    if numbers := [item for item in level if type(item) is int]:
+    if check_integers and (numbers := [item for item in level if type(item) is int]):
         found += (min(numbers), max(numbers))
     return found
 
 
 def _counting(frame: bytes) -> dict[str, Any]:
-    """Hooks for a frame that is long enough to hold too many containers: decoding stops at the first one too many."""
+    """Hooks for a frame that is long enough to hold too much: decoding stops at the first container too many, at the
+    length of one that is too long, and when those that are built hold too many values together."""
     if len(frame) <= MAX_CONTAINERS:
         return {}
-    count = itertools.count(1)
+    count, held = itertools.count(1), 0
 
-    def hook(container: Any) -> Any:
+    def hold(container: Any, values: int) -> Any:
+        nonlocal held
+        held += values
+        if held > MAX_VALUES:
+            raise ValueError(_TOO_MANY_VALUES)
         if next(count) > MAX_CONTAINERS:
             raise ValueError(_TOO_MANY)
         return container
 
-    return {"list_hook": hook, "object_hook": hook}
+    return {
+        "list_hook": lambda items: hold(items, len(items)),
+        "object_hook": lambda items: hold(items, 2 * len(items)),
+        "max_array_len": MAX_VALUES,
+        "max_map_len": MAX_VALUES // 2,
+    }
 
 
 def _is_id(value: int) -> bool:

@@ -18,6 +18,9 @@ from supervisor.worker.limits import CONTROLLERS, cgroup_settings
 SUPERVISOR: Final = "supervisor"
 WORKERS: Final = "workers"
 _MARK_CHARACTERS: Final = 8
+_REMOVED: Final = (errno.ENOENT, errno.ENODEV)
+"""A group's files are gone; ENODEV: they were open meanwhile."""
+_LOOK_S: Final = 0.1
 _SWEEPS: Final = 100
 """A worker cannot fork faster than we look, save on purpose."""
 
@@ -135,20 +138,36 @@ class Group:
         """This directory and those below it, the deepest first."""
         return [Path(directory) for directory, _, _ in os.walk(self.path, topdown=False)]
 
-    def kill(self) -> None:
-        """SIGKILL to all of it, at once."""
+    def kill(self) -> bool:
+        """SIGKILL to all of it, at once; False if that could not be done."""
         try:
             write(self.path / "cgroup.kill", "1")
-        except FileNotFoundError:
-            return  # It has been removed: nobody is in it.
         except OSError as error:
+            if error.errno in _REMOVED:
+                return True  # Nobody is in it.
             log.error("cgroup.not_killed", group=str(self.path), error=str(error))
+            return False
+        return True
+
+    async def end(self) -> None:
+        """Kill all of it and return when nobody lives in it; it may have to be tried again."""
+        # Nothing tells that we have descriptors again.
+        while not self.kill():  # noqa: ASYNC110
+            await trio.sleep(_LOOK_S)
+        await self.wait_empty()
 
     async def wait_empty(self) -> None:
         """Return when nobody lives in it; zombies do not count."""
-        if not self._is_populated():
-            await trio.lowlevel.checkpoint()
-            return
+        await trio.lowlevel.checkpoint()
+        while self._is_populated():
+            try:
+                await self._wait_told_empty()
+            except OSError as error:
+                if error.errno not in _REMOVED:
+                    log.warning("cgroup.not_watched", group=str(self.path), error=str(error))
+                await trio.sleep(_LOOK_S)
+
+    async def _wait_told_empty(self) -> None:
         # The kernel tells of a change by POLLPRI, which trio does not wait for: an epoll of its own does, and can be
         # waited for in turn.
         with (self.path / "cgroup.events").open("rb") as events, select.epoll() as changes:
@@ -161,8 +180,9 @@ class Group:
     def _is_populated(self) -> bool:
         try:
             return self._says_populated((self.path / "cgroup.events").read_bytes())
-        except OSError:
-            return False  # It is gone.
+        except OSError as error:
+            # That we have no descriptor left to look with says nothing of it.
+            return error.errno not in _REMOVED
 
     def _says_populated(self, events: bytes) -> bool:
         return b"populated 1" in events

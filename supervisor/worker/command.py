@@ -16,6 +16,7 @@ OUTPUT_CHARACTERS: Final = 8000
 _OUTPUT_BYTES: Final = 4 * OUTPUT_CHARACTERS
 _READ_BYTES: Final = 16 * 1024
 _KILL_S: Final = 2.0
+_CLOSE_S: Final = 1.0
 _LAST_OUTPUT_S: Final = 0.1
 """How long the rest of the output is read after the command's end: what left its group may keep the pipes open."""
 
@@ -61,8 +62,8 @@ async def run_command(
                     exit_ = await process.wait()
             finally:
                 if process.exit is None:
-                    process.kill()
                     reaping.deadline = trio.current_time() + _KILL_S
+                    process.kill()
             with trio.move_on_after(_LAST_OUTPUT_S):
                 await read.wait()
             body.cancel_scope.cancel(reason="the command has ended")
@@ -70,7 +71,7 @@ async def run_command(
         if process.exit is None:
             get_logger().error("command.unkillable", pid=process.pid)
         # Shielded, since a cancelled close would stop at the first of the pipes. It does not wait for anything.
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(_CLOSE_S, shield=True):
             await process.aclose()
     return CommandResult(
         exit=exit_,

@@ -14,13 +14,13 @@ from supervisor.log import log
 from supervisor.wire.results import LimitInfo, UsageInfo
 from supervisor.worker.cgroup import Group, Groups
 from supervisor.worker.crash import Crash, Reason
-from supervisor.worker.kin import Identity, Kin, identity_of, send_signal
-from supervisor.worker.launch import Launch
+from supervisor.worker.kin import Identity, Kin, identity_of, send_signal, tracer_of
+from supervisor.worker.launch import PLUGIN_ID_VARIABLE, Launch
 from supervisor.worker.limits import CGROUP, CONTROLLERS, WATCH, declared, killed_by_oom, without_cgroup
 from supervisor.worker.procfs import ProcessStat, children, oom_kills, read_stat
-from supervisor.worker.rlimits import TaskCount, TaskLimit, limit_data, limit_files
+from supervisor.worker.rlimits import TaskCount, TaskLimit, limit_data, limit_files, limit_files_softly
 from supervisor.worker.usage import Meter
-from supervisor.worker.watch import shared_out_bytes, wait_breach
+from supervisor.worker.watch import Adopted, Watch, shared_out_bytes
 
 _NO_CGROUP: Final = "no cgroup was delegated to plugind"
 _FAILED: Final = "it could not be put into a cgroup"
@@ -31,12 +31,17 @@ _KILL_ROUNDS: Final = 10
 class Containment:
     """Of all workers. Without `groups` everything works too, on what /proc tells."""
 
-    def __init__(self, groups: Groups | None = None, *, kill_grace_s: float = 2.0) -> None:
+    def __init__(
+        self, groups: Groups | None = None, *, kill_grace_s: float = 2.0, soft_nofile: int | None = None
+    ) -> None:
+        """`soft_nofile`: the soft limit of open files of workers whose manifest has none; None: our own."""
         self._groups = groups
         self._kill_grace_s = kill_grace_s
+        self._soft_nofile = soft_nofile
         self._everybody = TaskCount()
         self._wards: WeakValueDictionary[int, Ward] = WeakValueDictionary()
         self._failed_before = False
+        self._watch = Watch(self._adopted)
 
     def ward(self, pid: int) -> Ward | None:
         """Of the process that was spawned last with this pid, as long as somebody holds it."""
@@ -63,7 +68,7 @@ class Containment:
         Raises:
             OSError: a limit cannot be set.
         """
-        kin = Kin(pid, self._adopted)
+        kin = Kin(pid, self._adopted, f"{PLUGIN_ID_VARIABLE}={launch.plugin_id}".encode())
         if group and (error := group.take_in(pid, lambda: [process.pid for process in kin.note()])):
             self._note_failure("entered", error)
             group.remove()
@@ -73,7 +78,9 @@ class Containment:
             info = self._limit_info(name, value, group.refused.get(name) if group else self._missing(name) or _FAILED)
             _set_rlimit(pid, info)
             limits.append(info)
-        ward = self._wards[pid] = Ward(pid, group, limits, kin, self._everybody, self._kill_grace_s)
+        if launch.limits.nofile is None and self._soft_nofile is not None:
+            limit_files_softly(pid, self._soft_nofile)
+        ward = self._wards[pid] = Ward(pid, group, limits, kin, self._everybody, self._watch, self._kill_grace_s)
         return ward
 
     def _missing(self, name: str) -> str | None:
@@ -105,6 +112,7 @@ class Ward:
         limits: list[LimitInfo],
         kin: Kin,
         everybody: TaskCount,
+        watch: Watch,
         kill_grace_s: float,
     ) -> None:
         self.limits = limits
@@ -113,6 +121,7 @@ class Ward:
         self._leader = leader
         self._group = group
         self._kin = kin
+        self._watch = watch
         self._kill_grace_s = kill_grace_s
         self._watched = {info["limit"]: info["value"] for info in limits if info["enforced_by"] == WATCH}
         self._tasks = TaskLimit(self._watched["pids"], everybody) if "pids" in self._watched else None
@@ -123,10 +132,10 @@ class Ward:
         if self._tasks:
             self._tasks.renew(self.look())
 
-    def look(self) -> list[ProcessStat]:
-        """Its living processes."""
+    def look(self, adopted: Adopted | None = None) -> list[ProcessStat]:
+        """Its living processes. `adopted`: see `Kin.look`."""
         if self._group is None:
-            return self._kin.look()
+            return self._kin.look(adopted)
         found = (read_stat(pid) for pid in self._group.pids())
         return [process for process in found if process and not process.is_dead]
 
@@ -161,22 +170,36 @@ class Ward:
                 return
             dead |= living
 
+    def kill_tracer(self) -> None:
+        """SIGKILL to who traces the leader, if it is the worker's own, or nobody's."""
+        tracer = tracer_of(self._leader)
+        if tracer and self._kin.answers_for(tracer):
+            send_signal(identity_of(tracer), signal.SIGKILL)
+
     async def wait_breach(self) -> Crash:
         """Return when a limit has been exceeded that only we watch."""
-        return await wait_breach(self._watched, self.look, self._tasks.renew if self._tasks else lambda _: None)
+        looked = self._tasks.renew if self._tasks else lambda _: None
+        return await self._watch.wait_breach(self._watched, self.look, looked)
 
     async def clear(self) -> None:
         """The leader is gone: end what is left of the group, and the group. Shielded; lasts `kill_grace_s` at most."""
         if self._group is None:
             return
-        self.killed += [identity_of(process) for process in self.look() if process.pgid != self._leader]
-        self._group.kill()
+        self.killed += [identity_of(process) for process in self._look_once_more() if process.pgid != self._leader]
         with trio.move_on_after(self._kill_grace_s, shield=True) as patience:
-            await self._group.wait_empty()
+            await self._group.end()
         if patience.cancelled_caught:
             log.error("stray.survived", pids=self._group.pids())
         self._oom = killed_by_oom(self._group.memory_events(), self._memory_mb)
         self._group.remove()
+
+    def _look_once_more(self) -> list[ProcessStat]:
+        try:
+            return self.look()
+        except OSError as error:
+            # We are out of descriptors. They are killed all the same, and not named.
+            log.error("stray.not_seen", pid=self._leader, error=str(error))
+            return []
 
     def strays(self) -> list[Identity]:
         """Who is known to be the worker's, and still lives, out of reach of a signal to its process group."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 
 class Reason(StrEnum):
@@ -41,3 +45,10 @@ class Crash:
 
     reason: Reason
     cause: str
+    passing: bool = False
+    """The daemon lacked what it takes to start a process: no fault of the worker's, and it is tried for ever."""
+
+
+def is_shortage(error: BaseException | None) -> bool:
+    """Whether the system had no more descriptors, memory or processes to give."""
+    return isinstance(error, OSError) and error.errno in _SHORTAGES

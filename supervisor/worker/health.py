@@ -33,17 +33,20 @@ async def wait_unwell(
 
     `is_read` says whether the worker has taken from its connection all that was sent to it.
     """
-    missed, well_at, problem = 0, trio.current_time(), None
+    missed, excused, well_at, problem = 0, 0, trio.current_time(), None
     while missed < policy.failures:
         await trio.sleep(policy.interval_s)
         problem = await _ask(channel, policy.timeout_s)
-        if problem and channel.statistics().held_back and is_read():
-            continue  # It has asked so much of us that we do not read it at present: its answer may stand there.
+        if problem and excused < policy.failures and channel.statistics().held_back and is_read():
+            # It has asked so much of us that we do not read it at present: its answer may stand there. But who never
+            # ceases to ask shall not go unchecked.
+            excused += 1
+            continue
         missed = missed + 1 if problem else 0
         if problem:
             note(f"health check failed ({missed} of {policy.failures}): {problem}")
         else:
-            well_at = trio.current_time()
+            excused, well_at = 0, trio.current_time()
     failed = f"failed {missed} health check{'s' if missed > 1 else ''} in a row; the last one: {problem}"
     if is_read():
         return Unwell(Crash(Reason.UNHEALTHY, failed), well_at)

@@ -7,7 +7,7 @@ import random
 import trio
 
 from supervisor.core.errors import ActivationFailed
-from supervisor.worker.backoff import Verdict, after_crash, is_content
+from supervisor.worker.backoff import Verdict, after_crash, after_shortage, is_content
 from supervisor.worker.crash import Reason
 from supervisor.worker.ending import Ending, activation_failure
 from supervisor.worker.view import Wish
@@ -21,6 +21,8 @@ class History:
         self._unproven = True
         """No life has come up since it was wanted."""
         self._next_start: float | None = None
+        self._shortages = 0
+        """In a row."""
         self.restarts = 0
         self.crashes = 0
         """In a row; stable running ends the row."""
@@ -36,10 +38,16 @@ class History:
     def next_start_in_s(self) -> float | None:
         return None if self._next_start is None else max(0.0, self._next_start - trio.current_time())
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether the latest attempt failed for want of what the daemon will have again."""
+        return self._shortages > 0
+
     def begin(self, *, up: bool) -> None:
         """It is wanted, by somebody who has seen what was before; `up`: one takes calls already."""
         self.crashes = 0
         self.failure = self.reason = self.finished = None
+        self._shortages = 0
         self.gave_up = False
         self._unproven = not up
 
@@ -74,11 +82,10 @@ class History:
         return verdict
 
     def _judge(self, wish: Wish, ending: Ending) -> Verdict:
+        policy, spread = wish.plugin.manifest.worker.restart, self._dice.uniform(-1, 1)
+        self._shortages = self._shortages + 1 if ending.crash and ending.crash.passing else 0
+        if self._shortages:
+            return after_shortage(policy, crashes=self.crashes, times=self._shortages, spread=spread)
         if wish.first_try_only and self._unproven and self.crashes == 0 and ending.ran_s is None:
             return Verdict(crashes=1, wait_s=None)
-        return after_crash(
-            wish.plugin.manifest.worker.restart,
-            crashes=self.crashes,
-            ran_s=ending.ran_s,
-            spread=self._dice.uniform(-1, 1),
-        )
+        return after_crash(policy, crashes=self.crashes, ran_s=ending.ran_s, spread=spread)

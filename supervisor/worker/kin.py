@@ -7,10 +7,11 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from supervisor.log import log
-from supervisor.worker.procfs import ProcessStat, children, read_stat
+from supervisor.worker.procfs import ProcessStat, children, has_variable, read_stat
 
 _MOST: Final = 5000
 """A fork bomb must not hold us up while we count it."""
@@ -73,17 +74,19 @@ class Kin:
     `adopted` lists those of our own children that are nobody's worker: of them, who is in the worker's session is its.
     """
 
-    def __init__(self, leader: int, adopted: Callable[[], Iterable[ProcessStat]]) -> None:
-        """`leader` has not been reaped."""
+    def __init__(self, leader: int, adopted: Callable[[], Iterable[ProcessStat]], mark: bytes | None = None) -> None:
+        """`leader` has not been reaped; `mark`: NAME=value in the environment that its processes begin with."""
         found = read_stat(leader)
         self._leader = identity_of(found) if found else None
         self._adopted = adopted
+        self._mark = mark
         self._known: dict[int, Identity] = {}
 
-    def look(self) -> list[ProcessStat]:
-        """The living processes of the worker, itself first."""
+    def look(self, adopted: Callable[[], Iterable[ProcessStat]] | None = None) -> list[ProcessStat]:
+        """The living processes of the worker, itself first. `adopted`: those listed a moment ago, instead of now."""
         session = self._leader.pid if self._leader else None
-        return self._walk([found for found in self._adopted() if found.sid == session and not found.is_dead])
+        listed = [orphan for orphan in (adopted or self._adopted)() if orphan.sid == session]
+        return self._walk([found for orphan in listed if (found := find(identity_of(orphan)))])
 
     def note(self) -> list[ProcessStat]:
         """As `look`, without those that are in its session and have lost their parent: cheap, however many workers
@@ -93,7 +96,20 @@ class Kin:
     def strays(self) -> list[Identity]:
         """Who is known, and alive, and cannot be reached by a signal to the worker's group."""
         group = self._leader.pid if self._leader else None
-        return [known for known in self._known.values() if (found := find(known)) and found.pgid != group]
+        return [known for known in self._known.values() if _may_live_outside(known, group)]
+
+    def answers_for(self, process: ProcessStat) -> bool:
+        """Whether it is the worker's, or comes from an orphan that is in no other worker's session: nobody's else."""
+        if process.pid in {one.pid for one in self.look()} or (self._mark and has_variable(process.pid, self._mark)):
+            return True
+        orphans = {orphan.pid for orphan in self._adopted()}
+        while process.pid not in orphans:
+            parent = read_stat(process.ppid)
+            if parent is None:
+                return False
+            process = parent
+        session = read_stat(process.sid)
+        return session is None or session.ppid != os.getpid() or session.pid in orphans
 
     def _walk(self, orphans: list[ProcessStat]) -> list[ProcessStat]:
         sure = [self._leader, *self._known.values()]
@@ -108,6 +124,30 @@ class Kin:
         if self._leader:
             self._known.pop(self._leader.pid, None)
         return list(seen.values())
+
+
+def _may_live_outside(known: Identity, group: int | None) -> bool:
+    try:
+        found = find(known)
+    except OSError:
+        return True  # We are out of descriptors and cannot see it: who is to end it looks again.
+    return found is not None and found.pgid != group
+
+
+def tracer_of(pid: int) -> ProcessStat | None:
+    """The process that traces it, as a debugger does; None if there is none, or /proc hides it from us."""
+    # What is told is the thread that does it.
+    thread = _number_in_status(pid, b"TracerPid:")
+    process = _number_in_status(thread, b"Tgid:") if thread else None
+    return read_stat(process) if process else None
+
+
+def _number_in_status(pid: int, field: bytes) -> int | None:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith(field)), None)
 
 
 def below(process: ProcessStat) -> list[ProcessStat]:

@@ -67,20 +67,21 @@ def plan_launch(
     """
     spec = plugin.manifest.worker
     env = _environment(plugin, package_dir=package_dir, data_dir=data_dir, around=around)
-    commands = [words for _, words in spec.commands()]
-    if any(words[0] in PYTHONS for words in commands if words):
+    commands = spec.commands()
+    if any(words[0] in PYTHONS for _, words in commands if words):
         env = {"PYTHONPATH": str(package_dir), **_PYTHON, **env}
 
-    def resolved(words: tuple[str, ...]) -> tuple[str, ...]:
+    def resolved(where: str, words: tuple[str, ...]) -> tuple[str, ...]:
         if not words:
             return ()
         program, *arguments = words
-        return (
-            _executable(program, package_dir, around.python, is_file, lambda name: which(name, env["PATH"])),
-            *(_inside(package_dir, argument, is_file) for argument in arguments),
-        )
+        executable = _executable(program, package_dir, around.python, is_file, lambda name: which(name, env["PATH"]))
+        if executable is None:
+            what = f"there is no program {program!r}, neither in the package nor in PATH (worker.{where})"
+            raise CannotLaunch(f"cannot be started: {what}")
+        return (executable, *(_inside(package_dir, argument, is_file) for argument in arguments))
 
-    argv, ready_argv, stop_argv = map(resolved, commands)
+    argv, ready_argv, stop_argv = (resolved(where, words) for where, words in commands)
     return Launch(
         argv=argv,
         ready_argv=ready_argv,
@@ -104,16 +105,13 @@ def _executable(
     python: str,
     is_file: Callable[[Path], bool],
     look_up: Callable[[str], str | None],
-) -> str:
+) -> str | None:
     if program in PYTHONS:
         return python
     if _is_inside(package_dir, program, is_file):
         return str(package_dir / program)
     # A relative path is not looked up: it would be taken from the daemon's own working directory.
-    found = (program if program.startswith("/") else None) if "/" in program else look_up(program)
-    if found is None:
-        raise CannotLaunch(f"cannot be started: there is no program {program!r}, neither in the package nor in PATH")
-    return found
+    return (program if program.startswith("/") else None) if "/" in program else look_up(program)
 
 
 def _environment(plugin: Plugin, *, package_dir: Path, data_dir: Path, around: Surroundings) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -17,7 +17,7 @@ from supervisor.report import report_failure
 from supervisor.wire.message import Notification
 from supervisor.worker.causes import LAST_WORDS_S, Worker, wait_deaf, wait_exit, wait_first, with_state
 from supervisor.worker.conversation import Conversation
-from supervisor.worker.crash import Crash, Reason
+from supervisor.worker.crash import Crash, Reason, is_shortage
 from supervisor.worker.ending import Ending, call_error, most_telling, never_lived
 from supervisor.worker.host import Host, Stray
 from supervisor.worker.launch import Launch
@@ -26,6 +26,9 @@ from supervisor.worker.plain import PlainProgram
 from supervisor.worker.process import Process
 from supervisor.worker.relay import Output, log_entry
 from supervisor.worker.shutdown import Graces, Stage, StopStep, Way, WorkerUnkillable, plan_stop, stop_in_stages
+
+_COMMIT_S: Final = 30.0
+_CLOSE_S: Final = 1.0
 
 
 class Life:
@@ -98,7 +101,7 @@ class Life:
             except OSError as error:
                 # It may also be the working directory that is not there.
                 why = f"cannot be started: {error.filename or launch.argv[0]}: {error.strerror or error}"
-                return never_lived(Crash(Reason.CANNOT_START, why))
+                return never_lived(Crash(Reason.CANNOT_START, why, passing=is_shortage(error)))
             self._process, self.pid = process, process.pid
             if self._killed:
                 process.kill()
@@ -115,17 +118,17 @@ class Life:
             body.start_soon(self._watch, process)
             # Beside the handshake: a worker need not wait for its own row.
             body.start_soon(self._host.remember, self._plugin.id, process.pid)
-            worker = self._begin(process, data_dir, body)
-            look = worker.look if isinstance(worker, PlainProgram) else None
-            output = self._output = Output(process, self._log, now_ms=self._now_ms, on_stdout=look)
-            body.start_soon(output.run)
-            body.start_soon(worker.run, process.pid)
             try:
+                worker = self._begin(process, data_dir, body)
+                look = worker.look if isinstance(worker, PlainProgram) else None
+                output = self._output = Output(process, self._log, now_ms=self._now_ms, on_stdout=look)
+                body.start_soon(output.run)
+                body.start_soon(worker.run, process.pid)
                 return await self._run(process, worker, output)
             except BaseException:
                 # Cancelled, or a mistake of ours: it is still watched until it is gone.
-                process.kill()
                 self._watching.deadline = trio.current_time() + self._graces.kill_s
+                process.kill()
                 raise
             finally:
                 body.cancel_scope.cancel(reason="the life is over")
@@ -181,8 +184,10 @@ class Life:
             return with_state(refusal, process.pid)
         self._up_since = trio.current_time()
         # So that a worker that has stopped has always started, in the journal too. It costs one commit.
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(_COMMIT_S, shield=True) as patience:
             await self._came_up()
+        if patience.cancelled_caught:
+            return Crash(Reason.INTERNAL, f"came up, which plugind could not record within {_COMMIT_S:g} s")
         unwell = await worker.wait_unwell()
         self._well_until = unwell.well_at
         return with_state(unwell.crash, process.pid)
@@ -260,20 +265,26 @@ class Life:
 
     async def _let_go(self, process: Process) -> None:
         """Whatever happened: kill what lives, fail the calls, close what is open."""
-        if not self._unkillable:
-            await self._make_sure_it_is_gone(process)
-        if self.channel:
-            self.channel.close(PluginCrashed(f"the worker of {self._plugin.key!r} was lost"))
-        # The closing waits for nothing, and has to reach all of them.
-        with trio.CancelScope(shield=True):
-            await process.aclose()
+        try:
+            if not self._unkillable:
+                await self._make_sure_it_is_gone(process)
+        finally:
+            if self.channel:
+                self.channel.close(PluginCrashed(f"the worker of {self._plugin.key!r} was lost"))
+            # It waits for nothing, and has to reach all of them.
+            with trio.move_on_after(_CLOSE_S, shield=True):
+                await process.aclose()
 
     async def _make_sure_it_is_gone(self, process: Process) -> None:
-        if process.exit is None:
+        if process.exit is not None:
+            return
+        try:
             process.kill()
             with trio.move_on_after(self._graces.kill_s, shield=True):
                 await process.watch()
-            self._unkillable = process.exit is None
+        except Exception as error:  # noqa: BLE001  what it has left open and known is cleared away all the same
+            report_failure("worker.not_watched", error, plugin=self._plugin.key, pid=process.pid)
+        self._unkillable = process.exit is None
 
     async def _forget(self, pid: int) -> tuple[Stray, ...]:
         try:

@@ -42,9 +42,10 @@ class Entry:
     def to_json(self) -> str:
         """A line of at most 500 kB; what is too long, or too deep for an answer, is cut and marked."""
         fields, cut = self._bounded_fields()
-        whole = self.message.encode("utf-8", "backslashreplace").decode()
+        # Cut first, whatever its length; and then again, since what cannot be encoded has become longer.
+        whole = self.message[:_MESSAGE_CHARACTERS].encode("utf-8", "backslashreplace").decode()
         message = whole[:_MESSAGE_CHARACTERS]
-        truncated = self.truncated or cut or len(message) < len(whole)
+        truncated = self.truncated or cut or len(message) < len(whole) or len(self.message) > _MESSAGE_CHARACTERS
         parts = [
             f'{{"time_ms": {self.time_ms}, "stream": {json_text(self.stream)}, "level": {json_text(self.level)}, '
             f'"message": {json_text(message)}'
@@ -60,11 +61,42 @@ class Entry:
     def _bounded_fields(self) -> tuple[str, bool]:
         if not self.fields:
             return "", False
-        # ASCII only: lone surrogates and control characters cannot spoil the file. `str` for what JSON lacks.
-        text = json.dumps(self.fields, default=str)
-        if len(text) <= _FIELDS_BYTES and profile_problem([self.fields], _FIELDS_LEVELS) is None:
-            return text, False
-        return json.dumps({"cut": text[:_CUT_CHARACTERS]}), True
+        if _is_short(self.fields) and profile_problem([self.fields], _FIELDS_LEVELS) is None:
+            # ASCII only: lone surrogates and control characters cannot spoil the file. `str` for what JSON lacks.
+            text = json.dumps(self.fields, default=str)
+            if len(text) <= _FIELDS_BYTES:
+                return text, False
+        return json.dumps({"cut": json_beginning(self.fields, _CUT_CHARACTERS)}), True
+
+
+def json_beginning(value: Any, most: int) -> str:
+    """The first `most` characters of a value's JSON, without making all of it."""
+    text = ""
+    for piece in json.JSONEncoder(default=lambda odd: str(odd[:most] if isinstance(odd, bytes) else odd)).iterencode(
+        value
+    ):
+        text += piece[:most]
+        if len(text) >= most:
+            break
+    return text[:most]
+
+
+def _is_short(fields: Mapping[str, Any]) -> bool:
+    """Whether fields may be short enough to be dumped: in JSON nothing takes less room than it is counted with here."""
+    room, level = _FIELDS_BYTES, [fields]
+    while level and room >= 0:
+        item: Any = level.pop()
+        if isinstance(item, str | bytes):
+            room -= len(item)
+        elif isinstance(item, Mapping):
+            room -= 2 * len(item)
+            if room >= 0:
+                level += [*item, *item.values()]
+        elif isinstance(item, list | tuple):
+            room -= len(item)
+            if room >= 0:
+                level += item
+    return room >= 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from supervisor.worker.logread import (
     lines_backwards,
     lines_onward,
     mark,
-    open_log,
     place,
     read_log,
 )
@@ -61,12 +60,11 @@ class Follower:
         if after is not None:
             await self._resume(after)
             return
-        newest = open_log(partial(self._log.open_before, None))
-        if newest is None:
+        end = await in_thread(partial(self._log.open_before, None), _end_of, self._threads)
+        if end is None:
             self._position = self._log.first
             return
-        end = await in_thread(newest.fd, partial(_end_of, opened=newest), self._threads)
-        self._position, self.place = newest.start + end.offset, end.place
+        self._position, self.place = end.position, end.place
         if tail or (tail is None and since_ms is not None):
             lookback = Lookback(self._wanted, most=tail, since_ms=since_ms)
             await read_log(self._log, lookback, self._threads)
@@ -79,15 +77,21 @@ class Follower:
         Raises:
             Unavailable: the log cannot be read.
         """
-        position, opened = open_log(partial(self._log.open_from, self._position))
-        skipped = None if self._lost_its_way else position - self._position
-        self._position, self._lost_its_way = position, False
-        if opened is None:
+        begin = self._position
+
+        def open_() -> Opened | None:
+            nonlocal begin
+            begin, opened = self._log.open_from(self._position)
+            return opened
+
+        found = await in_thread(open_, partial(self._read, most=most), self._threads)
+        skipped = None if self._lost_its_way else begin - self._position
+        self._position, self._lost_its_way = begin, False
+        if found is None:
             return Batch(lines=[], skipped=skipped, moved=False)
-        lines, end = await in_thread(opened.fd, partial(self._read, opened=opened, most=most), self._threads)
-        self.place = end.place
-        self._position = opened.start + end.offset
-        return Batch(lines=lines, skipped=skipped, moved=end.offset != opened.offset)
+        lines, end = found
+        self._position, self.place = end.position, end.place
+        return Batch(lines=lines, skipped=skipped, moved=end.position != begin)
 
     def _read(self, fd: int, opened: Opened, most: int) -> tuple[list[LogLine], _End]:
         raws, offset = lines_onward(fd, opened.offset, opened.size)
@@ -101,23 +105,26 @@ class Follower:
             behind += len(raw) + 1
             if raw and (line := self._wanted.pick(raw)):
                 found.append(line)
-        return found, _End(offset, place(fd, opened, offset))
+        return found, _End(opened.start + offset, place(fd, opened, offset))
 
     async def _resume(self, after: str) -> None:
         self._position, self.place = self._log.first, after
         if after == _EMPTY:
             return
         inode, known, offset = _parse_place(after)
-        opened = open_log(partial(self._log.open_inode, inode, offset))
-        if opened is None or not await in_thread(opened.fd, partial(_is_at, offset=offset, known=known), self._threads):
-            self._lost_its_way = True
-        else:
-            self._position = opened.start + offset
+        found = await in_thread(
+            partial(self._log.open_inode, inode, offset),
+            partial(_position_at, offset=offset, known=known),
+            self._threads,
+        )
+        self._lost_its_way = found is None
+        if found is not None:
+            self._position = found
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    offset: int
+    position: int
     place: str
 
 
@@ -125,7 +132,7 @@ def _end_of(fd: int, opened: Opened) -> _End:
     size = os.fstat(fd).st_size if opened.size is None else opened.offset
     # Where the last whole line ends: behind it there may be a torn one.
     offset = next((offset for offset, _ in lines_backwards(fd, size)), 0)
-    return _End(offset, place(fd, opened, offset))
+    return _End(opened.start + offset, place(fd, opened, offset))
 
 
 def _parse_place(text: str) -> tuple[int, int, int]:
@@ -136,8 +143,9 @@ def _parse_place(text: str) -> tuple[int, int, int]:
     return inode, mark, offset
 
 
-def _is_at(fd: int, offset: int, known: int) -> bool:
-    """Whether this is the file, and a line ends at `offset`."""
+def _position_at(fd: int, opened: Opened, *, offset: int, known: int) -> int | None:
+    """Where in the log `offset` of this file is; None if it is not the file, or no line ends there."""
     if offset > os.fstat(fd).st_size or mark(fd, offset) != known:
-        return False
-    return offset == 0 or os.pread(fd, 1, offset - 1) == b"\n"
+        return None
+    ends = offset == 0 or os.pread(fd, 1, offset - 1) == b"\n"
+    return opened.start + offset if ends else None

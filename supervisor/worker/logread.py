@@ -11,9 +11,8 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from json.encoder import encode_basestring_ascii as json_text
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import trio
 
@@ -26,6 +25,8 @@ _T = TypeVar("_T")
 _BLOCK_BYTES: Final = 64 * 1024
 MOST_BYTES: Final = 512 * 1024
 """Of one line; what is longer was not written by us, and is passed over."""
+_SLICE_BYTES: Final = 1024 * 1024
+"""Looked at in one go; then others have their turn at the threads."""
 _CONTAINER_BYTES: Final = 32
 """What an array or a map counts in an answer: a message may hold 131,072."""
 _MARK_BYTES: Final = 64
@@ -173,12 +174,20 @@ class Lookback:
         """The same as a place."""
         self.over = most == 0
         """Set it to stop looking."""
+        self.reached: int | None = None
+        """The position before which it is to look next; None: it has not begun."""
 
     def look(self, fd: int, opened: Opened) -> None:
-        """Look at one file, from its end."""
-        size = os.fstat(fd).st_size if opened.size is None else opened.offset
+        """Look at some of one file, backwards from where it has got to, or from its end."""
+        at_end = opened.size is None and self.reached is None
+        size = os.fstat(fd).st_size if at_end else opened.offset
+        self.reached = opened.start
         for offset, raw in lines_backwards(fd, size):
             if self.over:
+                break
+            # Not in the middle of a line that is too long.
+            if raw and size - offset > _SLICE_BYTES:
+                self.reached = opened.start + offset + len(raw) + 1
                 break
             glance = glance_at(raw) if raw else None
             if glance is None:
@@ -221,57 +230,78 @@ async def read_log(log: LogFile, lookback: Lookback, threads: trio.CapacityLimit
     Raises:
         Unavailable: a file cannot be read, and why.
     """
-    position: int | None = None
+
+    def look(fd: int, opened: Opened) -> bool:
+        lookback.look(fd, opened)
+        return True
+
     try:
-        while not lookback.over and (opened := open_log(partial(log.open_before, position))) is not None:
-            position = opened.start
-            await in_thread(opened.fd, partial(lookback.look, opened=opened), threads)
+        while not lookback.over and await in_thread(lambda: log.open_before(lookback.reached), look, threads):
+            pass
     finally:
         # A thread that nobody waits for any more ends soon.
         lookback.over = True
 
 
-def open_log(open_: Callable[[], _T]) -> _T:
-    try:
-        return open_()
-    except OSError as error:
-        raise cannot_read(error) from error
+async def in_thread(
+    open_: Callable[[], Opened | None], work: Callable[[int, Opened], _T], threads: trio.CapacityLimiter
+) -> _T | None:
+    """What `work` returns, run in a thread that is given up when the caller is cancelled; None if nothing is opened.
 
-
-def cannot_read(error: OSError) -> Unavailable:
-    return Unavailable(f"the log cannot be read: {error.strerror or error}", why=error.strerror or str(error))
-
-
-async def in_thread(fd: int, work: Callable[[int], _T], threads: trio.CapacityLimiter) -> _T:
-    """What `work` returns, run in a thread that is given up when the caller is cancelled; `fd` is closed in any case.
+    The file is opened here, in the event loop's thread, and once there is a thread for it: those who wait hold no
+    descriptors. It is closed in any case.
 
     Raises:
         Unavailable: the disk did not do it.
     """
-    owned = [fd]
+    slot = _Slot(threads, open_)
 
-    def run() -> Any:
-        own = _taken(owned)
-        if own is None:
+    def run() -> _T | None:
+        opened = slot.take()
+        if opened is None:
             return None
         try:
-            return work(own)
+            return work(opened.fd, opened)
         finally:
-            os.close(own)
+            os.close(opened.fd)
 
     try:
-        result: _T = await trio.to_thread.run_sync(run, limiter=threads, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(run, limiter=slot, abandon_on_cancel=True)  # type: ignore[arg-type]
     except OSError as error:
         raise cannot_read(error) from error
     finally:
-        if (own := _taken(owned)) is not None:
-            os.close(own)
-    return result
+        if (opened := slot.take()) is not None:
+            os.close(opened.fd)
 
 
-def _taken(owned: list[int]) -> int | None:
-    """The file, for who comes first: the thread, or the task that has given up on it."""
-    try:
-        return owned.pop()
-    except IndexError:
-        return None
+class _Slot:
+    """A place among `threads`, as trio wants it, where a file is opened as soon as it is one's own."""
+
+    def __init__(self, threads: trio.CapacityLimiter, open_: Callable[[], Opened | None]) -> None:
+        self._threads = threads
+        self._open = open_
+        self._opened: list[Opened] = []
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        await self._threads.acquire_on_behalf_of(borrower)
+        try:
+            opened = self._open()
+        except BaseException:
+            self._threads.release_on_behalf_of(borrower)
+            raise
+        if opened is not None:
+            self._opened.append(opened)
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        self._threads.release_on_behalf_of(borrower)
+
+    def take(self) -> Opened | None:
+        """The file, for who comes first: the thread, or the task that has given up on it."""
+        try:
+            return self._opened.pop()
+        except IndexError:
+            return None
+
+
+def cannot_read(error: OSError) -> Unavailable:
+    return Unavailable(f"the log cannot be read: {error.strerror or error}", why=error.strerror or str(error))

@@ -11,8 +11,8 @@ import trio
 from supervisor.worker.logfile import LogFile
 from supervisor.worker.logparts import rotated
 
-_READERS: Final = 4
-"""Threads that read logs: a slow disk is waited for by readers only."""
+_READERS: Final = 2
+"""Threads that read logs: a slow disk is waited for by readers only. Each contends with the event loop for Python."""
 
 
 class PluginLogs:

@@ -150,7 +150,7 @@ class WorkerManager:
 
         Raises:
             ActivationFailed: an attempt failed.
-            FailedPrecondition: it waits for a plugin that nobody wants up.
+            FailedPrecondition: it waits for a plugin that nobody wants up, or for a process that outlived SIGKILL.
             CallCancelled: nobody wants it any more.
         """
         await self._supervisor(plugin_id).wait_running(patient=False)

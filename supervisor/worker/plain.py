@@ -97,4 +97,11 @@ class PlainProgram:
                 self._note(f"the stop command did not end within {timeout_s:g} s")
         if result.problem:
             self._note(f"the stop command {': '.join(filter(None, [result.problem, result.last_line]))}")
-        return result.problem is None
+            return False
+        try:
+            await trio.sleep_until(until)
+        finally:
+            # Cancelled earlier if the worker has ended.
+            if trio.current_time() >= until:
+                self._note(f"the stop command ended well, and the worker goes on after {timeout_s:g} s")
+        return True

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import trio
 
+from supervisor.log import log
 from supervisor.worker.containment import Containment, Ward
-from supervisor.worker.crash import Crash
+from supervisor.worker.crash import Crash, Reason
 from supervisor.worker.descriptors import Descriptors
 from supervisor.worker.launch import RPC_FD, Launch
 
 _SIGNALS_TO_RESTORE: Final = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 """Ignoring is inherited: Python ignores two, and whoever started the daemon may have ignored what stops a worker."""
+_SHORTEST_PAUSE_S: Final = 0.005
+_LONGEST_PAUSE_S: Final = 1.0
+_UNBORN_S: Final = 0.1
+"""How long the event loop waits at most for the end of a child that was killed before it had begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,28 +101,59 @@ class ChildProcess:
         self._ward = ward
         self._we_killed = False
         self._reaped = trio.Event()
+        self._held = trio.Event()
 
     async def watch(self) -> None:
         if self.exit is None:
             await trio.lowlevel.wait_readable(self._pidfd)
-            self.exit = self._reap()
+            self.exit = await self._reap()
         try:
             # Its successor is not to run beside what it has left in its cgroup.
-            await self._ward.clear()
+            with self._at_any_rate("clear"):
+                await self._ward.clear()
         finally:
             self._reaped.set()
 
-    def _reap(self) -> Exit:
-        """The child has ended: nothing here blocks."""
+    async def _reap(self) -> Exit:
+        """The child has ended; but the kernel gives it to us only after a process that traces it has let go of it.
+
+        A tracer of its own is killed. A stranger, as a debugger, is waited for.
+        """
+        pause_s = _SHORTEST_PAUSE_S
+        while (ended := self._reap_nowait()) is None:
+            self._signal_group(signal.SIGKILL)
+            with self._at_any_rate("kill"):
+                self._ward.kill()
+                self._ward.kill_tracer()
+            if pause_s == _LONGEST_PAUSE_S and not self._held.is_set():
+                log.error("worker.held_by_tracer", pid=self.pid, so="it has ended, and cannot be reaped before that")
+                self._held.set()
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        return ended
+
+    def _reap_nowait(self) -> Exit | None:
         # The group is killed before its leader is reaped: until then nobody else can have its number.
-        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
-        self._ward.note()
+        if os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            return None
+        with self._at_any_rate("note"):
+            self._ward.note()
         self._signal_group(signal.SIGKILL)
-        info = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        info = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        if info is None:
+            return None
         os.close(self._pidfd)
-        assert info is not None  # noqa: S101  without WNOHANG there is a child to tell of
         by_itself = info.si_code == os.CLD_EXITED
         return Exit(info.si_status if by_itself else None, None if by_itself else info.si_status)
+
+    @contextmanager
+    def _at_any_rate(self, what: str) -> Iterator[None]:
+        """Around all that the ward does: it needs descriptors, which we may have run out of. A signal to the group and
+        the reaping need none, and must not be missed for it."""
+        try:
+            yield
+        except OSError as error:
+            log.error("ward.failed", what=what, pid=self.pid, error=str(error))
 
     async def wait(self) -> Exit:
         await self._reaped.wait()
@@ -125,7 +164,7 @@ class ChildProcess:
         if self.exit is not None:
             return
         # Those who have left the group: when their parent is gone, nobody can tell whose they are.
-        self._ward.note()
+        self.note_kin()
         self._we_killed = self._we_killed or number == signal.SIGKILL
         self._signal_group(number)
 
@@ -140,18 +179,36 @@ class ChildProcess:
 
     def kill(self) -> None:
         self.signal_group(signal.SIGKILL)
-        self._ward.kill()
+        with self._at_any_rate("kill"):
+            self._ward.kill()
 
     def note_kin(self) -> None:
-        self._ward.note()
+        with self._at_any_rate("note"):
+            self._ward.note()
 
     def post_mortem(self) -> Crash | None:
         if self.exit is None or self.exit.signal != signal.SIGKILL:
             return None
-        return self._ward.post_mortem(ours=self._we_killed)
+        with self._at_any_rate("post_mortem"):
+            return self._ward.post_mortem(ours=self._we_killed)
+        return None
 
     async def wait_breach(self) -> Crash:
-        return await self._ward.wait_breach()
+        crashes: list[Crash] = []
+
+        async def take(wait: Callable[[], Awaitable[Crash]]) -> None:
+            crashes.append(await wait())
+            waiting.cancel_scope.cancel(reason="a limit was exceeded, or it has ended")
+
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(take, self._ward.wait_breach)
+            waiting.start_soon(take, self._wait_held)
+        return crashes[0]
+
+    async def _wait_held(self) -> Crash:
+        """Nothing else would tell of the end of a program that we may not reap and do not talk to."""
+        await self._held.wait()
+        return Crash(Reason.EXITED, "has ended, and a process that traces it keeps it from being reaped")
 
     async def aclose(self) -> None:
         for stream in (self.rpc, self.stdout, self.stderr):
@@ -202,15 +259,25 @@ def _start(
         try:
             return pid, fds.keep(os.pidfd_open(pid)), containment.enclose(pid, launch, group)
         except OSError:
-            # Nobody would ever know of it: it must not live. It has just begun, so that it ends at once.
-            os.killpg(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            # Nobody would ever know of it: it must not live.
+            _end_unborn(pid)
             raise
     except OSError:
         if group:
             group.kill()
             group.remove()
         raise
+
+
+def _end_unborn(pid: int) -> None:
+    """It has just begun, so that it ends at once; if not, it is reaped as an orphan is."""
+    os.killpg(pid, signal.SIGKILL)
+    until = time.monotonic() + _UNBORN_S
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() > until:
+            log.error("worker.not_reaped", pid=pid)
+            return
+        time.sleep(0.001)
 
 
 def _spawn_in(launch: Launch, actions: list[tuple[int, int, int]]) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import trio
 
 from supervisor.wire.message import Notification
 from supervisor.worker.kernel_queue import bytes_standing
-from supervisor.worker.logfile import LEVELS, Entry, LogFile
+from supervisor.worker.logfile import LEVELS, Entry, LogFile, json_beginning
 from supervisor.worker.output import Line, LineSplitter
 from supervisor.worker.process import Process
 
@@ -143,12 +143,22 @@ class Relay:
 def log_entry(notification: Notification, now_ms: int) -> Entry:
     """A worker's log record; hostile input, so whatever does not fit is shown as it came."""
     record = notification.params[0] if notification.params and isinstance(notification.params[0], dict) else {}
+    message = record.get("message", "")
     level, fields, run_id = record.get("level"), record.get("fields"), record.get("run_id")
     return Entry(
         time_ms=now_ms,
         stream="log",
         level=level if level in LEVELS else "info",
-        message=str(record.get("message", ""))[:_MESSAGE_CHARACTERS],
+        message=_shown(message)[:_MESSAGE_CHARACTERS],
         run_id=run_id if isinstance(run_id, str) else None,
         fields=fields if isinstance(fields, dict) else {},
     )
+
+
+def _shown(message: Any) -> str:
+    """As text, and no more of it than is kept: a list may have hundreds of thousands of values."""
+    if isinstance(message, str):
+        return message
+    if isinstance(message, bytes):
+        return str(message[:_MESSAGE_CHARACTERS])
+    return json_beginning(message, _MESSAGE_CHARACTERS) if isinstance(message, list | dict) else str(message)

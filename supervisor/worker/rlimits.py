@@ -9,6 +9,7 @@ from typing import Final
 
 import trio
 
+from supervisor.log import log
 from supervisor.worker.limits import TASK_SLACK, data_rlimit, nproc_rlimit
 from supervisor.worker.procfs import ProcessStat, processes_of
 
@@ -23,6 +24,27 @@ def limit_files(pid: int, nofile: int) -> str | None:
     """
     most = _lower(pid, resource.RLIMIT_NOFILE, nofile)
     return None if most == nofile else f"the daemon's own hard limit is {most}"
+
+
+def limit_files_softly(pid: int, nofile: int) -> None:
+    """Programs that count on low descriptors, as those that use select(), are safe; others may raise it again.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(nofile, hard), hard))
+
+
+def raise_files() -> int:
+    """Our own soft limit of open files, up to the hard one, if the kernel lets us; return what it was."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        # As where the hard limit is higher than what the machine allows by now.
+        log.warning("nofile.not_raised", soft=soft, hard=hard, error=str(error))
+    return soft
 
 
 def limit_data(pid: int, memory_mb: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import trio
 
-from supervisor.core.errors import CallCancelled
+from supervisor.core.errors import CallCancelled, FailedPrecondition
 from supervisor.core.plugin import Plugin
 from supervisor.log import get_logger
 from supervisor.worker.ending import Ending
@@ -40,8 +40,7 @@ class Supervisor:
         self._history = History(tools.random)
         self._plugin: Plugin | None = None
         self._wish: Wish | None = None
-        self._unwanted = False
-        """By a command, unlike one that was given up or has finished."""
+        self._unwanted = False  # By a command, unlike one that was given up or has finished.
         self._phase = Phase.STOPPED
         self._life: Life | None = None
         self._pause = trio.CancelScope()
@@ -156,31 +155,34 @@ class Supervisor:
 
         Raises:
             ActivationFailed: its latest attempt failed.
-            FailedPrecondition: it waits for a plugin that nobody wants up; details: plugin, waiting_for.
+            FailedPrecondition: it waits for a plugin that nobody wants up (waiting_for), or what SIGKILL left (pid).
             CallCancelled: nobody wants it any more.
         """
         while (wish := self._wish) is None or self.life is None:
             failure = self._history.failure
             if wish is None and self._history.finished is not None:
                 return
-            if failure is not None and (wish is None or not patient):
+            if failure is not None and (wish is None or not (patient or self._history.is_passing)):
                 raise failure
             if wish is None:
                 raise CallCancelled("the worker is not wanted: it was stopped by another command, or never started")
-            if not patient and (self._life is None or self.stands_aside):
-                self._neighbours.refuse_in_vain(wish.plugin)
+            if not patient:
+                self._refuse_in_vain(wish.plugin)
             await self._changed.wait()
 
     async def wait_stopped(self) -> None:
-        """Return when there is no process.
-
-        Raises:
-            WorkerUnkillable: it outlived SIGKILL.
-        """
+        """Return when there is no process; raises WorkerUnkillable if it outlived SIGKILL."""
         while self._phase is not Phase.STOPPED:
             if self._stuck is not None:
                 raise self._stuck
             await self._changed.wait()
+
+    def _refuse_in_vain(self, plugin: Plugin) -> None:
+        if (stuck := self._stuck) is not None:
+            words = f"the worker of plugin {plugin.key!r} hangs: {stuck.message}; no other starts before it ends"
+            raise FailedPrecondition(words, plugin=plugin.key, **stuck.details)
+        if self._life is None or self.stands_aside:
+            self._neighbours.refuse_in_vain(plugin)
 
     @property
     def changed(self) -> trio.Event:
@@ -198,7 +200,6 @@ class Supervisor:
                 await self._keep_up(self._tools.open_log(self._wish.plugin))
 
     async def _keep_up(self, log: LogFile) -> None:
-        """Life after life, until none is wished for."""
         try:
             while (wish := self._wish) is not None:
                 # No checkpoint between this look and the process: whoever requires, or is required, sees it coming.
@@ -272,7 +273,6 @@ class Supervisor:
         return verdict.wait_s
 
     async def _sit_out(self, wait_s: float) -> None:
-        """Until the time is over, or somebody has changed his mind."""
         with trio.CancelScope(deadline=trio.current_time() + wait_s) as self._pause:
             await trio.sleep_forever()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from supervisor.core.plugin import Plugin
 from supervisor.report import report_failure
-from supervisor.worker.crash import Crash, Reason
+from supervisor.worker.crash import Crash, Reason, is_shortage
 from supervisor.worker.ending import Ending, never_lived
 from supervisor.worker.host import Host
 from supervisor.worker.launch import CannotLaunch, Launch
@@ -55,7 +55,7 @@ class Tools:
         try:
             return await life.live(self._prepare(plugin), self.spawn)
         except CannotLaunch as error:
-            crash = Crash(Reason.CANNOT_START, str(error))
+            crash = Crash(Reason.CANNOT_START, str(error), passing=is_shortage(error.__cause__))
         except Exception as error:  # noqa: BLE001  a mistake of ours costs this life, never the other workers
             log_id = report_failure("worker.start_failed", error, plugin=plugin.key)
             crash = Crash(Reason.INTERNAL, f"was lost to a mistake in plugind itself (log id {log_id})")

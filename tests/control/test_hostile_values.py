@@ -76,3 +76,18 @@ async def test_five_hundred_of_the_longest_fit_into_a_frame(world: ControlWorld,
     plugin = replace(await world.plugin(), status=status, last_error=long, disable_reason=long[:500])
     info = plugin_info(plugin, WorkerView(last_failure=long))
     assert len(msgpack.packb([info] * 500)) < SERVER.max_frame_out_bytes
+
+
+async def test_a_deadline_so_short_that_it_is_none_is_no_other(world: ControlWorld, wire: Wire) -> None:
+    plugin = await world.plugin()
+    error = await wire.refused("plugins.wait", plugin=plugin.key, phase="running", **{"$deadline_ms": 5e-324})
+    assert error["name"] == "DEADLINE_EXCEEDED"
+    assert "within 0 s" in error["message"]
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1001])
+async def test_a_page_of_state_has_a_size(world: ControlWorld, wire: Wire, limit: int) -> None:
+    plugin = await world.plugin()
+    error = await wire.refused("plugins.state_list", plugin=plugin.key, limit=limit)
+    assert error["name"] == "INVALID_PARAMS"
+    assert "from 1 to 1000" in error["message"]

@@ -114,13 +114,26 @@ async def test_credit(wire: Wire, plugin: Plugin, log: LogFile) -> None:
     assert (await wire.refused("logs.credit", subscription=99, n=1))["name"] == "NOT_FOUND"
 
 
-@pytest.mark.parametrize("method", ["logs.unfollow", "events.unsubscribe"])
-async def test_unfollow_is_the_end(wire: Wire, plugin: Plugin, log: LogFile, method: str) -> None:
+async def test_unfollow_is_the_end(wire: Wire, plugin: Plugin, log: LogFile) -> None:
     number = (await wire.call("logs.follow", plugin=plugin.key))["subscription"]
-    await wire.call(method, subscription=number)
+    await wire.call("logs.unfollow", subscription=number)
     log.write([entry(1)])
     assert await quiet(wire)
-    assert (await wire.refused(method, subscription=number))["name"] == "NOT_FOUND"
+    assert (await wire.refused("logs.unfollow", subscription=number))["name"] == "NOT_FOUND"
+
+
+async def test_each_kind_of_subscription_has_its_own_methods(wire: Wire, plugin: Plugin) -> None:
+    followed = (await wire.call("logs.follow", plugin=plugin.key))["subscription"]
+    subscribed = (await wire.call("events.subscribe"))["subscription"]
+    for method, number, more in (
+        ("events.unsubscribe", followed, {}),
+        ("events.credit", followed, {"n": 1}),
+        ("logs.unfollow", subscribed, {}),
+        ("logs.credit", subscribed, {"n": 1}),
+    ):
+        assert (await wire.refused(method, subscription=number, **more))["name"] == "NOT_FOUND"
+    await wire.call("logs.unfollow", subscription=followed)
+    await wire.call("events.unsubscribe", subscription=subscribed)
 
 
 async def test_a_connection_holds_so_many_of_both_kinds(wire: Wire, plugin: Plugin) -> None:

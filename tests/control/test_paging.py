@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from supervisor.control.paging import PAGE_BYTES, as_many_as_fit
+from supervisor.control.paging import PAGE_BYTES, as_many_as_fit, state_page
+from supervisor.wire.codec import encode
 from supervisor.wire.limits import SERVER
+from supervisor.wire.message import Response
 
 
 def test_all_that_fits_is_kept_in_order() -> None:
@@ -18,3 +20,17 @@ def test_one_is_kept_however_large() -> None:
 
 def test_a_page_leaves_room_for_its_envelope() -> None:
     assert SERVER.max_frame_out_bytes - 512 * 1024 > PAGE_BYTES
+
+
+def test_a_page_holds_no_more_values_than_a_message() -> None:
+    values = [[0] * 60_000] * 10
+    page = as_many_as_fit(values)
+    assert len(page) == 3
+    assert encode(Response(1, None, page), max_bytes=SERVER.max_frame_out_bytes)
+
+
+def test_a_page_of_state_goes_on_behind_what_fits() -> None:
+    entries = [(f"k{n}", [0] * 100_000) for n in range(3)]
+    assert state_page(entries, "k2") == {"entries": [{"key": "k0", "value": entries[0][1]}], "next": "k0"}
+    assert state_page([("a", 1), ("b", 2)], None)["next"] is None
+    assert state_page([], None) == {"entries": [], "next": None}

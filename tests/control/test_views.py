@@ -85,7 +85,7 @@ SENTENCES = [
         "Finished (exited with code 0); start it to run it again, or it starts with the next boot.",
     ),
     (*ready(wanted=False, gave_up=True, last_failure=CRASHED), Outlook(), "Given up: was killed by SIGSEGV."),
-    (*ready(phase=Phase.STARTING), Outlook(), "Starting: it has up to 15 s to come up."),
+    (*ready(phase=Phase.STARTING), Outlook(), "Starting: it has up to 15 s to shake hands."),
     (*ready(phase=Phase.STOPPING), Outlook(), "Stopping: it is finishing what is in flight."),
 ]
 

@@ -16,7 +16,14 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "/p/main.py", line 3, in
         ("the worker of 'acme.weather' exited with code 3", "exited with code 3"),
         ("the worker of 'm2' exited with code 1 (pid 55)\nsome words", "exited with code 1"),
         (f"the worker of 'm2' exited with code 1\n{TRACEBACK}KeyError: 'x'\n", "KeyError: 'x' (exited with code 1)"),
-        (f"exited with code 1\nnoise\n{TRACEBACK}a.b.Bad\nmore: words", "a.b.Bad (exited with code 1)"),
+        (f"exited with code 1\nnoise\n{TRACEBACK}a.b.Bad\n", "a.b.Bad (exited with code 1)"),
+        # It was dealt with: the program went on and said something else.
+        (f"exited with code 1\n{TRACEBACK}a.b.Bad\ngiving up\n", "exited with code 1"),
+        (f"exited with code 4\n{TRACEBACK}a.b.Bad\n", "exited with code 4"),
+        (
+            f"was killed by SIGKILL, which plugind did not send\n{TRACEBACK}a.b.Bad\n",
+            "was killed by SIGKILL, which plugind did not send",
+        ),
         (
             'exited with code 1\n  File "/p/main.py", line 3\n    d =\n       ^\nSyntaxError: invalid syntax\n',
             "SyntaxError: invalid syntax (exited with code 1)",

@@ -1,4 +1,5 @@
 # ruff: noqa: ASYNC222  -- the children here end by themselves
+import errno
 import os
 import signal
 import sys
@@ -72,3 +73,24 @@ def test_identity_of_a_process():
     assert read_stat(process.pid) is None
     assert not has_variable(process.pid, b"A=b")
     assert len(boot_id()) == 36
+
+
+async def test_out_of_descriptors_it_looks_again(monkeypatch):
+    refusals = 3
+
+    def scarce():
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return children()
+
+    monkeypatch.setattr("supervisor.daemon.reaper.children", scarce)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: reap_orphans(lambda _: False, grace_s=0.02))
+            pid = await trio.to_thread.run_sync(orphan, SLEEPER)
+            os.kill(pid, signal.SIGKILL)
+            await gone(pid)
+            nursery.cancel_scope.cancel()
+    assert refusals == 0

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -29,11 +30,41 @@ def test_the_state_id_is_made_once(tmp_path):
         first = state.state_id
     with open_state_dir(tmp_path / "s") as state:
         assert state.state_id == first
+        assert state.id_was_kept
     with open_state_dir(tmp_path / "other") as other:
         assert other.state_id != first
     (tmp_path / "s/state_id").write_text("\x00\xff nonsense")
     with open_state_dir(tmp_path / "s") as state:
         assert len(state.state_id) == 32
+        assert not state.id_was_kept
+
+
+def test_a_copy_gets_an_id_of_its_own_and_the_original_keeps_its(tmp_path):
+    with open_state_dir(tmp_path / "s") as original:
+        assert not original.id_was_kept
+        shutil.copytree(tmp_path / "s", tmp_path / "copy")
+    with open_state_dir(tmp_path / "copy") as copy:
+        assert copy.state_id != original.state_id
+        assert not copy.id_was_kept
+    for path, former in ((tmp_path / "s", original), (tmp_path / "copy", copy)):
+        with open_state_dir(path) as state:
+            assert (state.state_id, state.id_was_kept) == (former.state_id, True)
+
+
+def test_a_directory_that_was_moved_keeps_its_id(tmp_path):
+    open_state_dir(tmp_path / "s").close()
+    with open_state_dir((tmp_path / "s").rename(tmp_path / "moved")) as state:
+        assert state.id_was_kept
+
+
+def test_an_id_of_a_former_version_is_kept_and_bound_to_the_directory(tmp_path):
+    open_state_dir(tmp_path / "s").close()
+    (tmp_path / "s/state_id").write_text("ab" * 16 + "\n")
+    with open_state_dir(tmp_path / "s") as state:
+        assert (state.state_id, state.id_was_kept) == ("ab" * 16, True)
+    shutil.copytree(tmp_path / "s", tmp_path / "copy")
+    with open_state_dir(tmp_path / "copy") as copy:
+        assert copy.state_id != "ab" * 16
 
 
 def test_staging_is_emptied_and_the_rest_is_kept(tmp_path):

@@ -1,4 +1,5 @@
 # ruff: noqa: ASYNC110  -- that a grandchild has come raises no event
+import errno
 import os
 import resource
 import signal
@@ -111,3 +112,34 @@ async def test_more_of_them_than_we_may_have_descriptors():
         assert len(killed) == 251
         assert not any(alive(it.pid) for it in killed)
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_out_of_descriptors_it_tries_again(monkeypatch):
+    refusals = 3
+
+    def scarce():
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return children()
+
+    monkeypatch.setattr("supervisor.daemon.strays.children", scarce)
+    with trio.fail_after(20):
+        pid = await stray()
+        assert [it.pid for it in await kill_strays(set())] == [pid]
+        assert not alive(pid)
+
+
+async def test_out_of_descriptors_for_long_it_ends_all_the_same(monkeypatch):
+    def refuse(_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with trio.fail_after(20):
+        pid = await stray()
+        known = identity(pid)
+        with monkeypatch.context() as patched:
+            patched.setattr("supervisor.daemon.strays.find", refuse)
+            assert await kill_strays(set(), which=lambda _: False, known=[known], timeout_s=0.2) == []
+        assert alive(pid)
+        assert [it.pid for it in await kill_strays(set())] == [pid]

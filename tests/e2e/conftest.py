@@ -80,8 +80,7 @@ class Rpc:
             if seen["pid"] != not_pid:
                 return seen
             assert time.monotonic() < deadline
-            # The old one is still there: the next change of its phase comes when it has gone.
-            self.call("daemon.ping")
+            time.sleep(0.01)  # The old one is still there, and on its way out.
 
     def install(self, source: Path) -> str:
         key: str = self.call("plugins.install", source=str(source))["key"]
@@ -175,7 +174,7 @@ class Daemon:
         file = self.state / "state_id"
         if not file.exists():
             return []  # It never came so far.
-        mark = f"PLUGIND_STATE_ID={file.read_text().strip()}".encode()
+        mark = f"PLUGIND_STATE_ID={file.read_text().split()[0]}".encode()
         return [pid for pid in pids() if mark in environ_of(pid)]
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -32,6 +33,19 @@ os.set_inheritable(3, True)
 os.environ["LISTEN_PID"] = str(os.getpid())
 os.execv(sys.argv[1], sys.argv[1:])
 """
+
+# What an entrypoint does that starts another program beside plugind, and becomes plugind.
+SIDECAR = """
+import os, subprocess, sys
+code = "sleep 600 >&- & echo $$ $!; wait"
+beside = subprocess.Popen(["sh", "-c", code], stdout=subprocess.PIPE)
+print(beside.stdout.readline().decode(), end="", flush=True)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def gone(pid: int) -> bool:
@@ -135,6 +149,40 @@ def test_a_second_daemon_says_who_is_there(daemon: Daemon) -> None:
         assert "another daemon answers" in third.stderr.decode()
         assert not Path(f"{daemon.state}2").exists()
         assert rpc.call("daemon.ping")["pong"] is True
+
+
+def test_a_copy_of_the_state_directory_is_no_claim_to_its_workers(daemon: Daemon, plugin: Copy, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    second = Daemon(tmp_path / "second")
+    try:
+        with daemon.start() as rpc:
+            worker = rpc.load(plugin("plain_program"))
+            shutil.copytree(daemon.state, second.state)
+            with second.start() as other:
+                assert other.up(worker["key"])["pid"] != worker["pid"]
+                assert second.stop() == 0
+            seen = rpc.call("plugins.get", plugin=worker["key"])
+            assert (seen["phase"], seen["pid"], seen["restarts"]) == ("running", worker["pid"], 0)
+        assert "leftover.signalled" not in second.log.read_text()
+    finally:
+        second.close()
+
+
+def test_a_sidecar_of_the_entrypoint_outlives_the_daemon(daemon: Daemon, plugin: Copy) -> None:
+    """And so does what it orphans, which comes to the daemon as the orphans of plugins do."""
+    with daemon.start(shim=SIDECAR) as rpc:
+        sidecar, below = map(int, daemon.log.read_text().split(maxsplit=2)[:2])
+        worker = rpc.load(plugin("plain_program"))["pid"]
+        os.kill(sidecar, signal.SIGKILL)
+        while Path(f"/proc/{sidecar}").exists():
+            rpc.call("daemon.ping")
+        assert parent_of(below) == daemon.pid
+        assert daemon.stop() == 0
+    try:
+        assert gone(worker)
+        assert not gone(below)
+    finally:
+        os.kill(below, signal.SIGKILL)
 
 
 def test_sigterm_drains(daemon: Daemon, plugin: Copy) -> None:

@@ -197,7 +197,7 @@ def check_events(rpc: Rpc, key: str, status: str) -> None:
             return
         # The last word of a command that was cut is said once its worker is up.
         assert time.monotonic() < deadline, f"{key}: {LAST_WORDS[status]} is still owed: {since}"
-        rpc.call("daemon.ping")
+        time.sleep(0.02)
 
 
 def all_events(rpc: Rpc, key: str) -> list[Any]:

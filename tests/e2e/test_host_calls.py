@@ -188,7 +188,8 @@ def holds_or_is_full(rpc: Rpc) -> bool:
     try:
         return bool(call(rpc, "held")[0] > 0)
     except Refused as error:
-        assert "RESOURCE_EXHAUSTED" in str(error)
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
         return True  # All 64 places are taken: there is none for asking either.
 
 

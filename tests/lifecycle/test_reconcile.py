@@ -14,6 +14,7 @@ import trio.testing
 
 from supervisor.core.errors import ResourceExhausted
 from supervisor.core.lifecycle import Status
+from supervisor.lifecycle import reconcile
 from supervisor.lifecycle.reconcile import Reconciler
 from supervisor.store.journal import Journal
 from supervisor.worker.phase import Phase
@@ -37,7 +38,6 @@ def reconciled(world: LifecycleWorld) -> Reconciled:
             world.lifecycle,
             world.bus,
             Journal(world.database),
-            start_concurrency=start_concurrency,
             recover_after_s=recover_after_s,
         )
         async with trio.open_nursery() as nursery:
@@ -169,6 +169,42 @@ async def test_a_boot_whose_recovery_could_not_be_stored_is_not_the_last_try(
         assert world.registry.get("acme.one").status is S.READY
 
 
+@pytest.mark.parametrize("failing", ["recover", "say_what_is_owed", "wait_up", "give_up"])
+async def test_a_mistake_with_one_plugin_ends_nothing(
+    autojump_clock: Any,
+    world: LifecycleWorld,
+    reconciled: Reconciled,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: str,
+) -> None:
+    up, off = await world.put("acme.up", S.READY), await world.put("acme.off", S.DISABLED)
+    ill, well = [await world.put(key, S.ERROR, recoverable=True) for key in ("acme.ill", "acme.well")]
+    owner: Any = world.workers if failing == "wait_up" else world.lifecycle
+    method, struck = getattr(owner, failing), {ill.id, up.id, off.id}
+
+    async def mistaken(plugin_id: str, *args: Any) -> Any:
+        if plugin_id in struck:
+            struck.discard(plugin_id)
+            raise ZeroDivisionError(f"a mistake in {failing}")
+        return await method(plugin_id, *args)
+
+    def report(event: str, error: BaseException, **fields: object) -> None:
+        reported.append((event, str(error)))
+
+    reported: list[tuple[str, str]] = []
+    monkeypatch.setattr(reconcile, "report_failure", report)
+    monkeypatch.setattr(owner, failing, mistaken)
+    async with reconciled():
+        await trio.sleep(10)
+        await world.workers.crash_for_good(up, "segfault")
+        await trio.sleep(10)
+        assert world.registry.get(well.key).status is S.READY
+        await trio.sleep(600)
+        assert world.registry.get(ill.key).status is S.READY, "the next try is made all the same"
+    assert reported
+    assert set(reported) == {("plugin.not_reconciled", f"a mistake in {failing}")}
+
+
 async def test_never_again_when_it_is_turned_off(
     autojump_clock: Any, world: LifecycleWorld, reconciled: Reconciled
 ) -> None:
@@ -253,7 +289,6 @@ async def test_a_daemon_cut_at_any_instant_is_made_whole_by_the_next(
             world.lifecycle,
             world.bus,
             Journal(world.database),
-            start_concurrency=8,
             recover_after_s=600,
         )
         async with trio.open_nursery() as nursery:

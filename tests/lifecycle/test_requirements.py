@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import trio
 import trio.testing
 
 from supervisor.bus import EventBus
+from supervisor.control.views import Outlook, summary
 from supervisor.core.errors import (
     ActivationFailed,
     CallCancelled,
@@ -77,6 +79,19 @@ class Site:
         for key in keys:
             await self.lifecycle.load(key)
 
+    async def break_down(self, *keys: str) -> None:
+        """As the next boot finds those that were given up."""
+        for key in keys:
+            plugin = self.registry.get(key)
+            await self.registry.set_status(
+                plugin.id, expected=plugin.status, status=S.ERROR, recoverable=True, error="it broke"
+            )
+
+    def summary(self, key: str) -> str:
+        plugin = self.registry.get(key)
+        outlook = Outlook(recovery_in_s=self.reconciler.next_recovery_in_s(plugin.id))
+        return summary(plugin, self.world.manager.view(plugin.id), outlook)
+
     async def chain(self) -> None:
         """acme.app requires acme.web requires acme.db; all run."""
         await self.install(DB)
@@ -107,8 +122,14 @@ class Site:
 
 
 @asynccontextmanager
-async def open_site(tmp_path: Path, **reconciled: Any) -> AsyncIterator[Site]:
-    """Opening the same directory again is the daemon's next start; `reconciled` ones boot."""
+async def open_site(
+    tmp_path: Path,
+    *,
+    start_concurrency: int = 8,
+    recover_after_s: float | None = None,
+    by_key: Mapping[str, Script] = MappingProxyType({}),
+) -> AsyncIterator[Site]:
+    """Opening the same directory again is the daemon's next start; with `recover_after_s` it boots."""
     bus, events = EventBus(), []
 
     def publish(event: Recorded) -> None:
@@ -118,7 +139,8 @@ async def open_site(tmp_path: Path, **reconciled: Any) -> AsyncIterator[Site]:
     database = await Database.open(tmp_path / "site.db", clock=WallClock(), publish=publish, inline=True)
     bus.last_seq = await Journal(database).last_seq()
     registry = await PluginRegistry.load(database)
-    world = World(tmp_path, GOOD, start_concurrency=reconciled.get("start_concurrency", 8))
+    world = World(tmp_path, GOOD, start_concurrency=start_concurrency)
+    world.by_key.update(by_key)
 
     async def record(event: Event) -> None:
         await registry.record(event)
@@ -132,12 +154,12 @@ async def open_site(tmp_path: Path, **reconciled: Any) -> AsyncIterator[Site]:
         lifecycle,
         bus,
         Journal(database),
-        **{"start_concurrency": 8, "recover_after_s": 600, **reconciled},
+        recover_after_s=recover_after_s or 0,
     )
     async with trio.open_nursery() as workers:
         await workers.start(world.manager.run)
         async with trio.open_nursery() as nursery:
-            if reconciled:
+            if recover_after_s is not None:
                 await nursery.start(reconciler.run)
             yield Site(registry, database, bus, events, world, packages, lifecycle, reconciler)
             nursery.cancel_scope.cancel()
@@ -358,6 +380,82 @@ async def test_who_waits_hears_that_it_is_in_vain(autojump_clock: Any, site: Sit
     assert site.up() == [DB, WEB]
 
 
+async def refused_in_waiting(site: Site) -> None:
+    """`load` of acme.web ends because what it waits for is not wanted any more."""
+    site.world.by_key[DB] = Script(answers_after_s=NEVER)
+
+    async def load(key: str, class_: type[SupervisorError]) -> None:
+        with pytest.raises(class_):
+            await site.lifecycle.load(key)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(load, DB, CallCancelled)
+        await trio.sleep(1)
+        nursery.start_soon(load, WEB, FailedPrecondition)
+        await trio.sleep(2)
+        await site.lifecycle.disable(DB)
+    site.world.by_key[DB] = GOOD
+
+
+async def overtaken_in_waiting(site: Site) -> None:
+    site.world.by_key[DB] = Script(answers_after_s=5)
+
+    async def load() -> None:
+        with pytest.raises(CallCancelled):
+            await site.lifecycle.load(WEB)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(site.lifecycle.load, DB)
+        await trio.sleep(1)
+        nursery.start_soon(load)
+        await trio.sleep(1)
+        await site.lifecycle.stop_worker(WEB)
+    await site.lifecycle.disable(DB)
+
+
+async def cancelled_in_waiting(site: Site) -> None:
+    site.world.by_key[DB] = Script(answers_after_s=5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(site.lifecycle.load, DB)
+        await trio.sleep(1)
+        with trio.move_on_after(1):
+            await site.lifecycle.load(WEB)
+        await site.lifecycle.stop_worker(WEB)
+    await site.lifecycle.disable(DB)
+
+
+@pytest.mark.parametrize("cut", [refused_in_waiting, overtaken_in_waiting, cancelled_in_waiting])
+@pytest.mark.parametrize("boots", [0, 1, 2])
+async def test_the_last_word_of_a_load_that_was_cut_follows_the_first_start(
+    autojump_clock: Any, tmp_path: Path, cut: Callable[[Site], Awaitable[None]], boots: int
+) -> None:
+    """Once, and also where what it waits for comes up in the life of a later daemon."""
+    async with AsyncExitStack() as stack:
+        site = await stack.enter_async_context(open_site(tmp_path, recover_after_s=600))
+        await site.install(DB)
+        await site.install(WEB, DB)
+        with trio.fail_after(30):
+            await cut(site)
+        for _ in range(boots):
+            await stack.aclose()
+            site = await stack.enter_async_context(open_site(tmp_path, recover_after_s=600))
+            await trio.sleep(5)
+        assert (site.status(DB), site.status(WEB)) == (S.DISABLED, S.READY)
+        assert "web loaded" not in site.told()
+        site.events.clear()
+        await site.lifecycle.enable(DB)
+        await trio.sleep(5)
+        if site.phase(WEB) is not Phase.RUNNING:
+            await site.lifecycle.start_worker(WEB)
+            await trio.sleep(1)
+        await site.lifecycle.restart_worker(WEB)
+        await trio.sleep(5)
+        assert [told for told in site.told() if told.startswith("web")] == [
+            "web worker_started", "web loaded", "web enabled", "web worker_stopped", "web worker_started",
+        ]  # fmt: skip
+        assert site.lifecycle.owing == set()
+
+
 # Commands on what is required.
 
 
@@ -406,7 +504,7 @@ async def test_a_give_up_takes_nobody_along(autojump_clock: Any, tmp_path: Path)
 async def test_boot_starts_what_is_required_first(autojump_clock: Any, tmp_path: Path) -> None:
     async with open_site(tmp_path) as site:
         await site.chain()
-    async with open_site(tmp_path, start_concurrency=1) as site:
+    async with open_site(tmp_path, start_concurrency=1, recover_after_s=600) as site:
         await trio.sleep(10)
         starts = [told for told in site.told() if "started" in told]
         assert starts == ["db worker_started", "web worker_started", "app worker_started"]
@@ -419,7 +517,7 @@ async def test_boot_without_what_is_required(autojump_clock: Any, tmp_path: Path
         await site.install("acme.z")
         await site.load("acme.z")
         await site.lifecycle.disable(DB)
-    async with open_site(tmp_path, start_concurrency=1) as site:
+    async with open_site(tmp_path, start_concurrency=1, recover_after_s=600) as site:
         await trio.sleep(10)
         assert (site.up(), site.waits(WEB), site.waits(APP)) == (["acme.z"], (DB,), (WEB,))
         await site.lifecycle.enable(DB)
@@ -433,12 +531,63 @@ async def test_boot_recovers_what_is_required_first(
 ) -> None:
     async with open_site(tmp_path) as site:
         await site.chain()
-        for key in (APP, WEB, DB):
-            plugin = site.registry.get(key)
-            await site.registry.set_status(plugin.id, expected=S.READY, status=S.ERROR, recoverable=True)
+        await site.break_down(APP, WEB, DB)
     async with open_site(tmp_path, recover_after_s=recover_after_s) as site:
         await trio.sleep(10)
         assert site.up() == [DB, WEB, APP]
+
+
+async def test_recovery_at_boot_is_not_held_up_by_those_that_wait(autojump_clock: Any, tmp_path: Path) -> None:
+    """More of them wait for one that crashes and crashes than may start at once."""
+    async with open_site(tmp_path) as site:
+        await site.chain()
+        await site.install("acme.b", DB)
+        await site.install("acme.good")
+        await site.load("acme.b", "acme.good")
+        await site.break_down(WEB, "acme.b", "acme.good")
+    crashing = Script(answers_after_s=NEVER, exits_after_s=0.5)
+    async with open_site(tmp_path, start_concurrency=2, recover_after_s=600, by_key={DB: crashing}) as site:
+        await trio.sleep(5)
+        assert (site.status("acme.good"), site.up()) == (S.READY, ["acme.good"])
+        assert [site.waits(key) for key in (WEB, "acme.b")] == [(DB,), (DB,)]
+        site.world.by_key.clear()
+        await trio.sleep(30)
+        assert site.up() == [DB, WEB, APP, "acme.b", "acme.good"]
+
+
+async def test_recovery_at_boot_limits_the_starts(autojump_clock: Any, tmp_path: Path) -> None:
+    keys = [f"acme.p{number}" for number in range(9)]
+    async with open_site(tmp_path) as site:
+        for key in keys:
+            await site.install(key)
+        await site.load(*keys)
+        await site.break_down(*keys)
+    slow = dict.fromkeys(keys, Script(answers_after_s=5))
+    async with open_site(tmp_path, start_concurrency=2, recover_after_s=600, by_key=slow) as site:
+        for second in range(1, 25):
+            await trio.sleep(1)
+            assert sum(site.phase(key) is Phase.STARTING for key in keys) <= 2, second
+        assert len(site.up()) == 8
+        await trio.sleep(5)
+        assert site.up() == keys
+
+
+@pytest.mark.parametrize("recover_after_s", [0, 600])
+async def test_what_is_tried_right_now_is_said_to_be(
+    autojump_clock: Any, tmp_path: Path, recover_after_s: float
+) -> None:
+    async with open_site(tmp_path) as site:
+        await site.chain()
+        await site.break_down(DB, WEB)
+    hanging = Script(answers_after_s=NEVER, exits_after_s=5)
+    async with open_site(tmp_path, recover_after_s=recover_after_s, by_key={DB: hanging}) as site:
+        assert site.summary(DB) == "In error: it broke; it is tried again now."
+        await trio.sleep(2)
+        assert site.summary(DB).startswith("Starting")
+        assert site.summary(WEB) == "In error: it broke; it is tried again once what it requires has been tried."
+        await trio.sleep(4)
+        later = "in 9 min" if recover_after_s else "at the next boot"
+        assert site.summary(WEB) == f"In error: it broke; it is tried again {later}; enable it to try now."
 
 
 async def test_when_it_is_tried_again_is_known(autojump_clock: Any, tmp_path: Path) -> None:

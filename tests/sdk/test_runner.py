@@ -18,7 +18,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from supervisor.core.errors import CallCancelled, Unavailable
+from supervisor.core.errors import CallCancelled, PluginError, Unavailable
 from supervisor.sdk.testing import Host, Started
 
 ROOT = Path(__file__).parents[2]
@@ -400,3 +400,106 @@ def test_the_good_plugin(tmp_path: Path) -> None:
         with pytest.raises(Unavailable):
             host.call("crash")
         assert child.wait(5) == 7
+
+
+FORKS = """
+import multiprocessing
+from supervisor.core.errors import Unavailable
+FORK = multiprocessing.get_context("fork")
+def forked(code):
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code is None:
+        raise RuntimeError("in the child")
+    if code:
+        sys.exit(code)
+    return "from the child"
+@plugin.method("plain")
+def plain(ctx, code=0):
+    return forked(code)
+@plugin.method("loop")
+async def loop(ctx, code=0):
+    return forked(code)
+@plugin.health
+def health(ctx):
+    return str(forked(0))
+@plugin.method("ask")
+def ask(ctx):
+    ours, theirs = FORK.Pipe()
+    def child():
+        ctx.log.info("a line of the child")
+        try:
+            ctx.state.get("k")
+        except Unavailable as error:
+            theirs.send(str(error))
+    process = FORK.Process(target=child)
+    process.start()
+    process.join()
+    return [process.exitcode, ours.recv()]
+@plugin.method("terminate")
+def terminate(ctx):
+    process = FORK.Process(target=time.sleep, args=(60,))
+    process.start()
+    process.terminate()
+    process.join()
+    return process.exitcode
+@plugin.method("fd")
+def fd(ctx):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.fstat(3)
+        except OSError:
+            os._exit(7)
+        os._exit(8)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+
+@pytest.mark.parametrize("method", ["plain", "loop"])
+def test_a_forked_child_that_returns_from_the_handler_ends(tmp_path: Path, method: str) -> None:
+    with worker(plugin(tmp_path, FORKS), tmp_path) as (child, host):
+        host.initialize()
+        # Each answer comes once and from the worker: a second one would break the protocol, and the next call fail.
+        assert [host.call(method, code) for code in (0, 5, None)] == [0, 5, 1]
+        assert host.health() == {"status": "degraded", "message": "0"}
+        host.shutdown()
+        assert child.wait(5) == 0
+        assert b"RuntimeError: in the child" in child.communicate()[1]
+
+
+def test_a_forked_child_has_no_part_in_the_connection(tmp_path: Path) -> None:
+    with worker(plugin(tmp_path, FORKS), tmp_path, state={"k": 1}) as (child, host):
+        host.initialize()
+        assert host.call("ask") == [0, "this is a forked child: ask in the worker itself"]
+        assert host.call("fd") == 7
+        assert host.logs == []
+        host.shutdown()
+        assert child.wait(5) == 0
+        assert b"a line of the child" in child.communicate()[1]
+
+
+def test_a_signal_to_a_forked_child_does_not_end_the_worker(tmp_path: Path) -> None:
+    with worker(plugin(tmp_path, FORKS), tmp_path) as (child, host):
+        host.initialize()
+        assert host.call("terminate") == -signal.SIGTERM
+        assert host.call("plain") == 0
+        host.shutdown()
+        assert child.wait(5) == 0
+
+
+def test_a_closed_stderr_costs_no_answer(tmp_path: Path) -> None:
+    body = """
+@plugin.method("close")
+def close(ctx):
+    sys.stderr.close()
+    raise RuntimeError("x")
+"""
+    with worker(plugin(tmp_path, body), tmp_path) as (child, host):
+        host.initialize()
+        for _ in range(2):
+            with pytest.raises(PluginError, match="RuntimeError: x"):
+                host.call("close")
+        host.shutdown()
+        assert child.wait(5) == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -346,3 +348,45 @@ def test_both_ends_send_more_than_the_socket_holds(plugin: Plugin) -> None:
         for caller in callers:
             caller.join(20)
         assert sorted(results) == list(range(12))
+
+
+def test_leaves_nothing_behind(plugin: Plugin) -> None:
+    @plugin.method("f")
+    def f(ctx: Context) -> None:
+        return None
+
+    before, fds = set(threading.enumerate()), set(os.listdir("/proc/self/fd"))
+    with Harness(plugin) as h:
+        h.call("f")
+        directory = Path(h.data_dir)
+        assert directory.is_dir()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert set(os.listdir("/proc/self/fd")) == fds
+    assert not directory.exists()
+
+
+def test_one_that_is_never_entered_holds_nothing(plugin: Plugin) -> None:
+    before, fds = threading.active_count(), set(os.listdir("/proc/self/fd"))
+    harness = Harness(plugin)
+    assert set(os.listdir("/proc/self/fd")) == fds
+    assert threading.active_count() == before
+    directory = Path(harness.data_dir)
+    del harness
+    gc.collect()
+    assert not directory.exists()
+
+
+def test_use_before_the_block_says_what_to_do(plugin: Plugin) -> None:
+    harness = Harness(plugin)
+    for use in (lambda: harness.call("f"), harness.health, lambda: harness.start_job("j"), harness.wait_exit):
+        with pytest.raises(RuntimeError, match=r"inside its block, with Harness\(plugin\) as h"):
+            use()
+
+
+def test_entering_twice_says_what_to_do(plugin: Plugin) -> None:
+    with Harness(plugin) as h:
+        pass
+    with pytest.raises(RuntimeError, match=r"entered only once: make a new Harness\(plugin\)"), h:
+        pass

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core.errors import LocalProtocolError, RemoteProtocolError
-from supervisor.wire.codec import MAX_CONTAINERS, decode, encode, profile_problem
+from supervisor.wire.codec import MAX_CONTAINERS, MAX_VALUES, count_values, decode, encode, profile_problem
 from supervisor.wire.message import Failure, Malformed, Message, Notification, Request, Response
 
 FAILURE = Failure("NOT_FOUND", "no plugin 'x'", {"plugin": "x"}, retryable=False)
@@ -137,7 +137,7 @@ def test_what_is_no_message_is_outlined() -> None:
 @pytest.mark.parametrize("empty", [b"\x80", b"\x90", b"\x91\x90"])
 def test_too_many_containers_are_not_built(empty: bytes) -> None:
     """4 MiB of empty maps would be 250 MiB of them, and seconds in which nobody else has a turn."""
-    count = 2_000_000
+    count = 200_000
     frame = b"\x93\x02\xa1m\x91\xdd" + count.to_bytes(4, "big") + empty * count
     tracemalloc.start()
     try:
@@ -158,6 +158,42 @@ def test_as_many_containers_as_may_be() -> None:
         )
     with pytest.raises(LocalProtocolError, match="more than 131072 arrays and maps"):
         encode(Notification("m", [[{}] * (MAX_CONTAINERS + 1)]), max_bytes=10**6)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\xdd" + (4_000_000).to_bytes(4, "big") + b"\x01" * 4_000_000,
+        b"\xdc\x01\x00" + (b"\xdc\x40\x00" + b"\x01" * 0x4000) * 256,
+        b"\xdf" + (140_000).to_bytes(4, "big") + b"".join(b"\xa6%06d\x01" % n for n in range(140_000)),
+    ],
+)
+def test_too_many_values_are_not_looked_at(value: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(RemoteProtocolError, match="a message holds more than 262144 values"):
+            unpack(b"\x93\x02\xa1m\x91" + value)
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_as_many_values_as_may_be() -> None:
+    most = [1] * (MAX_VALUES - 4)  # beside the three parts of the message, and its one param
+    message = Notification("m", [most])
+    assert unpack(encode(message, max_bytes=10**6)) == message
+    assert count_values([most, {"a": 1}]) == MAX_VALUES - 4 + 4
+    with pytest.raises(LocalProtocolError, match="more than 262144 values"):
+        encode(Notification("m", [{"a": [1] * (MAX_VALUES + 1)}]), max_bytes=10**6)
+
+
+def test_whatever_a_value_raises_while_it_is_packed_is_our_own_error() -> None:
+    class Odd(list[int]):
+        def __iter__(self) -> Any:
+            raise RuntimeError("not today")
+
+    with pytest.raises(LocalProtocolError, match="not today"):
+        encode(Notification("m", [Odd([1])]), max_bytes=100)
 
 
 @pytest.mark.parametrize("odd", [2**63, -(2**63) - 1, {1: 2}, [[2**63]]])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from supervisor.worker import cgroup
 from supervisor.worker.cgroup import Group, Groups, set_limit
@@ -136,3 +137,46 @@ def test_processes_of_groups_inside_count(tmp_path: Path) -> None:
     (outer / "cgroup.procs").write_text("1\n2\n")
     (files(outer / "inner", "cgroup.procs") / "cgroup.procs").write_text("3\n")
     assert sorted(Group(outer, tmp_path).pids()) == [1, 2, 3]
+
+
+async def test_without_descriptors_its_end_is_tried_again(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = files(tmp_path / "g", "cgroup.kill", "cgroup.events")
+    (directory / "cgroup.events").write_text("populated 1\n")
+    group, refusals = Group(directory, tmp_path), [3]
+    real = os.open
+
+    def scarce(path: object, flags: int, *more: object, **options: object) -> int:
+        if refusals[0]:
+            refusals[0] -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        (directory / "cgroup.events").write_text("populated 0\n")
+        return real(path, flags, *more, **options)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr("supervisor.worker.cgroup.os.open", scarce)
+    with trio.fail_after(2):
+        await group.end()
+    assert (directory / "cgroup.kill").read_text() == "1"
+    assert trio.current_time() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENODEV])
+async def test_waiting_for_its_end_raises_nothing(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    directory = files(tmp_path / "g", "cgroup.events")
+    (directory / "cgroup.events").write_text("populated 1\n")
+    tries = 0
+
+    def refuse() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            (directory / "cgroup.events").unlink()
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("supervisor.worker.cgroup.select.epoll", refuse)
+    with trio.fail_after(2):
+        await Group(directory, tmp_path).wait_empty()
+    assert tries == 3

@@ -123,15 +123,21 @@ async def test_one_that_does_not_even_read(autojump_clock: Clock) -> None:
 
 async def test_what_we_do_not_hear_ourselves_is_nobodys_fault(autojump_clock: Clock) -> None:
     """A worker that has asked for very much is not read for a while: its answer may stand in the socket."""
-    asked = Asked(OK, takes_s=(NEVER,))
+    bad = {"status": "error"}
+    asked = Asked(*[bad, bad, bad, OK] * 10)
     asked.held_back = True
     with trio.move_on_after(600) as scope:
         await watch(asked)
     assert scope.cancelled_caught
-    asked.held_back = False
-    unwell, _ = await watch(asked)
+
+
+async def test_one_that_never_ceases_to_ask_is_given_up(autojump_clock: Clock) -> None:
+    asked = Asked(OK, takes_s=(NEVER,))
+    asked.held_back = True
+    unwell, notes = await watch(asked)
     assert unwell.crash.reason is Reason.UNHEALTHY
-    assert trio.current_time() == 660
+    assert len(notes) == 3
+    assert trio.current_time() == 2 * 60
 
 
 async def test_one_that_asks_very_much_and_reads_no_answers_is_given_up(autojump_clock: Clock) -> None:

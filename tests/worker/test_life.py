@@ -405,3 +405,49 @@ async def test_one_that_is_not_up_is_not_asked_by_command(autojump_clock: Clock,
     bench = Bench(tmp_path, plain(stop_command=("bye",)), Script())
     ending = await bench.live((0.5, bench.life.ask_to_stop))
     assert (ending.stage, ending.ran_s, len(bench.processes)) == (Stage.TERM, None, 1)
+
+
+# What fails on our side.
+
+
+async def test_a_coming_up_that_is_never_recorded(autojump_clock: Clock, tmp_path: Path) -> None:
+    """A shield that nothing ends would keep even the daemon from stopping."""
+    bench = Bench(tmp_path, make_plugin(), Script())
+    bench.came_up = trio.sleep_forever  # type: ignore[method-assign]
+    bench.life._came_up = trio.sleep_forever
+    ending = await bench.live((5, bench.life.ask_to_stop))
+    assert (ending.cause, ending.exit, trio.current_time()) == (None, Exit(0, None), 30)
+
+
+async def test_a_mistake_before_it_is_attended_to(
+    autojump_clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, make_plugin(), Script())
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr(bench.life, "_begin", fail)
+    ending = await bench.live()
+    assert ending.crash is not None
+    assert (ending.crash.reason, ending.exit, bench.host.known) == (Reason.INTERNAL, KILLED, set())
+
+
+async def test_a_kill_that_fails_costs_no_more_than_the_kill(
+    autojump_clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is open is closed, and what is known of it is forgotten."""
+    bench = Bench(tmp_path, make_plugin(), Script())
+    bench.host.faults = {"config"}
+
+    def fail(_: FakeProcess) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(FakeProcess, "kill", fail)
+    with trio.fail_after(60):
+        ending = await bench.life.live(bench.launch, bench.spawn)
+    assert ending.crash is not None
+    assert ending.crash.reason is Reason.INTERNAL
+    assert (bench.processes[0].closed, bench.host.known) == (True, set())
+    assert trio.current_time() <= 2 * Graces().kill_s
+    bench.log.close()

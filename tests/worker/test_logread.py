@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from supervisor.core.errors import Unavailable
 from supervisor.wire.codec import encode
@@ -281,3 +282,40 @@ async def test_files_that_are_not_there_are_passed_over_and_others_are_told(
     with pytest.raises(Unavailable, match="cannot be read: Too many open files"):
         await logread.read_log(log, Lookback(Wanted(), most=None), trio.CapacityLimiter(1))
     log.close()
+
+
+async def test_who_waits_for_a_thread_holds_no_file(path: Path) -> None:
+    log = LogFile(path, max_bytes=1 << 30, files=2)
+    log.write([entry(1)])
+    threads = trio.CapacityLimiter(1)
+    before = len(os.listdir("/proc/self/fd"))
+    lookbacks = [Lookback(Wanted(), most=None, most_bytes=1 << 20) for _ in range(50)]
+    async with threads, trio.open_nursery() as nursery:
+        for lookback in lookbacks:
+            nursery.start_soon(logread.read_log, log, lookback, threads)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert threads.statistics().tasks_waiting == 50
+        threads.total_tokens = 2
+    log.close()
+    assert all(len(lookback.lines) == 1 for lookback in lookbacks)
+
+
+async def test_a_long_look_lets_a_short_one_in_between(path: Path) -> None:
+    log = LogFile(path, max_bytes=1 << 30, files=2)
+    log.write([entry(n, message="x" * 1000) for n in range(6_000)])
+    threads, ended = trio.CapacityLimiter(1), []
+
+    async def look(name: str, lookback: Lookback) -> None:
+        await logread.read_log(log, lookback, threads)
+        ended.append(name)
+
+    long = Lookback(Wanted(), most=None, most_bytes=1 << 30)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look, "long", long)
+        while not threads.borrowed_tokens:
+            await trio.lowlevel.checkpoint()
+        nursery.start_soon(look, "short", Lookback(Wanted(), most=1, most_bytes=1 << 20))
+    log.close()
+    assert ended == ["short", "long"]
+    assert [line["time_ms"] for line in reversed(long.lines)] == list(range(6_000))

@@ -145,7 +145,7 @@ async def test_a_crash_leaves_those_that_require_it_alone(autojump_clock: Clock,
 async def test_a_restart_waits_and_costs_no_crashes(autojump_clock: Clock, tmp_path: Path) -> None:
     """Both die; the one that requires the other comes back when that one is up, however long it takes."""
     net = Net(tmp_path, a="", b="a")
-    net.plugins["a"] = net.plugin("a", restart=policy(backoff_s=100, max_backoff_s=100))
+    net.plugins["a"] = net.plugin("a", restart=policy(backoff_s=100))
     net.world.by_key = {"a": Script(exits_after_s=5), "b": Script(exits_after_s=5.5)}
 
     async def work() -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,13 +20,13 @@ from supervisor.core.worker_spec import Limits
 from supervisor.worker import rlimits
 from supervisor.worker.containment import Containment, Ward
 from supervisor.worker.crash import Crash, Reason
-from supervisor.worker.kin import Identity, Kin, below, send_signal
+from supervisor.worker.kin import Identity, Kin, below, send_signal, tracer_of
 from supervisor.worker.launch import Launch
 from supervisor.worker.limits import MIB, data_rlimit
 from supervisor.worker.process import ChildProcess, Exit, spawn
 from supervisor.worker.procfs import children, read_stat, start_ticks
 from supervisor.worker.rlimits import TaskCount, TaskLimit
-from tests.daemon.processes import all_reaped
+from tests.daemon.processes import ORPHAN, all_reaped, as_subreaper, orphan
 
 SLEEP = "import time; time.sleep(600)"
 BARE_SLEEP = "os.setsid(); os.execve('/bin/sleep', ['sleep', '600'], {})"
@@ -64,7 +64,7 @@ async def running(
     """It is killed, and has been reaped, at the end; nothing that is known to be its lives on."""
     contain = containment or Containment()
     launch = Launch(
-        argv=(sys.executable, "-S", "-c", "import os, sys\n" + textwrap.dedent(code)),
+        argv=(sys.executable, "-S", "-c", "import os, resource, sys\n" + textwrap.dedent(code)),
         env={"A": "b"},
         cwd=Path("/"),
         rpc=False,
@@ -171,6 +171,7 @@ async def test_too_many_threads() -> None:
 async def test_too_many_open_files() -> None:
     before = len(os.listdir("/proc/self/fd"))
     code = """
+        while resource.getrlimit(resource.RLIMIT_NOFILE)[0] != 64: pass  # set right after the spawn
         kept = []
         try:
             while True: kept.append(os.open("/dev/null", os.O_RDONLY))
@@ -339,3 +340,175 @@ def test_orphans_of_its_session_are_its_own() -> None:
             assert orphan.pid in [process.pid for process in kin.look()]
         finally:
             orphan.kill()
+
+
+# Those whom a tracer keeps.
+
+TRACED = """
+    import ctypes, time
+    libc = ctypes.CDLL(None)
+    libc.prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)
+    me = os.getpid()
+    told, tell = os.pipe()
+    def trace():
+        os.setsid()
+        refused = libc.ptrace(0x4206, me, None, None)
+        os.write(tell, b"%d %d" % (os.getpid(), refused))
+        time.sleep(600)"""
+BY_A_CHILD = "    if os.fork() == 0: trace()"
+BY_A_GRANDCHILD = """
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0: trace()
+        time.sleep(600)"""
+BY_A_THREAD = """
+    import threading
+    if os.fork() == 0:
+        threading.Thread(target=trace).start()
+        time.sleep(600)"""
+TELLS_AND_ENDS = """
+    print(os.read(told, 99).decode(), flush=True)
+    os._exit(3)"""
+
+
+@pytest.mark.parametrize("tracer", [BY_A_CHILD, BY_A_GRANDCHILD, BY_A_THREAD])
+async def test_its_own_tracer_does_not_keep_it_from_being_reaped(tracer: str) -> None:
+    before = set(children())
+    with as_subreaper():
+        async with running(TRACED + "\n" + tracer + TELLS_AND_ENDS) as child:
+            pid, refused = map(int, (await child.line()).split())
+            if refused:
+                pytest.skip("this kernel lets nobody trace")
+            assert await child.process.wait() == Exit(3, None)
+            await gone(pid)
+        for left in set(children()) - before:
+            os.kill(left, signal.SIGKILL)
+
+
+async def test_a_strange_tracer_is_left_alone_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supervisor.worker.process._LONGEST_PAUSE_S", 0.04)
+    pid = None
+    try:
+        async with running(
+            "import ctypes; ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)\n"
+            "print(flush=True); os.read(os.open('/proc/self/fd/2', os.O_RDONLY), 1)"
+        ) as child:
+            await child.line()
+            code = (
+                "import ctypes\n"
+                f"told = ctypes.CDLL(None).ptrace(0x4206, {child.process.pid}, None, None)\n"
+                "r, w = os.pipe()\n"
+            )
+            # Of no kin to us: it goes to init.
+            seize = ORPHAN + code + "os.close(1); time.sleep(600)"
+            pid = await trio.to_thread.run_sync(orphan, seize)
+            while not (tracer := tracer_of(child.process.pid)):
+                await trio.sleep(0.005)
+            assert tracer.pid == pid
+            with trio.move_on_after(0.1):
+                pytest.fail((await child.process.wait_breach()).cause)
+            os.kill(child.process.pid, signal.SIGKILL)
+            crash = await child.process.wait_breach()
+            assert crash == Crash(Reason.EXITED, "has ended, and a process that traces it keeps it from being reaped")
+            with trio.move_on_after(0.1):
+                pytest.fail(f"it was reaped: {await child.process.wait()}")
+            assert alive(pid)
+            os.kill(pid, signal.SIGKILL)
+            assert await child.process.wait() == Exit(None, signal.SIGKILL)
+    finally:
+        if pid is not None and alive(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+# Out of descriptors.
+
+
+@contextmanager
+def no_descriptor() -> Iterator[None]:
+    """Not one more is to be had."""
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open(os.devnull, os.O_RDONLY)
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_without_descriptors_the_group_ends_with_its_leader(number: int) -> None:
+    code = f"""
+        import signal, time
+        signal.signal({signal.SIGTERM:d}, signal.SIG_IGN)
+        child = os.fork()
+        if child: signal.signal({signal.SIGTERM:d}, signal.SIG_DFL); print(child, flush=True)
+        time.sleep(600)"""
+    async with running(code) as child:
+        member = int(await child.line())
+        with no_descriptor():
+            child.process.note_kin()
+            if number == signal.SIGKILL:
+                os.kill(child.process.pid, number)
+            else:
+                child.process.signal_group(number)
+            assert await child.process.wait() == Exit(None, number)
+            assert child.process.post_mortem() is None
+            child.process.kill()
+        await gone(member)
+
+
+async def test_who_could_not_be_seen_stays_known() -> None:
+    code = f"""
+        child = os.fork()
+        if child == 0: {BARE_SLEEP}
+        print(child, flush=True)
+        import time; time.sleep(600)"""
+    async with running(code) as child:
+        hidden = int(await child.line())
+        while (found := read_stat(hidden)) is None or found.name != "sleep":
+            await trio.sleep(0.005)
+        child.process.note_kin()
+        with no_descriptor():
+            child.process.kill()
+            await child.process.wait()
+            assert [stray.pid for stray in child.ward.strays()] == [hidden]
+
+
+async def test_workers_get_the_soft_limit_that_the_daemon_had() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    contain = Containment(soft_nofile=77)
+    async with running(SLEEP, containment=contain) as child:
+        assert resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE) == (77, hard)
+    async with running(SLEEP, Limits(nofile=99), contain) as child:
+        assert resource.prlimit(child.process.pid, resource.RLIMIT_NOFILE) == (99, 99)
+
+
+def test_the_daemon_takes_what_it_may_have() -> None:
+    soft, hard = before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+    try:
+        assert rlimits.raise_files() == soft - 1
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_one_that_cannot_be_reaped_at_once_does_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "no")
+
+    def waitpid(pid: int, options: int) -> tuple[int, int]:
+        asked.append(options)
+        return 0, 0
+
+    monkeypatch.setattr(resource, "prlimit", refuse)
+    monkeypatch.setattr("supervisor.worker.process.os.waitpid", waitpid)
+    with pytest.raises(PermissionError), trio.fail_after(5):
+        async with running(SLEEP, Limits(nofile=64)):
+            pytest.fail("it lives")
+    assert set(asked) == {os.WNOHANG}

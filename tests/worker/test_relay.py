@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ import pytest
 import trio
 import trio.testing
 
+from supervisor.wire.message import Notification
 from supervisor.worker.logfile import LogFile
 from supervisor.worker.output import Line
-from supervisor.worker.relay import TAIL_CHARACTERS, Relay, Tail
+from supervisor.worker.relay import TAIL_CHARACTERS, Relay, Tail, log_entry
 from tests.logs import read_log
 
 Clock = trio.testing.MockClock
@@ -209,3 +212,25 @@ async def test_cancelled_it_tells_what_it_has_left(tmp_path: Path) -> None:
         lines = "".join(f"{line}\n" for line in pipe.lines())
         assert 0 < len(lines) < 9000 * len(LINE)
         assert pipe.relay.unread_bytes == pytest.approx(9000 * len(LINE) - len(lines), abs=len(LINE))
+
+
+@pytest.mark.parametrize("message", [[1] * 200_000, {"a": ["x"] * 200_000}, b"\xff" * 4_000_000, "x" * 4_000_000])
+def test_of_a_huge_message_only_the_beginning_is_made(message: Any) -> None:
+    tracemalloc.start()
+    try:
+        entry = log_entry(Notification("log", [{"message": message, "fields": {"a": message}}]), 1)
+        text = entry.to_json()
+        # One piece, as of a long text, may be made whole.
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(entry.message) == 10_000
+    assert entry.message.startswith(("[1, 1", '{"a": ["x"', "b'\\xff", "xxx"))
+    assert json.loads(text)["truncated"] is True
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"), [("a", "a"), (1, "1"), (None, "None"), (1.5, "1.5"), ([1, b"a"], """[1, "b'a'"]""")]
+)
+def test_what_is_no_text_is_shown(message: Any, shown: str) -> None:
+    assert log_entry(Notification("log", [{"message": message}]), 1).message == shown

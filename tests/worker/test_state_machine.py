@@ -157,7 +157,6 @@ class Plant:
             self.lifecycle,
             bus,
             Journal(database),
-            start_concurrency=2,
             recover_after_s=RECOVER_AFTER_S,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import signal
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-from supervisor.core.errors import ActivationFailed, CallCancelled
+from supervisor.core.errors import ActivationFailed, CallCancelled, FailedPrecondition
 from supervisor.core.event import WorkerCrashed, WorkerStarted, WorkerStopped
 from supervisor.worker.launch import CannotLaunch, Launch
 from supervisor.worker.phase import Phase
@@ -26,7 +27,7 @@ from tests.worker.fakes import NEVER, PLUGIN_ID, Script, World, health, make_plu
 Clock = trio.testing.MockClock
 HOUR = 3600.0
 LATER = 400.0
-"""Longer than the longest backoff; a healthy worker, asked how it is 240 times an hour, makes an hour cost something."""
+"""Longer than the longest backoff; a healthy worker is asked how it is 240 times an hour, which takes its time."""
 DIES = Script(exits_after_s=0.5, stderr=b"out of luck\n")
 
 
@@ -47,7 +48,7 @@ async def test_a_crash_loop_after_the_handshake_trips_the_breaker(autojump_clock
     async def work() -> None:
         world.manager.want(plugin)
         await trio.sleep(HOUR)
-        waits = [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]
+        waits = [1, 2, 4, 8, 16, 32, 64, 128, 246, 262.5]
         assert gaps(world) == pytest.approx([wait + 0.5 for wait in waits], abs=0.01)
         crashes = world.host.of(WorkerCrashed)
         assert [crash.restart_in_s for crash in crashes] == [*waits, None]
@@ -474,11 +475,30 @@ async def test_an_unkillable_worker_has_no_successor_until_it_is_gone(autojump_c
             await world.manager.wait_stopped(PLUGIN_ID)
         assert trio.current_time() == pytest.approx(17)
         world.manager.want(plugin)
+        with pytest.raises(FailedPrecondition, match="pid 1000 outlived SIGKILL; no other starts") as caught:
+            await world.manager.wait_up(PLUGIN_ID)
+        assert (trio.current_time(), caught.value.details["pid"]) == (pytest.approx(17), 1000)
         await trio.sleep(500)
         assert len(world.processes) == 1
         world.scripts = (Script(),)
         await world.manager.wait_running(PLUGIN_ID)
         assert trio.current_time() == pytest.approx(615, abs=1)
+        assert world.most_alive == 1
+
+    await world.serve(work)
+
+
+async def test_who_waits_for_a_start_hears_that_it_cannot_be_killed(autojump_clock: Clock, tmp_path: Path) -> None:
+    world = World(tmp_path, Script(answers_after_s=NEVER, ends_on_kill_in_s=600))
+
+    async def work() -> None:
+        world.manager.want(make_plugin(start_timeout_s=5))
+        with pytest.raises(FailedPrecondition, match="pid 1000 outlived SIGKILL"):
+            await world.manager.wait_up(PLUGIN_ID)
+        assert trio.current_time() < 5 + 20
+        world.processes[0].end(Exit(None, signal.SIGKILL))
+        world.scripts = (Script(),)
+        await world.manager.wait_running(PLUGIN_ID)
         assert world.most_alive == 1
 
     await world.serve(work)
@@ -561,6 +581,27 @@ async def test_spawn_fails(autojump_clock: Clock, tmp_path: Path, error: Excepti
         crashes = world.host.of(WorkerCrashed)
         assert [(c.pid, c.exit_code, c.signal) for c in crashes] == [(None, None, None)] * 2
         assert all(crash.cause.startswith(cause) for crash in crashes)
+
+    await world.serve(work)
+
+
+async def test_what_the_daemon_lacks_is_waited_for_without_end(autojump_clock: Clock, tmp_path: Path) -> None:
+    world = World(tmp_path)
+    lacks = [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN] * 5
+    world.fail_spawn = [OSError(number, "no more") for number in lacks]
+    plugin = make_plugin(restart=policy(max_restarts=1, max_backoff_s=4.0))
+
+    async def work() -> None:
+        world.manager.want(plugin, first_try_only=True)
+        with trio.move_on_after(10):
+            await world.manager.wait_up(PLUGIN_ID)
+        view = world.manager.view(PLUGIN_ID)
+        assert (view.phase, view.crashes, view.gave_up) == (Phase.BACKOFF, 0, False)
+        assert view.last_reason == "cannot_start"
+        assert "no more" in str(view.last_failure)
+        await world.manager.wait_up(PLUGIN_ID)
+        assert len(world.host.of(WorkerCrashed)) == len(lacks)
+        assert world.manager.view(PLUGIN_ID).last_failure is None
 
     await world.serve(work)
 

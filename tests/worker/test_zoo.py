@@ -61,7 +61,7 @@ ZOO: Final = {
     "answers_nobody_asked": Expected(reasons=VIOLATION, cause="request id 12345 was answered and never asked"),
     "answers_rubbish": Expected(reasons=VIOLATION, cause="the bytes are no msgpack", up=False),
     "answers_twice": Expected(reasons=VIOLATION, cause="request id 0 was answered twice"),
-    "builds_containers": Expected(reasons=VIOLATION, cause="more than 131072 arrays and maps"),
+    "builds_containers": Expected(reasons=VIOLATION, cause="more than 262144 values"),
     "closes_fd3": Expected(reasons=(R.HUNG_UP,), cause="closed its RPC connection"),
     "declares_4_gb": Expected(reasons=VIOLATION, cause="a frame is longer than 4194304 bytes"),
     "dies_after_handshake": Expected(reasons=(R.EXITED,), cause="exited with code 5"),
@@ -91,6 +91,7 @@ ZOO: Final = {
     "slow_job": Expected(stage="drain"),
     "stops_itself": Expected(reasons=(R.NOT_READING, R.UNHEALTHY), cause="failed 2 health checks"),
     "stops_reading": Expected(reasons=(R.NOT_READING, R.UNHEALTHY), cause="failed 2 health checks"),
+    "traced_by_its_child": Expected(reasons=(R.EXITED,), cause="exited with code 3", up=False),
     "wrong_architecture": Expected(reasons=(R.CANNOT_START,), cause="program: Exec format error", up=False),
 }
 
