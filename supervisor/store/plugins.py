@@ -241,7 +241,7 @@ def _status_changed(plugin_id: PluginId, key: PluginKey, previous: str | None, s
 def _already_there(former: Mapping[str, Any]) -> AlreadyExists:
     key, status, version = former["key"], former["status"], former["version"]
     return AlreadyExists(
-        f"plugin {key!r} is there already, in version {version} with status {status}: uninstall it first (`pluginctl uninstall`)",
+        f"plugin {key!r} is there already, in version {version} with status {status}: uninstall it first",
         plugin=key,
         status=status,
     )

@@ -323,12 +323,9 @@ async def test_a_crash_loop_after_the_handshake(tmp_path: Path) -> None:
             nursery.cancel_scope.cancel()
     assert bench.host.types() == ["started", "crashed"] * 4
     crashes = bench.host.of(WorkerCrashed)
-    assert [crash.restart_in_s for crash in crashes] == [
-        pytest.approx(0.05),
-        pytest.approx(0.1),
-        pytest.approx(0.2),
-        None,
-    ]
+    # The last one is at the cap of 0.2, where waits are spread downwards only.
+    waits = [crash.restart_in_s for crash in crashes]
+    assert waits == [*map(pytest.approx, (0.05, 0.1, 0.175)), None]
     assert {(crash.exit_code, crash.stderr_tail) for crash in crashes} == {(5, "out of luck")}
     assert len({started.pid for started in bench.host.of(WorkerStarted)}) == 4
     for crash in crashes:
