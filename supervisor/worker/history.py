@@ -38,11 +38,6 @@ class History:
     def next_start_in_s(self) -> float | None:
         return None if self._next_start is None else max(0.0, self._next_start - trio.current_time())
 
-    @property
-    def is_passing(self) -> bool:
-        """Whether the latest attempt failed for want of what the daemon will have again."""
-        return self._shortages > 0
-
     def begin(self, *, up: bool) -> None:
         """It is wanted, by somebody who has seen what was before; `up`: one takes calls already."""
         self.crashes = 0
@@ -83,9 +78,10 @@ class History:
 
     def _judge(self, wish: Wish, ending: Ending) -> Verdict:
         policy, spread = wish.plugin.manifest.worker.restart, self._dice.uniform(-1, 1)
+        first_try = self._unproven and self.crashes == self._shortages == 0 and ending.ran_s is None
+        if wish.first_try_only and first_try:
+            return Verdict(crashes=1, wait_s=None)
         self._shortages = self._shortages + 1 if ending.crash and ending.crash.passing else 0
         if self._shortages:
             return after_shortage(policy, crashes=self.crashes, times=self._shortages, spread=spread)
-        if wish.first_try_only and self._unproven and self.crashes == 0 and ending.ran_s is None:
-            return Verdict(crashes=1, wait_s=None)
         return after_crash(policy, crashes=self.crashes, ran_s=ending.ran_s, spread=spread)

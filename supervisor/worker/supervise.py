@@ -162,7 +162,7 @@ class Supervisor:
             failure = self._history.failure
             if wish is None and self._history.finished is not None:
                 return
-            if failure is not None and (wish is None or not (patient or self._history.is_passing)):
+            if failure is not None and (wish is None or not patient):
                 raise failure
             if wish is None:
                 raise CallCancelled("the worker is not wanted: it was stopped by another command, or never started")

@@ -592,16 +592,29 @@ async def test_what_the_daemon_lacks_is_waited_for_without_end(autojump_clock: C
     plugin = make_plugin(restart=policy(max_restarts=1, max_backoff_s=4.0))
 
     async def work() -> None:
-        world.manager.want(plugin, first_try_only=True)
+        world.manager.want(plugin)
         with trio.move_on_after(10):
-            await world.manager.wait_up(PLUGIN_ID)
+            await world.manager.wait_running(PLUGIN_ID)
         view = world.manager.view(PLUGIN_ID)
         assert (view.phase, view.crashes, view.gave_up) == (Phase.BACKOFF, 0, False)
         assert view.last_reason == "cannot_start"
         assert "no more" in str(view.last_failure)
-        await world.manager.wait_up(PLUGIN_ID)
+        await world.manager.wait_running(PLUGIN_ID)
         assert len(world.host.of(WorkerCrashed)) == len(lacks)
         assert world.manager.view(PLUGIN_ID).last_failure is None
+
+    await world.serve(work)
+
+
+async def test_whoever_asks_for_a_first_start_hears_of_a_shortage(autojump_clock: Clock, tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.fail_spawn = [OSError(errno.EMFILE, "no more")]
+
+    async def work() -> None:
+        world.manager.want(make_plugin(), first_try_only=True)
+        with pytest.raises(ActivationFailed, match="no more"):
+            await world.manager.wait_up(PLUGIN_ID)
+        assert world.manager.view(PLUGIN_ID).gave_up
 
     await world.serve(work)
 
