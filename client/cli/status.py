@@ -76,7 +76,9 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _in(seconds: float | None) -> str | None:
-    return None if seconds is None else f"in {duration(seconds)}"
+    if seconds is None:
+        return None
+    return f"in {duration(seconds)}" if seconds else "now"
 
 
 def _details(context: Context, p: PluginDetails) -> str:
