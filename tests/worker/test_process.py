@@ -108,7 +108,7 @@ async def test_too_much_memory() -> None:
     assert crash.reason is Reason.OUT_OF_MEMORY
     used = int(crash.cause.split()[1])
     assert crash.cause == f"used {used} MB of memory, more than its limit of 50 MB"
-    assert 80 <= used < 120
+    assert 50 < used < 120  # the look may come while it is still taking it
 
 
 async def test_what_processes_share_counts_once() -> None:
