@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -21,21 +21,6 @@ _EXIT_AFTER_EOF_S: Final = 1.0
 """A worker that closes its RPC connection is given so long to exit before it counts as deaf."""
 
 Worker = Conversation | PlainProgram
-Wait = Callable[[], Awaitable[Crash]]
-
-
-async def wait_first(*waits: Wait) -> Crash:
-    """Return what the first of them returns; the others are cancelled."""
-    causes: list[Crash] = []
-
-    async def take(wait: Wait) -> None:
-        causes.append(await wait())
-        waiting.cancel_scope.cancel(reason="the life has ended")
-
-    async with trio.open_nursery() as waiting:
-        for wait in waits:
-            waiting.start_soon(take, wait)
-    return causes[0]
 
 
 async def wait_exit(process: Process, worker: Worker, sent_by_us: Callable[[], bool]) -> Crash:

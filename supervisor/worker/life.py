@@ -15,10 +15,11 @@ from supervisor.core.errors import PluginCrashed
 from supervisor.core.plugin import Plugin
 from supervisor.report import report_failure
 from supervisor.wire.message import Notification
-from supervisor.worker.causes import LAST_WORDS_S, Worker, wait_deaf, wait_exit, wait_first, with_state
+from supervisor.worker.causes import LAST_WORDS_S, Worker, wait_deaf, wait_exit, with_state
 from supervisor.worker.conversation import Conversation
 from supervisor.worker.crash import Crash, Reason, is_shortage
 from supervisor.worker.ending import Ending, call_error, most_telling, never_lived
+from supervisor.worker.first import wait_first
 from supervisor.worker.host import Host, Stray
 from supervisor.worker.launch import Launch
 from supervisor.worker.logfile import Entry, LogFile

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -16,6 +16,7 @@ from supervisor.log import log
 from supervisor.worker.containment import Containment, Ward
 from supervisor.worker.crash import Crash, Reason
 from supervisor.worker.descriptors import Descriptors
+from supervisor.worker.first import wait_first
 from supervisor.worker.launch import RPC_FD, Launch
 
 _SIGNALS_TO_RESTORE: Final = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
@@ -194,16 +195,7 @@ class ChildProcess:
         return None
 
     async def wait_breach(self) -> Crash:
-        crashes: list[Crash] = []
-
-        async def take(wait: Callable[[], Awaitable[Crash]]) -> None:
-            crashes.append(await wait())
-            waiting.cancel_scope.cancel(reason="a limit was exceeded, or it has ended")
-
-        async with trio.open_nursery() as waiting:
-            waiting.start_soon(take, self._ward.wait_breach)
-            waiting.start_soon(take, self._wait_held)
-        return crashes[0]
+        return await wait_first(self._ward.wait_breach, self._wait_held)
 
     async def _wait_held(self) -> Crash:
         """Nothing else would tell of the end of a program that we may not reap and do not talk to."""
