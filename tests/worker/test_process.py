@@ -332,14 +332,20 @@ def test_a_worker_that_has_ended_vouches_for_nobody() -> None:
 
 def test_orphans_of_its_session_are_its_own() -> None:
     """Without a subreaper they go to init; as the daemon's children they are looked for by their session."""
-    with subprocess.Popen(["sleep", "600"]) as orphan:
+    # The subshell ends at once: what it began is in the leader's session, and no longer below it.
+    program = "(sleep 600 & echo $!); echo gone; exec sleep 600"
+    with subprocess.Popen(["sh", "-c", program], start_new_session=True, stdout=subprocess.PIPE) as leader:
         try:
-            found = read_stat(orphan.pid)
+            assert leader.stdout is not None
+            orphan = int(leader.stdout.readline())
+            assert leader.stdout.readline() == b"gone\n"
+            found = read_stat(orphan)
             assert found is not None
-            kin = Kin(found.sid, lambda: [found])
-            assert orphan.pid in [process.pid for process in kin.look()]
+            assert found.ppid != leader.pid
+            assert orphan not in [process.pid for process in Kin(leader.pid, list).look()]
+            assert orphan in [process.pid for process in Kin(leader.pid, lambda: [found]).look()]
         finally:
-            orphan.kill()
+            os.killpg(leader.pid, signal.SIGKILL)
 
 
 # Those whom a tracer keeps.
