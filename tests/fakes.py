@@ -26,6 +26,7 @@ from supervisor.worker.phase import Phase
 from supervisor.worker.turns import Turn, Turns
 from supervisor.worker.view import WorkerView
 from tests.jobs.world import WallClock, manifest
+from tests.packages import a_package
 
 Answer = Callable[[str, dict[str, Any]], Any]
 
@@ -290,8 +291,7 @@ class LifecycleWorld:
     async def put(self, key: str, status: Status, *, recoverable: bool = False, error: str | None = None) -> Plugin:
         """A plugin of this status, its worker running if it is ready; what it took is forgotten."""
         plugin = await self.registry.install(
-            self.packages.manifest_of(key),
-            package_dir=f"{key}/1.0-000000000000",
+            a_package(self.packages.manifest_of(key), f"{key}/1.0-000000000000"),
             approved=frozenset({Capability("jobs.schedule")}),
             uid=0,
         )

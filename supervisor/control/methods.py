@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -286,11 +287,22 @@ class Methods:
         return plugin_info(plugin, worker, self._outlook(plugin, worker))
 
     def _outlook(self, plugin: Plugin, worker: WorkerView) -> Outlook:
-        requirements = self._parts.lifecycle.requirements
+        requirements, registry = self._parts.lifecycle.requirements, self._parts.registry
+        active = registry.version(plugin.id, plugin.package_dir)
         return Outlook(
             recovery_in_s=self._parts.next_recovery_in_s(plugin.id),
             standings={key: requirements.standing(key).words for key in worker.waiting_for},
+            active=active,
+            staged=registry.version(plugin.id, plugin.staged_dir),
+            previous=registry.version(plugin.id, active.previous_dir) if active else None,
+            probation_left_s=self._left_s(plugin.probation_until),
         )
+
+    def _left_s(self, until: datetime | None) -> float | None:
+        if until is None:
+            return None
+        left_s = (until - self._parts.clock.now()).total_seconds()
+        return left_s if left_s > 0 else None
 
     async def _seen(self, command: Coroutine[Any, Any, Plugin]) -> results.PluginInfo:
         return self._info(await command)

@@ -9,9 +9,10 @@ from typing import Any, Final
 from supervisor.clock import to_ms
 from supervisor.core.cause import short_cause
 from supervisor.core.lifecycle import Status
+from supervisor.core.package import Version
 from supervisor.core.plugin import Plugin
 from supervisor.core.worker_spec import WorkerSpec
-from supervisor.wire.results import LimitInfo, PluginDetails, PluginInfo, UsageInfo
+from supervisor.wire.results import ApprovalInfo, LimitInfo, PluginDetails, PluginInfo, UsageInfo
 from supervisor.worker.phase import Phase
 from supervisor.worker.view import WorkerView
 
@@ -27,6 +28,10 @@ class Outlook:
     """In status error: when it is tried again; 0: now, or as soon as what it requires has been tried."""
     standings: Mapping[str, str] = field(default_factory=dict)
     """The plugins that it waits for, and what follows their names: "is disabled"."""
+    active: Version | None = None
+    staged: Version | None = None
+    previous: Version | None = None
+    probation_left_s: float | None = None
 
 
 _UNKNOWN: Final = Outlook()
@@ -54,6 +59,10 @@ def plugin_info(plugin: Plugin, worker: WorkerView, outlook: Outlook = _UNKNOWN)
         disable_reason=plugin.disable_reason,
         held=_held(plugin, worker),
         summary=summary(plugin, worker, outlook),
+        staged_version=outlook.staged.version if outlook.staged else None,
+        previous_version=outlook.previous.version if outlook.previous else None,
+        editable=plugin.editable is not None,
+        probation_left_s=outlook.probation_left_s,
         install_order=plugin.install_order,
         installed_at_ms=to_ms(plugin.installed_at),
         updated_at_ms=to_ms(plugin.updated_at),
@@ -69,6 +78,7 @@ def plugin_details(
     *,
     usage: UsageInfo | None = None,
     limits: Sequence[LimitInfo] = (),
+    approvals: Sequence[ApprovalInfo] = (),
 ) -> PluginDetails:
     """`places`: package_dir, data_dir and log_file as absolute paths."""
     manifest = plugin.manifest
@@ -76,6 +86,9 @@ def plugin_details(
     info["last_error"] = plugin.last_error or worker.last_failure
     return PluginDetails(
         **info,
+        source=outlook.active.source if outlook.active else "",
+        approvals=list(approvals),
+        pending_capabilities=pending_capabilities(plugin, outlook.staged),
         requires=list(manifest.requires),
         required_by=list(required_by),
         usage=usage,
@@ -92,6 +105,11 @@ def plugin_details(
         data_dir=places["data_dir"],
         log_file=places["log_file"],
     )
+
+
+def pending_capabilities(plugin: Plugin, staged: Version | None) -> list[str]:
+    """What the version that waits asks for beyond what was approved."""
+    return sorted(frozenset(staged.manifest.capabilities) - plugin.approved) if staged else []
 
 
 def summary(plugin: Plugin, worker: WorkerView, outlook: Outlook = _UNKNOWN) -> str:

@@ -84,6 +84,68 @@ class UpgradePending(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PluginUpgraded(Event):
+    """Another version is the plugin's now. `from_version` and `to_version` are `from` and `to` on the wire."""
+
+    TYPE = "plugin.upgraded"
+    from_version: str
+    to_version: str
+
+    def data(self) -> dict[str, Any]:
+        return {"from": self.from_version, "to": self.to_version}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginRolledBack(Event):
+    """An earlier version is the plugin's again; `reason` is why, where no operator asked for it."""
+
+    TYPE = "plugin.rolled_back"
+    from_version: str
+    to_version: str
+    reason: str | None = None
+
+    def data(self) -> dict[str, Any]:
+        return {"from": self.from_version, "to": self.to_version, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeFailed(Event):
+    """The version before goes on."""
+
+    TYPE = "plugin.upgrade_failed"
+    to_version: str
+    error: str
+
+    def data(self) -> dict[str, Any]:
+        return {"to": self.to_version, "error": self.error}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeApproved(Event):
+    TYPE = "plugin.upgrade_approved"
+    version: str
+    added: list[str]
+    uid: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeRejected(Event):
+    TYPE = "plugin.upgrade_rejected"
+    version: str | None
+    uid: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigChanged(Event):
+    """`changed` names the top-level values that are other than before; never what they are."""
+
+    TYPE = "plugin.config_changed"
+    revision: int
+    changed: list[str]
+    uid: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStarted(Event):
     """The worker has shaken hands. `restarts` counts the starts after crashes since the daemon began."""
 
@@ -177,6 +239,12 @@ EVENT_TYPES: Final = frozenset(
             PluginUnloaded,
             PluginFailed,
             UpgradePending,
+            PluginUpgraded,
+            PluginRolledBack,
+            UpgradeFailed,
+            UpgradeApproved,
+            UpgradeRejected,
+            ConfigChanged,
             WorkerStarted,
             WorkerStopped,
             WorkerCrashed,

@@ -30,6 +30,10 @@ class Command(StrEnum):
     UNLOAD = "unload"
     MARK_ERROR = "mark_error"
     MARK_UPGRADE_PENDING = "mark_upgrade_pending"
+    UPGRADE = "upgrade"
+    APPROVE = "approve"
+    REJECT = "reject"
+    ROLLBACK = "rollback"
 
 
 # Every step that a status may ever take. A plugin is born `installed` and vanishes from `uninstalled`.
@@ -57,8 +61,20 @@ TRANSITIONS: Final[Mapping[Status, Mapping[Command, Status]]] = {
     },
     _S.DISABLED: {_C.LOAD: _S.READY, _C.ENABLE: _S.READY, _C.UNLOAD: _S.UNINSTALLED},
     _S.ERROR: {_C.LOAD: _S.READY, _C.ENABLE: _S.READY, _C.UNLOAD: _S.UNINSTALLED},
-    _S.UPGRADE_PENDING: {_C.ENABLE: _S.READY, _C.MARK_ERROR: _S.ERROR, _C.UNLOAD: _S.UNINSTALLED},
+    _S.UPGRADE_PENDING: {
+        _C.ENABLE: _S.READY,
+        _C.APPROVE: _S.READY,
+        _C.REJECT: _S.READY,
+        _C.MARK_ERROR: _S.ERROR,
+        _C.UNLOAD: _S.UNINSTALLED,
+    },
     _S.UNINSTALLED: {_C.INSTALL: _S.INSTALLED},
+}
+
+# Commands that change which version there is, and the status only on the way.
+EXCHANGES: Final[Mapping[Command, frozenset[Status]]] = {
+    _C.UPGRADE: frozenset({_S.READY, _S.DISABLED, _S.ERROR, _S.UPGRADE_PENDING}),
+    _C.ROLLBACK: frozenset({_S.READY, _S.DISABLED, _S.ERROR}),
 }
 
 

@@ -88,3 +88,14 @@ class Plugin:
     updated_at: datetime
     recoverable: bool = False
     """Status error because its worker gave up: worth another try at boot and from time to time."""
+    editable: str | None = None
+    """The source directory that is run in place; None: what runs is the copy in `package_dir`."""
+    staged_dir: str | None = None
+    """The package that waits for approval, in status upgrade_pending."""
+    probation_until: datetime | None = None
+    """Until then a worker that is given up leads back to the version before."""
+
+    @property
+    def granted(self) -> frozenset[Capability]:
+        """What its worker may do: what was approved, as far as the version that runs asks for it."""
+        return self.approved & frozenset(self.manifest.capabilities)

@@ -74,6 +74,14 @@ class Settings:
     run_keep: int
     """Runs of each job that are kept."""
     run_keep_days: float
+    phase_timeout_s: float
+    """For each phase of an install or upgrade: fetch, unpack, environment, …"""
+    keep_versions: int
+    """Versions of a plugin that are kept, the present one among them."""
+    purge_after_days: float
+    """Until the data of an uninstalled plugin goes too; 0: never."""
+    index_url: str
+    """Where requirements are fetched from; empty: as pip is configured."""
     config_file: Path | None
     """The file that was read."""
     origins: Mapping[str, str]
@@ -83,7 +91,7 @@ class Settings:
 
 _ABOUT: Final = ("config_file", "origins", "warnings")
 _PATHS: Final = ("state_dir", "socket", "log_dir")
-_TEXTS: Final = (*_PATHS, "timezone", "log_format", "log_level")
+_TEXTS: Final = (*_PATHS, "timezone", "log_format", "log_level", "index_url")
 NAMES: Final = tuple(field.name for field in fields(Settings) if field.name not in _ABOUT)
 
 
@@ -174,6 +182,10 @@ def _read_values(r: Reader, values: Mapping[str, Any], *, paths: bool = True) ->
         "event_keep_days": r.number("event_keep_days", 7, least=0.01, most=36_600),
         "run_keep": r.whole("run_keep", 1000, least=1, most=1 << 40),
         "run_keep_days": r.number("run_keep_days", 30, least=0.01, most=36_600),
+        "phase_timeout_s": r.number("phase_timeout_s", 120, least=1, most=_DAY_S),
+        "keep_versions": r.whole("keep_versions", 3, least=2, most=1000),
+        "purge_after_days": r.number("purge_after_days", 0, least=0, most=36_600),
+        "index_url": r.optional_text("index_url", longest=2000, check=_index_problem) or "",
     }
 
 
@@ -266,6 +278,12 @@ def _socket_problem(text: str) -> str | None:
         if size <= _MAX_SOCKET_BYTES
         else f"is {size} bytes long; a socket's path has at most 107: choose a shorter"
     )
+
+
+def _index_problem(url: str) -> str | None:
+    if url.startswith(("https://", "http://", "file:///")) and not re.search(r"[\x00-\x20\x7f]", url):
+        return None
+    return "must be the address of a package index: https://…, http://… or file:///…"
 
 
 def _zone_problem(name: str) -> str | None:

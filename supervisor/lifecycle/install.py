@@ -8,6 +8,7 @@ from typing import Protocol
 from supervisor.core.errors import AlreadyExists, InvalidTransition, SupervisorError
 from supervisor.core.event import PluginUnloaded, StatusChanged
 from supervisor.core.lifecycle import Command, Status, next_status, wants_worker
+from supervisor.core.package import Package
 from supervisor.core.plugin import Plugin
 from supervisor.lifecycle.locks import PluginLocks
 from supervisor.lifecycle.packages import PackageStore, Staged
@@ -88,10 +89,13 @@ class Installer:
 
     async def _write(self, staged: Staged, package_dir: str, uid: int | None) -> Plugin:
         approved = frozenset(staged.manifest.capabilities)
+        package = Package(
+            dir=package_dir, manifest=staged.manifest, digest=staged.digest, files=staged.files, source=staged.source
+        )
         async with self._requirements.graph:
             # Again: what it requires may be gone by now, or require it. Each plugin's own lock does not see that.
             self._requirements.refuse_install(staged.manifest)
-            return await self._registry.install(staged.manifest, package_dir=package_dir, approved=approved, uid=uid)
+            return await self._registry.install(package, approved=approved, uid=uid)
 
     async def _uninstall(self, plugin: Plugin, gone: PluginUnloaded) -> None:
         status = next_status(plugin.key, plugin.status, Command.UNLOAD)

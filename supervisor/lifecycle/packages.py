@@ -17,6 +17,7 @@ import trio
 
 from supervisor.core.errors import InvalidParams, NotFound, ResourceExhausted
 from supervisor.core.manifest import Manifest
+from supervisor.core.package import FileRecord
 from supervisor.core.plugin import key_problem
 from supervisor.lifecycle.checking import CheckSchedule, check_directory
 from supervisor.lifecycle.copying import PackageLimits, copy_package, digest_of, sync_directory, sync_file_system
@@ -34,6 +35,10 @@ class Staged:
     digest: str
     """SHA-256 in hex over path, executable bit and content of every file."""
     dir: Path
+    files: tuple[FileRecord, ...] = ()
+    source: str = ""
+    """What the operator named."""
+    editable: str | None = None
 
 
 class PackageStore:

@@ -119,9 +119,61 @@ _FIRST: Final = (
 # NULL: noted before there were digests; any params are taken for the same.
 _REQUEST_DIGEST: Final = ("ALTER TABLE client_request ADD COLUMN digest BLOB",)
 
+_VERSIONS: Final = (
+    "ALTER TABLE plugin ADD COLUMN editable TEXT",
+    "ALTER TABLE plugin ADD COLUMN staged_dir TEXT",
+    "ALTER TABLE plugin ADD COLUMN probation_until_ms INTEGER",
+    # files NULL: stored before files were recorded one by one; they are at the next start.
+    """CREATE TABLE plugin_version (
+        package_dir TEXT PRIMARY KEY NOT NULL,
+        plugin_id TEXT NOT NULL REFERENCES plugin (id) ON DELETE CASCADE,
+        manifest TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        files BLOB,
+        source TEXT NOT NULL,
+        editable TEXT,
+        previous_dir TEXT,
+        stored_at_ms INTEGER NOT NULL,
+        activated_at_ms INTEGER)""",
+    "CREATE INDEX plugin_version_of_plugin ON plugin_version (plugin_id)",
+    """INSERT INTO plugin_version (package_dir, plugin_id, manifest, digest, source, stored_at_ms, activated_at_ms)
+        SELECT package_dir, id, manifest, '', '', installed_at_ms, installed_at_ms FROM plugin
+        WHERE status <> 'uninstalled'""",
+    # What is about to be done to files: begun before it, ended with the rows that say so. No foreign key: it outlives
+    # the plugin whose files it removes.
+    """CREATE TABLE intent (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL CHECK (kind IN ('add', 'remove')),
+        plugin_key TEXT NOT NULL,
+        package_dirs TEXT NOT NULL,
+        data INTEGER NOT NULL DEFAULT 0,
+        begun_at_ms INTEGER NOT NULL)""",
+)
+
+_CONFIGS: Final = (
+    "ALTER TABLE config ADD COLUMN revision INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE config ADD COLUMN uid INTEGER",
+    # Every configuration that was, the present one too. good: a worker has taken it.
+    """CREATE TABLE config_revision (
+        plugin_id TEXT NOT NULL REFERENCES plugin (id) ON DELETE CASCADE,
+        revision INTEGER NOT NULL,
+        data BLOB NOT NULL,
+        uid INTEGER,
+        good INTEGER NOT NULL DEFAULT 0,
+        set_at_ms INTEGER NOT NULL,
+        PRIMARY KEY (plugin_id, revision)) WITHOUT ROWID""",
+    """INSERT INTO config_revision (plugin_id, revision, data, set_at_ms)
+        SELECT plugin_id, 1, data, updated_at_ms FROM config""",
+    # For compare-and-set: counted over all keys of a plugin, so that a key deleted and set again is another.
+    "ALTER TABLE plugin_state ADD COLUMN revision INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE plugin_state_usage ADD COLUMN revision INTEGER NOT NULL DEFAULT 1",
+)
+
 STEPS: Final[tuple[Step, ...]] = (
     Step(1, "first schema", _FIRST),
     Step(2, "digest of a request's params", _REQUEST_DIGEST),
+    Step(3, "versions of plugins, and intents", _VERSIONS),
+    Step(4, "revisions of configurations and of state", _CONFIGS),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,8 @@ import peewee
 
 from supervisor.clock import from_ms
 from supervisor.core.lifecycle import Status
-from supervisor.core.manifest import Manifest, manifest_to_table, parse_stored_manifest
+from supervisor.core.manifest import manifest_to_table, parse_stored_manifest
+from supervisor.core.package import Package
 from supervisor.core.plugin import Capability, Plugin, PluginId, PluginKey
 from supervisor.store.tables import ApprovalRow, PluginRow
 
@@ -45,17 +46,17 @@ def to_plugin(row: Mapping[str, Any]) -> Plugin:
         installed_at=from_ms(row["installed_at_ms"]),
         updated_at=from_ms(row["updated_at_ms"]),
         recoverable=row["recoverable"],
+        editable=row["editable"],
+        staged_dir=row["staged_dir"],
+        probation_until=None if row["probation_until_ms"] is None else from_ms(row["probation_until_ms"]),
     )
 
 
 def write_installed(
-    now_ms: int,
-    former: Mapping[str, Any] | None,
-    manifest: Manifest,
-    package_dir: str,
-    approved: frozenset[Capability],
+    now_ms: int, former: Mapping[str, Any] | None, package: Package, approved: frozenset[Capability]
 ) -> Plugin:
     """Insert the row, or overwrite the `former` one, which keeps its id and its place in the install order."""
+    manifest = package.manifest
     last = PluginRow.select(peewee.fn.MAX(PluginRow.install_order)).scalar() or 0
     row = {
         "id": former["id"] if former else str(uuid.uuid4()),
@@ -63,13 +64,16 @@ def write_installed(
         "version": manifest.version,
         "status": str(Status.INSTALLED),
         "manifest": manifest_to_table(manifest),
-        "package_dir": package_dir,
+        "package_dir": package.dir,
         "install_order": former["install_order"] if former else last + 1,
         "last_error": None,
         "disable_reason": None,
         "recoverable": False,
         "installed_at_ms": now_ms,
         "updated_at_ms": now_ms,
+        "editable": package.editable,
+        "staged_dir": None,
+        "probation_until_ms": None,
     }
     # Never REPLACE: it deletes the former row first, and with it everything that refers to it.
     query = PluginRow.update(row).where(PluginRow.id == row["id"]) if former else PluginRow.insert(row)
@@ -80,9 +84,21 @@ def write_installed(
 def write_approvals(plugin: Plugin, uid: int | None, now_ms: int) -> None:
     """Replace what was approved before; `uid` is who did it."""
     ApprovalRow.delete().where(ApprovalRow.plugin_id == plugin.id).execute()
+    add_approvals(plugin.id, plugin.approved, uid, now_ms)
+
+
+def add_approvals(plugin_id: PluginId, capabilities: Iterable[Capability], uid: int | None, now_ms: int) -> None:
+    """Beside those that there are; what was approved before stays with whom it was approved by."""
     rows = [
-        {"plugin_id": plugin.id, "capability": capability, "uid": uid, "approved_at_ms": now_ms}
-        for capability in sorted(plugin.approved)
+        {"plugin_id": plugin_id, "capability": capability, "uid": uid, "approved_at_ms": now_ms}
+        for capability in sorted(capabilities)
     ]
     if rows:
-        ApprovalRow.insert_many(rows).execute()
+        ApprovalRow.insert_many(rows).on_conflict_ignore().execute()
+
+
+def read_approvals(plugin_id: PluginId) -> list[tuple[Capability, int | None, int]]:
+    """Capability, uid of who approved it, and when, in UTC milliseconds."""
+    row = ApprovalRow
+    found: Any = row.select(row.capability, row.uid, row.approved_at_ms).where(row.plugin_id == plugin_id).tuples()
+    return sorted(found)

@@ -103,9 +103,42 @@ class PluginRow(_Table):
     recoverable = peewee.BooleanField()
     installed_at_ms = peewee.IntegerField()
     updated_at_ms = peewee.IntegerField()
+    editable = peewee.TextField(null=True)
+    staged_dir = peewee.TextField(null=True)
+    probation_until_ms = peewee.IntegerField(null=True)
 
     class Meta:
         table_name = "plugin"
+
+
+class PluginVersionRow(_Table):
+    package_dir = peewee.TextField(primary_key=True)
+    plugin_id = peewee.TextField()
+    manifest = JsonField()
+    digest = peewee.TextField()
+    files = MsgpackField(null=True)
+    """A list of [path, size, sha256, executable, link]."""
+    source = peewee.TextField()
+    editable = peewee.TextField(null=True)
+    previous_dir = peewee.TextField(null=True)
+    stored_at_ms = peewee.IntegerField()
+    activated_at_ms = peewee.IntegerField(null=True)
+
+    class Meta:
+        table_name = "plugin_version"
+
+
+class IntentRow(_Table):
+    id = peewee.AutoField()
+    kind = peewee.TextField()
+    plugin_key = peewee.TextField()
+    package_dirs = JsonField()
+    data = peewee.BooleanField()
+    """Its data directory and logs go too."""
+    begun_at_ms = peewee.IntegerField()
+
+    class Meta:
+        table_name = "intent"
 
 
 class ApprovalRow(_Table):
@@ -122,10 +155,25 @@ class ApprovalRow(_Table):
 class ConfigRow(_Table):
     plugin_id = peewee.TextField(primary_key=True)
     data = MsgpackField()
+    revision = peewee.IntegerField()
+    uid = peewee.IntegerField(null=True)
     updated_at_ms = peewee.IntegerField()
 
     class Meta:
         table_name = "config"
+
+
+class ConfigRevisionRow(_Table):
+    plugin_id = peewee.TextField()
+    revision = peewee.IntegerField()
+    data = MsgpackField()
+    uid = peewee.IntegerField(null=True)
+    good = peewee.BooleanField()
+    set_at_ms = peewee.IntegerField()
+
+    class Meta:
+        table_name = "config_revision"
+        primary_key = peewee.CompositeKey("plugin_id", "revision")
 
 
 class JobRow(_Table):
@@ -182,6 +230,7 @@ class PluginStateRow(_Table):
     value = BytesField()
     """Packed: a stored None is a value too."""
     size = peewee.IntegerField()
+    revision = peewee.IntegerField()
     updated_at_ms = peewee.IntegerField()
 
     class Meta:

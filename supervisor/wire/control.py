@@ -16,6 +16,9 @@ from supervisor.wire import results
 PROTOCOL_VERSION: Final = 1
 EVENT_NOTIFICATION: Final = "rpc.event"
 """[{subscription, event}] or, at its end, [{subscription, end: true, reason, last_seq}]."""
+PROGRESS_NOTIFICATION: Final = "rpc.progress"
+"""[{request, phase, done?, total?, line?}], to whoever asked with `$progress: true`, until the answer; `request` is its
+id."""
 LOG_NOTIFICATION: Final = "rpc.log"
 """[{subscription, lines, place, skipped_bytes?}] or, at its end, [{subscription, end: true, reason, place}]."""
 PROTOCOL_ERROR_NOTIFICATION: Final = "rpc.error"
@@ -139,9 +142,68 @@ class PluginsGet(ControlRequest):
 
 @_method("plugins.install", results.PluginInfo, role=Role.ADMIN, deadline_s=None)
 class PluginsInstall(ControlRequest):
-    """Copy a plugin from a directory (absolute path), check it and store it; it is not loaded yet."""
+    """Fetch a plugin, check it and store it; it is not loaded yet.
+
+    `source` is a directory, an archive (.tar.gz, .zip), a wheel or an sdist by its absolute path, or a requirement such
+    as `acme-weather>=1.2`. `editable` runs a directory in place. `hashes` are `sha256:<hex>` of what a requirement may
+    lead to. `capabilities` are what the operator agrees to; None: to all that its manifest asks for. `rpc.cancel` ends
+    it until its files are stored.
+    """
 
     source: str
+    editable: bool = False
+    index_url: str | None = None
+    find_links: list[str] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
+    capabilities: list[str] | None = None
+
+
+@_method("plugins.upgrade", results.PluginInfo, role=Role.ADMIN, deadline_s=None)
+class PluginsUpgrade(ControlRequest):
+    """Exchange the plugin's version for the one in `source` (as in plugins.install), or for a kept `version`.
+
+    It happens wholly, or the version before goes on (UPGRADE_FAILED). What asks for more capabilities than were
+    approved waits for plugins.approve, unless `approve` is true. Who gives up within `probation_s` is rolled back.
+    """
+
+    plugin: str
+    source: str | None = None
+    version: str | None = None
+    index_url: str | None = None
+    find_links: list[str] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
+    approve: bool = False
+    probation_s: float | None = None
+
+
+@_method("plugins.approve", results.PluginInfo, role=Role.ADMIN, deadline_s=None)
+class PluginsApprove(ControlRequest):
+    """Allow what the waiting version asks for, and run it; `version`, if named, must be the one that waits."""
+
+    plugin: str
+    version: str | None = None
+
+
+@_method("plugins.reject", results.PluginInfo, role=Role.ADMIN, deadline_s=None)
+class PluginsReject(ControlRequest):
+    """Drop the waiting version and run the one before."""
+
+    plugin: str
+
+
+@_method("plugins.rollback", results.PluginInfo, role=Role.ADMIN, deadline_s=None)
+class PluginsRollback(ControlRequest):
+    """Run the version before this one again, or the kept `version`; nothing is fetched."""
+
+    plugin: str
+    version: str | None = None
+
+
+@_method("plugins.versions", list[results.VersionInfo])
+class PluginsVersions(ControlRequest):
+    """The versions that are kept, newest first."""
+
+    plugin: str
 
 
 @_method("plugins.load", results.PluginInfo, role=Role.OPERATOR, deadline_s=None)
@@ -260,6 +322,51 @@ class PluginsStateList(ControlRequest):
     prefix: str = ""
     after: str | None = None
     limit: int = 100
+
+
+@_method("plugins.config_get", results.ConfigInfo, role=Role.OPERATOR, changes=False)
+class PluginsConfigGet(ControlRequest):
+    """The plugin's configuration, its secrets masked, and its schema."""
+
+    plugin: str
+
+
+@_method("plugins.config_set", results.ConfigInfo, role=Role.ADMIN, deadline_s=None)
+class PluginsConfigSet(ControlRequest):
+    """Check a configuration as plugins.config_test does, store it, and give it to the worker, or restart that.
+
+    With `merge` (RFC 7396) it is laid over what is there, and null takes a value away. A secret that is sent back
+    masked stays as it is. `expected_revision` refuses to overwrite what somebody else has set meanwhile.
+    """
+
+    plugin: str
+    config: dict[str, Any]
+    merge: bool = False
+    expected_revision: int | None = None
+
+
+@_method("plugins.config_test", results.ConfigVerdict, role=Role.ADMIN, changes=False, deadline_s=60.0)
+class PluginsConfigTest(ControlRequest):
+    """Check a configuration against its schema and by the worker, if it runs; None checks the stored one."""
+
+    plugin: str
+    config: dict[str, Any] | None = None
+    merge: bool = False
+
+
+@_method("plugins.config_history", list[results.ConfigRevisionInfo], role=Role.OPERATOR, changes=False)
+class PluginsConfigHistory(ControlRequest):
+    """The configurations that were, newest first, without their values."""
+
+    plugin: str
+
+
+@_method("plugins.config_restore", results.ConfigInfo, role=Role.ADMIN, deadline_s=None)
+class PluginsConfigRestore(ControlRequest):
+    """Set an earlier configuration again: `revision`, or the newest other one that a worker has taken."""
+
+    plugin: str
+    revision: int | None = None
 
 
 @_method("jobs.list", list[results.JobInfo])

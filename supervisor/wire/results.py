@@ -37,6 +37,14 @@ class PluginInfo(TypedDict):
     """Stopped by an operator while ready: stays so until start, restart or the next boot."""
     summary: str
     """One sentence for people: what is going on and what comes next."""
+    staged_version: str | None
+    """The version that waits for approval, in status upgrade_pending."""
+    previous_version: str | None
+    """The version that plugins.rollback leads to."""
+    editable: bool
+    """Runs in its source directory."""
+    probation_left_s: float | None
+    """For so long a worker that is given up leads back to the version before."""
     install_order: int
     installed_at_ms: int
     updated_at_ms: int
@@ -67,8 +75,74 @@ class LimitInfo(TypedDict):
     note: str | None
 
 
+class ApprovalInfo(TypedDict):
+    capability: str
+    uid: int | None
+    """Who approved it."""
+    approved_at_ms: int
+
+
+class VersionInfo(TypedDict):
+    """A version of a plugin that is kept."""
+
+    version: str
+    digest: str
+    state: str
+    """active, staged (waits for approval), or kept."""
+    source: str
+    stored_at_ms: int
+    activated_at_ms: int | None
+    """None: it never ran."""
+    package_dir: str
+    capabilities: list[str]
+
+
+class ConfigInfo(TypedDict):
+    """A plugin's configuration. Secrets that are set read `********`; references to files stay references."""
+
+    config: dict[str, Any]
+    secrets: list[str]
+    """Names of the secrets that are set, dotted: `db.password`."""
+    revision: int
+    """0: none was ever set."""
+    good: bool
+    """A worker has taken it."""
+    set_at_ms: int | None
+    uid: int | None
+    config_schema: dict[str, Any]
+    restarted: bool
+    """The worker was restarted for it: after plugins.config_set and config_restore."""
+
+
+class ConfigProblem(TypedDict):
+    path: str
+    message: str
+
+
+class ConfigVerdict(TypedDict):
+    ok: bool
+    problems: list[ConfigProblem]
+    asked_worker: bool
+    """False: it does not run, or does not check configurations: only the schema has."""
+
+
+class ConfigRevisionInfo(TypedDict):
+    revision: int
+    current: bool
+    good: bool
+    set_at_ms: int
+    uid: int | None
+    names: list[str]
+
+
 class PluginDetails(PluginInfo):
     """All about one plugin."""
+
+    source: str
+    """What it was installed or upgraded from."""
+    approvals: list[ApprovalInfo]
+    pending_capabilities: list[str]
+    """What the waiting version asks for beyond what was approved."""
 
     requires: list[str]
     required_by: list[str]
@@ -203,6 +277,8 @@ class FollowInfo(TypedDict):
 class StateEntry(TypedDict):
     key: str
     value: Any
+    revision: int
+    """Another after each change of it."""
 
 
 class StatePage(TypedDict):

@@ -20,6 +20,11 @@ CALL: Final = "call"
 client's call has none."""
 SHUTDOWN: Final = "shutdown"
 """Daemon -> worker: {drain_s}: finish what is in flight, then exit with code 0."""
+VALIDATE_CONFIG: Final = "validate_config"
+"""Daemon -> worker: {config} -> {problems: [{path, message}, …]}, empty where it will do. METHOD_NOT_FOUND: the schema
+alone decides. An error is a refusal too."""
+CONFIG_CHANGED: Final = "config_changed"
+"""Daemon -> worker: {config} -> {}, once it works with it. METHOD_NOT_FOUND, or any error: it is restarted instead."""
 EVENT: Final = "event"
 """Daemon -> worker, a notification: {subscription, event}, or at its end {subscription, end: true, reason,
 last_seq}. None comes before the answer that tells the subscription's number."""
@@ -35,7 +40,7 @@ class HostRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigGet(HostRequest):
-    """-> {config}, without what its schema marks `writeOnly`."""
+    """-> {config}; what its schema marks `writeOnly` is in it for those who may use `secrets.get`."""
 
     METHOD = "config.get"
     CAPABILITY = "config.read"
@@ -43,7 +48,7 @@ class ConfigGet(HostRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateGet(HostRequest):
-    """-> {found, value}."""
+    """-> {found, value, revision}; the revision is 0 where there is no such key."""
 
     METHOD = "state.get"
     CAPABILITY = "state.read"
@@ -52,26 +57,31 @@ class StateGet(HostRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateSet(HostRequest):
-    """-> {}, once it is stored. A value is at most 1 MiB as msgpack."""
+    """-> {revision}, once it is stored. A value is at most 1 MiB as msgpack.
+
+    `if_revision`: only if the key still has this revision (0: is not there), else CONFLICT tells the `revision`.
+    """
 
     METHOD = "state.set"
     CAPABILITY = "state.write"
     key: str
     value: Any
+    if_revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateDelete(HostRequest):
-    """-> {found}."""
+    """-> {found}. `if_revision` as in `state.set`."""
 
     METHOD = "state.delete"
     CAPABILITY = "state.write"
     key: str
+    if_revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateList(HostRequest):
-    """-> {entries: [{key, value}, …], next}."""
+    """-> {entries: [{key, value, revision}, …], next}."""
 
     METHOD = "state.list"
     CAPABILITY = "state.read"

@@ -32,6 +32,7 @@ from supervisor.worker.containment import Containment
 from supervisor.worker.host import serve_worker
 from supervisor.worker.link import WorkerLink
 from tests.fakes import LifecycleWorld, open_lifecycle_world
+from tests.packages import a_package
 
 ALL = frozenset(str(request.CAPABILITY) for request in HOST_REQUESTS.values())
 SECRETIVE = {
@@ -90,7 +91,7 @@ class HostWorld:
             methods=methods,
         )
         plugin = await self.world.registry.install(
-            manifest, package_dir=key, approved=frozenset(map(Capability, capabilities)), uid=0
+            a_package(manifest, key), approved=frozenset(map(Capability, capabilities)), uid=0
         )
         await self.world.registry.set_config(plugin.id, CONFIG)
         if ready:

@@ -15,6 +15,7 @@ from supervisor.core.event import Event, PluginUnloaded, Recorded, StatusChanged
 from supervisor.core.lifecycle import STEPS, Status
 from supervisor.core.plugin import Plugin
 from tests.jobs.world import OpenWorld, World, job, manifest, never_answer
+from tests.packages import a_package
 
 
 def walks(length: int) -> Iterator[tuple[Status, ...]]:
@@ -166,7 +167,7 @@ async def test_an_upgrade_syncs_what_was_added_changed_and_gone(autojump_clock: 
 async def upgrade(world: World, plugin: Plugin, *jobs: Any) -> None:
     """Another manifest, taken up through uninstall, install and ready."""
     await world.set_status(plugin, Status.UNINSTALLED)
-    await world.plugins.install(manifest(plugin.key, *jobs), package_dir="next", approved=frozenset(), uid=0)
+    await world.plugins.install(a_package(manifest(plugin.key, *jobs), "next"), approved=frozenset(), uid=0)
     await world.set_status(plugin, Status.READY)
     await world.coordinator.wait_settled()
 

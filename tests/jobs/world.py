@@ -27,6 +27,7 @@ from supervisor.store.database import Database
 from supervisor.store.jobs import JobStore
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.runs import RunStore
+from tests.packages import a_package
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 Handler = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -187,7 +188,7 @@ class World:
 
     async def install(self, key: str, *jobs: JobSpec) -> Plugin:
         return await self.plugins.install(
-            manifest(key, *jobs), package_dir=key, approved=frozenset({Capability("jobs.schedule")}), uid=0
+            a_package(manifest(key, *jobs), key), approved=frozenset({Capability("jobs.schedule")}), uid=0
         )
 
     async def install_ready(self, key: str, *jobs: JobSpec) -> Plugin:

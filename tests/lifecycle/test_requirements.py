@@ -38,6 +38,7 @@ from supervisor.worker.phase import Phase
 from supervisor.worker.process import Exit
 from tests.fakes import FakeData, FakePackages
 from tests.jobs.world import WallClock
+from tests.packages import a_package
 from tests.worker.fakes import NEVER, Script, World, make_plugin
 
 S = Status
@@ -192,7 +193,7 @@ async def test_a_cycle_is_refused_by_name(autojump_clock: Any, site: Site) -> No
     """One can only come about where a row could not be read and its plugin is installed again."""
     for key, needed in ((DB, APP), (WEB, DB)):
         manifest = replace(site.packages.manifest_of(key), requires=(PluginKey(needed),))
-        await site.registry.install(manifest, package_dir=key, approved=frozenset(), uid=0)
+        await site.registry.install(a_package(manifest, key), approved=frozenset(), uid=0)
     with pytest.raises(FailedPrecondition) as caught:
         await site.install(APP, WEB)
     assert "acme.app requires acme.web requires acme.db requires acme.app" in caught.value.message

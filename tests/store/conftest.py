@@ -15,6 +15,7 @@ from supervisor.core.plugin import Capability, Plugin, PluginKey
 from supervisor.core.worker_spec import WorkerSpec
 from supervisor.store.database import Database
 from supervisor.store.plugins import PluginRegistry
+from tests.packages import a_package
 
 
 class TurnableClock:
@@ -93,4 +94,4 @@ def make_manifest() -> Callable[..., Manifest]:
 @pytest.fixture
 async def plugin(registry: PluginRegistry, make_manifest: Callable[..., Manifest]) -> Plugin:
     """One installed plugin, for stores whose rows refer to one."""
-    return await registry.install(make_manifest(), package_dir="acme.weather-1.0", approved=frozenset(), uid=0)
+    return await registry.install(a_package(make_manifest(), "acme.weather-1.0"), approved=frozenset(), uid=0)

@@ -14,6 +14,7 @@ from supervisor.store.database import Database
 from supervisor.store.jobs import JobStore
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.tables import JobRow
+from tests.packages import a_package
 
 
 def spec(key: str, schedule: str | None = "* * * * *") -> JobSpec:
@@ -96,7 +97,7 @@ async def test_a_pause_is_an_operators_and_survives_a_sync(jobs: JobStore, plugi
 async def test_jobs_go_with_their_plugin(
     jobs: JobStore, plugin: Plugin, registry: PluginRegistry, make_manifest: Callable[..., Manifest]
 ) -> None:
-    other = await registry.install(make_manifest("acme.other"), package_dir="o", approved=frozenset(), uid=0)
+    other = await registry.install(a_package(make_manifest("acme.other"), "o"), approved=frozenset(), uid=0)
     [job] = await jobs.sync(plugin.id, plugin.key, [spec("a")], due_at(1000))
     await jobs.sync(other.id, other.key, [spec("a")], due_at(1000))
     await registry.delete(plugin.id)

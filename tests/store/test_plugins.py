@@ -21,14 +21,15 @@ from supervisor.store.database import Database
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.state import StateStore
 from supervisor.store.tables import ApprovalRow, ConfigRow, JobRow, JobRunRow, PluginRow
+from tests.packages import a_package
 
 MakeManifest = Callable[..., Manifest]
 CAPABILITIES = frozenset(map(Capability, ("state.read", "state.write")))
 
 
 async def install(registry: PluginRegistry, manifest: Manifest, **changes: Any) -> Plugin:
-    arguments: dict[str, Any] = {"package_dir": f"{manifest.key}-1", "approved": CAPABILITIES, "uid": 1000, **changes}
-    return await registry.install(manifest, **arguments)
+    package = a_package(manifest, changes.pop("package_dir", f"{manifest.key}-1"))
+    return await registry.install(package, **{"approved": CAPABILITIES, "uid": 1000, **changes})
 
 
 async def reloaded(database: Database) -> list[Plugin]:

@@ -19,6 +19,7 @@ from supervisor.store.database import Database
 from supervisor.store.jobs import JobStore
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.runs import MAX_ERROR_CHARS, Claim, Claimed, RunStore
+from tests.packages import a_package
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ async def test_what_a_killed_daemon_left_is_interrupted(
 ) -> None:
     async with open_database() as database:
         plugin = await (await PluginRegistry.load(database)).install(
-            make_manifest(), package_dir="w", approved=frozenset(), uid=0
+            a_package(make_manifest(), "w"), approved=frozenset(), uid=0
         )
         spec = JobSpec(key="refresh", display_name="Refresh", schedule="* * * * *")
         [job] = await JobStore(database).sync(plugin.id, plugin.key, [spec], lambda *_: 1000)

@@ -12,6 +12,7 @@ from supervisor.store.database import Database
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.state import MAX_PAGE_BYTES, MAX_VALUE_BYTES, StateStore
 from supervisor.store.tables import current
+from tests.packages import a_package
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ async def test_each_plugin_has_its_own_keys(
     registry: PluginRegistry,
     make_manifest: Callable[..., Any],
 ) -> None:
-    other = await registry.install(make_manifest("other"), package_dir="p", approved=frozenset(), uid=None)
+    other = await registry.install(a_package(make_manifest("other"), "p"), approved=frozenset(), uid=None)
     await state.set(plugin.id, "k", 1)
     await state.set(other.id, "k", 2)
     assert await state.delete(other.id, "k")

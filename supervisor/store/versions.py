@@ -1,0 +1,85 @@
+"""Version <-> its row in `plugin_version`; called inside transactions and reads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from supervisor.clock import from_ms
+from supervisor.core.manifest import manifest_to_table, parse_stored_manifest
+from supervisor.core.package import FileRecord, Package, Version
+from supervisor.core.plugin import PluginId
+from supervisor.store.tables import PluginVersionRow
+
+
+def read_versions() -> list[dict[str, Any]]:
+    """All rows without their files, as `to_version` takes them."""
+    row = PluginVersionRow
+    columns = [field for name, field in row._meta.fields.items() if name != "files"]
+    query: Any = row.select(*columns).order_by(row.stored_at_ms, row.package_dir).dicts()
+    return list(query)
+
+
+def to_version(row: Mapping[str, Any]) -> Version:
+    """
+    Raises:
+        InvalidManifest: the stored manifest cannot be read.
+    """
+    activated_ms = row["activated_at_ms"]
+    return Version(
+        plugin_id=PluginId(row["plugin_id"]),
+        package_dir=row["package_dir"],
+        manifest=parse_stored_manifest(row["manifest"]),
+        digest=row["digest"],
+        source=row["source"],
+        editable=row["editable"],
+        previous_dir=row["previous_dir"],
+        stored_at=from_ms(row["stored_at_ms"]),
+        activated_at=None if activated_ms is None else from_ms(activated_ms),
+    )
+
+
+def write_version(now_ms: int, plugin_id: PluginId, package: Package) -> Version:
+    """Insert the row of a package that never ran, or write that one's again."""
+    row = {
+        "package_dir": package.dir,
+        "plugin_id": plugin_id,
+        "manifest": manifest_to_table(package.manifest),
+        "digest": package.digest,
+        "files": [[f.path, f.size, f.sha256, f.executable, f.link] for f in package.files],
+        "source": package.source,
+        "editable": package.editable,
+        "previous_dir": None,
+        "stored_at_ms": now_ms,
+        "activated_at_ms": None,
+    }
+    PluginVersionRow.insert(row).on_conflict_replace().execute()
+    return to_version(row)
+
+
+def note_activated(now_ms: int, package_dir: str, *, previous_dir: str | None) -> None:
+    row = PluginVersionRow
+    changes = {"activated_at_ms": now_ms, "previous_dir": previous_dir}
+    row.update(changes).where(row.package_dir == package_dir).execute()
+
+
+def erase_versions(package_dirs: Collection[str]) -> None:
+    PluginVersionRow.delete().where(PluginVersionRow.package_dir.in_(list(package_dirs))).execute()
+
+
+def read_files(package_dir: str) -> tuple[FileRecord, ...] | None:
+    """What was recorded of a package's files; None if nothing was."""
+    row = PluginVersionRow.get_or_none(PluginVersionRow.package_dir == package_dir)
+    if row is None or row.files is None:
+        return None
+    return tuple(
+        FileRecord(path=path, size=size, sha256=sha256, executable=executable, link=link)
+        for path, size, sha256, executable, link in row.files
+    )
+
+
+def write_files(package_dir: str, digest: str, files: tuple[FileRecord, ...]) -> None:
+    """Of a package that was stored before files were recorded."""
+    row = PluginVersionRow
+    listed = [[f.path, f.size, f.sha256, f.executable, f.link] for f in files]
+    row.update(digest=digest, files=listed).where(row.package_dir == package_dir).execute()

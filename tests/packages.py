@@ -1,0 +1,10 @@
+"""Packages as the store of plugins takes them, without any files."""
+
+from __future__ import annotations
+
+from supervisor.core.manifest import Manifest
+from supervisor.core.package import Package
+
+
+def a_package(manifest: Manifest, package_dir: str) -> Package:
+    return Package(dir=package_dir, manifest=manifest, digest="0" * 64, files=(), source=f"/src/{manifest.key}")
