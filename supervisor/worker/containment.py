@@ -62,6 +62,11 @@ class Containment:
             self._note_failure("made", error)
             return None
 
+    @staticmethod
+    def bounds(launch: Launch) -> bool:
+        """Whether `enclose` has limits to set that its manifest declares."""
+        return bool(declared(launch.limits))
+
     def enclose(self, pid: int, launch: Launch, group: Group | None) -> Ward:
         """Set the limits of a process that has just been spawned, and put it into its group.
 

@@ -39,8 +39,11 @@ class Descriptors:
         self._open.remove(fd)
         return fd
 
-    def pipe(self) -> tuple[int, int]:
+    def pipe(self, *, small: bool = False) -> tuple[int, int]:
+        """Reading end, writing end."""
         ours, theirs = self._keep_both(*os.pipe2(os.O_CLOEXEC))
+        if small:
+            return ours, theirs
         try:
             fcntl.fcntl(ours, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         except OSError as error:

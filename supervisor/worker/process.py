@@ -17,6 +17,7 @@ from supervisor.worker.containment import Containment, Ward
 from supervisor.worker.crash import Crash, Reason
 from supervisor.worker.descriptors import Descriptors
 from supervisor.worker.first import wait_first
+from supervisor.worker.gate import Gate, can_be_held
 from supervisor.worker.launch import RPC_FD, Launch
 
 _SIGNALS_TO_RESTORE: Final = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
@@ -246,10 +247,15 @@ def _start(
     launch: Launch, actions: list[tuple[int, int, int]], fds: Descriptors, containment: Containment
 ) -> tuple[int, int, Ward]:
     group = containment.make_group(launch)
+    bounded = group is not None or containment.bounds(launch)
+    gate = Gate(launch.argv, fds) if bounded and can_be_held(launch.argv[0]) else None
     try:
-        pid = _spawn_in(launch, actions)
+        pid = _spawn_in(launch, gate.argv if gate else launch.argv, actions + (gate.actions if gate else []))
         try:
-            return pid, fds.keep(os.pidfd_open(pid)), containment.enclose(pid, launch, group)
+            pidfd, ward = fds.keep(os.pidfd_open(pid)), containment.enclose(pid, launch, group)
+            if gate:
+                gate.open()
+            return pid, pidfd, ward
         except OSError:
             # Nobody would ever know of it: it must not live.
             _end_unborn(pid)
@@ -272,14 +278,14 @@ def _end_unborn(pid: int) -> None:
         time.sleep(0.001)
 
 
-def _spawn_in(launch: Launch, actions: list[tuple[int, int, int]]) -> int:
+def _spawn_in(launch: Launch, argv: tuple[str, ...], actions: list[tuple[int, int, int]]) -> int:
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.chdir(launch.cwd)
         try:
             return os.posix_spawn(
-                launch.argv[0],
-                launch.argv,
+                argv[0],
+                argv,
                 dict(launch.env),
                 file_actions=actions,
                 setsid=True,
