@@ -17,6 +17,7 @@ from client.errors import ConnectionLost, DaemonNotRunning, DeadlineExceeded, co
 
 if TYPE_CHECKING:
     from client.cursor import OnNotice
+    from client.link import OnProgress
     from supervisor.wire.results import Description, HelloInfo, PluginInfo
 
 __all__ = ["AsyncClient", "AsyncEventStream", "AsyncLogStream"]
@@ -28,7 +29,9 @@ class AsyncClient:
 
     Tasks may share it: their calls are in flight at once. Methods stand by noun, as in `await client.plugins.list()`,
     and raise the classes of `client.errors`. A read is asked once more when the connection was lost; a change never
-    is. A caller that is cancelled tells the daemon, which stops working on it, save on changes.
+    is. A caller that is cancelled tells the daemon, which stops working on it, save on changes. `plugins.install` and
+    `plugins.upgrade` are ended by that until their commit point; the cancelled call waits for the daemon's answer, up
+    to 10 s.
     """
 
     def __init__(self, path: str, nursery: trio.Nursery, *, timeout_s: float | None, name: str) -> None:
@@ -158,9 +161,11 @@ class AsyncClient:
             await lines.subscribe()
             yield lines
 
-    async def _call(self, method: str, params: dict[str, Any]) -> Any:
+    async def _call(self, method: str, params: dict[str, Any], on_progress: OnProgress | None = None) -> Any:
         limit_s, told_s = protocol.time_limits_s(method, params, self._timeout_s, None)
-        message = protocol.to_params(params, told_s)
+        message = protocol.to_params(params, told_s, progress=on_progress is not None)
+        if method in protocol.OPERATIONS:
+            return await self._operate(method, message, on_progress)
         try:
             return await self._ask(method, message, limit_s)
         except ConnectionLost:
@@ -174,6 +179,13 @@ class AsyncClient:
     async def _ask(self, method: str, message: list[Any], limit_s: float | None) -> Any:
         link = await self._open()
         return await link.call(method, message, timeout_s=limit_s)
+
+    async def _operate(self, method: str, message: list[Any], on_progress: OnProgress | None) -> Any:
+        link = await self._open()
+        try:
+            return await link.operate(method, message, on_progress)
+        except ConnectionLost:
+            raise connection_lost(self.path, method, repeatable=False) from None
 
     async def _open(self) -> AsyncLink:
         if self._link is not None and not self._link.ended:

@@ -10,7 +10,7 @@ import trio
 
 from client import protocol
 from client.errors import ConnectionLost, SupervisorError, Unavailable
-from client.link import dial
+from client.link import OnProgress, dial
 from supervisor.channel import Channel, ignore_notifications
 from supervisor.wire.limits import CLIENT
 from supervisor.wire.message import Failure, Notification, Request
@@ -78,6 +78,8 @@ class AsyncLink:
         self._on_end = on_end
         self._last_words: SupervisorError | None = None
         self._scope = trio.CancelScope()
+        self._heard: dict[int, Callable[[Any], None]] = {}
+        """Request -> who hears its progress."""
         self.ended = False
         self.hello: Any = None
         """The daemon's answer to hello."""
@@ -109,11 +111,52 @@ class AsyncLink:
         """
         return await self._channel.call(method, params, timeout_s=timeout_s)
 
+    async def operate(self, method: str, params: list[Any], on_progress: OnProgress | None) -> Any:
+        """As `call`, for what can be cancelled: a caller who is waits for the one answer, `CANCEL_WAIT_S` at most.
+
+        What `on_progress` raises cancels the call in the same way, and comes out of it.
+        """
+        settled = trio.Event()
+        failures: list[Exception] = []
+        ids: list[int] = []
+
+        def tell(progress: Any) -> None:
+            try:
+                if on_progress is not None and not failures:
+                    on_progress(progress)
+            except Exception as error:  # noqa: BLE001  raised below, in the task that called
+                failures.append(error)
+                scope.cancel()
+
+        def note_sent(id_: int) -> None:
+            ids.append(id_)
+            self._heard[id_] = tell
+
+        with trio.CancelScope() as scope:
+            try:
+                return await self._channel.call(
+                    method, params, timeout_s=None, on_settled=settled.set, on_sent=note_sent
+                )
+            except trio.Cancelled:
+                with trio.move_on_after(protocol.CANCEL_WAIT_S, shield=True):
+                    await settled.wait()
+                raise
+            finally:
+                for id_ in ids:
+                    del self._heard[id_]
+        raise failures[0]
+
     def _note(self, notification: Notification) -> None:
-        if notification.method == "rpc.error" and notification.params:
+        if notification.method == protocol.PROGRESS and notification.params:
+            self._heard.get(notification.params[0].get("request"), _not_heard)(notification.params[0])
+        elif notification.method == "rpc.error" and notification.params:
             self._last_words = Failure.from_wire(notification.params[0]).to_error()
         else:
             self._on_notification(notification)
+
+
+def _not_heard(_: Any) -> None:
+    """Of a call that nobody waits for any more."""
 
 
 def _not_logged(request: Request, error: Exception) -> str:

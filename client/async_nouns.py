@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from client.link import OnProgress
     from supervisor.wire import results
 
     # `list` is a method in some of these classes.
+    ConfigRevisionInfos = list[results.ConfigRevisionInfo]
     JobInfos = list[results.JobInfo]
     LogLines = list[results.LogLine]
     MetricInfos = list[results.MetricInfo]
     PluginInfos = list[results.PluginInfo]
     RunInfos = list[results.RunInfo]
+    VersionInfos = list[results.VersionInfo]
 
 _T = TypeVar("_T")
 
 
 class AsyncNoun:
-    def __init__(self, call: Callable[[str, dict[str, Any]], Awaitable[Any]]) -> None:
+    def __init__(self, call: Callable[..., Awaitable[Any]]) -> None:
         self._caller = call
+
+    async def _operate(self, method: str, on_progress: OnProgress | None, /, **params: Any) -> results.PluginInfo:
+        result: results.PluginInfo = await self._caller(method, params, on_progress)
+        return result
 
     async def _call(self, method: str, /, **params: Any) -> _T:
         # The method that calls this says what comes back.
@@ -67,9 +74,109 @@ class AsyncPlugins(AsyncNoun):
         """All about one plugin, named by key or id; `pss` adds the dear number."""
         return await self._call("plugins.get", plugin=plugin, pss=pss)
 
-    async def install(self, source: str) -> results.PluginInfo:
-        """Copy a plugin from a directory (absolute path), check it and store it; it is not loaded yet."""
-        return await self._call("plugins.install", source=source)
+    async def install(
+        self,
+        source: str,
+        editable: bool = False,
+        index_url: str | None = None,
+        find_links: Sequence[str] = (),
+        hashes: Sequence[str] = (),
+        capabilities: Sequence[str] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> results.PluginInfo:
+        """Fetch a plugin, check it and store it; it is not loaded yet.
+
+        `source` is a directory, an archive, a wheel or an sdist by its absolute path, or a requirement such as
+        `acme-weather>=1.2`. `capabilities` are what you agree to (None: all that it asks for); APPROVAL_REQUIRED says
+        what is missing. `on_progress` is called as it goes on; what it raises cancels the install.
+        """
+        return await self._operate(
+            "plugins.install",
+            on_progress,
+            source=source,
+            editable=editable,
+            index_url=index_url,
+            find_links=list(find_links),
+            hashes=list(hashes),
+            capabilities=None if capabilities is None else list(capabilities),
+        )
+
+    async def upgrade(
+        self,
+        plugin: str,
+        source: str | None = None,
+        version: str | None = None,
+        index_url: str | None = None,
+        find_links: Sequence[str] = (),
+        hashes: Sequence[str] = (),
+        approve: bool = False,
+        probation_s: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> results.PluginInfo:
+        """Exchange the plugin's version for the one in `source` (as in install), or for a kept `version`.
+
+        It happens wholly, or the version before goes on (UPGRADE_FAILED). What asks for more capabilities than were
+        approved waits for `approve`, unless `approve` is true. Who gives up within `probation_s` is rolled back.
+        """
+        return await self._operate(
+            "plugins.upgrade",
+            on_progress,
+            plugin=plugin,
+            source=source,
+            version=version,
+            index_url=index_url,
+            find_links=list(find_links),
+            hashes=list(hashes),
+            approve=approve,
+            probation_s=probation_s,
+        )
+
+    async def approve(self, plugin: str, version: str | None = None) -> results.PluginInfo:
+        """Allow what the waiting version asks for, and run it; `version`, if named, must be the one that waits."""
+        return await self._call("plugins.approve", plugin=plugin, version=version)
+
+    async def reject(self, plugin: str) -> results.PluginInfo:
+        """Drop the waiting version and run the one before."""
+        return await self._call("plugins.reject", plugin=plugin)
+
+    async def rollback(self, plugin: str, version: str | None = None) -> results.PluginInfo:
+        """Run the version before this one again, or the kept `version`; nothing is fetched."""
+        return await self._call("plugins.rollback", plugin=plugin, version=version)
+
+    async def versions(self, plugin: str) -> VersionInfos:
+        """The versions that are kept, newest first."""
+        return await self._call("plugins.versions", plugin=plugin)
+
+    async def config_get(self, plugin: str) -> results.ConfigInfo:
+        """The plugin's configuration, its secrets masked, and its schema."""
+        return await self._call("plugins.config_get", plugin=plugin)
+
+    async def config_set(
+        self, plugin: str, config: Mapping[str, Any], merge: bool = False, expected_revision: int | None = None
+    ) -> results.ConfigInfo:
+        """Check a configuration, store it, and give it to the worker, or restart that.
+
+        With `merge` it is laid over what is there, and None takes a value away. A secret that is sent back masked stays
+        as it is. `expected_revision` refuses to overwrite what somebody else has set meanwhile.
+        """
+        return await self._call(
+            "plugins.config_set", plugin=plugin, config=dict(config), merge=merge, expected_revision=expected_revision
+        )
+
+    async def config_test(
+        self, plugin: str, config: Mapping[str, Any] | None = None, merge: bool = False
+    ) -> results.ConfigVerdict:
+        """Check a configuration against its schema and by the worker, if it runs; None checks the stored one."""
+        given = None if config is None else dict(config)
+        return await self._call("plugins.config_test", plugin=plugin, config=given, merge=merge)
+
+    async def config_history(self, plugin: str) -> ConfigRevisionInfos:
+        """The configurations that were, newest first, without their values."""
+        return await self._call("plugins.config_history", plugin=plugin)
+
+    async def config_restore(self, plugin: str, revision: int | None = None) -> results.ConfigInfo:
+        """Set an earlier configuration again: `revision`, or the newest other one that a worker has taken."""
+        return await self._call("plugins.config_restore", plugin=plugin, revision=revision)
 
     async def load(self, plugin: str) -> results.PluginInfo:
         """Make an installed, disabled or failed plugin ready; answers when its worker has shaken hands."""

@@ -31,6 +31,10 @@ from supervisor.core.errors import (
     UpgradeFailed,
 )
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = [
     "ActivationFailed",
     "AlreadyExists",
@@ -42,6 +46,7 @@ __all__ = [
     "DeadlineExceeded",
     "FailedPrecondition",
     "InternalError",
+    "Interrupted",
     "InvalidParams",
     "InvalidRequest",
     "InvalidTransition",
@@ -67,6 +72,19 @@ class DaemonNotRunning(Unavailable):
 
 class ConnectionLost(Unavailable):
     """The connection ended while it was in use. Details: socket, and method where a call was under way."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while plugind was installing or upgrading; it was told to stop, and its answer was waited for.
+
+    `error` is what it answered: with CallCancelled nothing has changed. With None it was too late, and `result` is what
+    has been done. ConnectionLost and DeadlineExceeded: no answer came, so look before you repeat it.
+    """
+
+    def __init__(self, error: SupervisorError | None, result: Any = None) -> None:
+        super().__init__()
+        self.error = error
+        self.result = result
 
 
 def cannot_connect(error: OSError, path: str) -> SupervisorError:

@@ -22,7 +22,7 @@ from supervisor.core.errors import (
 MAX_FRAME_IN_BYTES = 4 * 1024 * 1024
 MAX_FRAME_OUT_BYTES = 1024 * 1024
 _MAX_ID = 2**32 - 1
-_REQUEST, _RESPONSE = 0, 1
+_REQUEST, _RESPONSE, _NOTIFICATION = 0, 1, 2
 
 
 class Answer:
@@ -80,6 +80,11 @@ class Frames:
             )
         self._next_id = (id_ + 1) & _MAX_ID
         return id_, frame
+
+    def notification(self, method: str, params: list[Any]) -> bytes:
+        """Its frame."""
+        frame: bytes = msgpack.packb([_NOTIFICATION, method, params])
+        return frame
 
     def receive(self, data: bytes) -> Iterator[Answer | Said | Asked]:
         """What is whole now, in order.

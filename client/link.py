@@ -8,14 +8,23 @@ from __future__ import annotations
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from client import protocol
-from client.errors import DeadlineExceeded, SupervisorError, cannot_connect, connection_lost
+from client.errors import (
+    DeadlineExceeded,
+    Interrupted,
+    SupervisorError,
+    cannot_connect,
+    connection_lost,
+)
 from client.frames import Answer, Frames, Said, to_error
 
 _READ_BYTES = 64 * 1024
 _BUSY_RETRY_S = 0.01
+OnProgress = Callable[[Any], object]
+"""Called with each `supervisor.wire.results.OperationProgress`, as it comes."""
 
 
 def dial(path: str) -> socket.socket:
@@ -64,6 +73,10 @@ class Link:
         self._answers: dict[int, Answer] = {}
         self._last_words: SupervisorError | None = None
         self.notifications: deque[Said] = deque()
+        self._heard: tuple[int, OnProgress] | None = None
+        """The request that tells progress now, and who hears it."""
+        self._telling = False
+        """He is hearing it just now."""
         self.answered = False
         """Whether the last call was answered, if only with an error: then the link may be used again."""
         self.hello: Any = None
@@ -96,13 +109,54 @@ class Link:
         self.answered = False
         id_, frame = self._frames.request(method, params)
         self._send(frame, method, deadline)
-        while id_ not in self._answers:
-            self.read(method, deadline)
+        return self._answer(id_, method, deadline)
+
+    def operate(self, method: str, params: list[Any], deadline: float | None, on_progress: OnProgress | None) -> Any:
+        """As `call`, for what can be cancelled. Left by an exception, such as Ctrl-C or one of `on_progress`, it tells
+        the daemon and waits for the one answer, `protocol.CANCEL_WAIT_S` at most.
+
+        Raises:
+            Interrupted: Ctrl-C; it says what the daemon answered. A second one is not held up.
+        """
+        self.answered = False
+        id_, frame = self._frames.request(method, params)
+        if on_progress is not None:
+            self._heard = (id_, on_progress)
+        try:
+            self._send(frame, method, deadline)
+            self._wait(id_, method, deadline)
+        except BaseException as stop:
+            if isinstance(stop, SupervisorError) and not self._telling:
+                raise  # no answer will come
+            outcome = self._give_up(id_, method)
+            if isinstance(stop, KeyboardInterrupt):
+                raise outcome from stop
+            raise
+        finally:
+            self._heard, self._telling = None, False
+        return self._answer(id_, method, deadline)
+
+    def _give_up(self, id_: int, method: str) -> Interrupted:
+        self._heard = None
+        deadline = time.monotonic() + protocol.CANCEL_WAIT_S
+        try:
+            self._send(self._frames.notification(protocol.CANCEL, [id_]), method, deadline)
+            self._sort(b"", method, deadline)  # what was read already, and not looked at when it was interrupted
+            return Interrupted(None, self._answer(id_, method, deadline))
+        except SupervisorError as error:
+            return Interrupted(error)
+
+    def _answer(self, id_: int, method: str, deadline: float | None) -> Any:
+        self._wait(id_, method, deadline)
         answer = self._answers.pop(id_)
         self.answered = True
         if answer.error is not None:
             raise answer.error
         return answer.result
+
+    def _wait(self, id_: int, method: str, deadline: float | None) -> None:
+        while id_ not in self._answers:
+            self.read(method, deadline)
 
     def read(self, method: str, deadline: float | None) -> None:
         """Wait for bytes and sort what they say; `method` is what errors say was waited for."""
@@ -115,6 +169,9 @@ class Link:
             data = b""
         if not data:
             raise self._ending(method)
+        self._sort(data, method, deadline)
+
+    def _sort(self, data: bytes, method: str, deadline: float | None) -> None:
         for message in self._frames.receive(data):
             if isinstance(message, Answer):
                 self._answers[message.id] = message
@@ -126,8 +183,16 @@ class Link:
     def _note(self, said: Said) -> None:
         if said.method == "rpc.error" and said.params:
             self._last_words = to_error(said.params[0])
+        elif said.method == protocol.PROGRESS:
+            self._tell(said.params[0])
         else:
             self.notifications.append(said)
+
+    def _tell(self, progress: Any) -> None:
+        if self._heard is not None and progress.get("request") == self._heard[0]:
+            self._telling = True
+            self._heard[1](progress)
+            self._telling = False
 
     def _send(self, frame: bytes, method: str, deadline: float | None) -> None:
         try:

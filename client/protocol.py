@@ -8,6 +8,10 @@ from typing import Any
 from client.version import VERSION
 
 DEADLINE_KEY = "$deadline_ms"
+PROGRESS_KEY = "$progress"
+PROGRESS = "rpc.progress"
+"""The notification that tells of it."""
+CANCEL = "rpc.cancel"
 DEFAULT_TIMEOUT_S = 30.0
 MARGIN_S = 5.0
 """Where the daemon itself keeps to a time limit, its answer may come this much later."""
@@ -27,6 +31,10 @@ READS = frozenset(
         "plugins.can_transition",
         "plugins.metrics",
         "plugins.state_list",
+        "plugins.versions",
+        "plugins.config_get",
+        "plugins.config_test",
+        "plugins.config_history",
         "jobs.list",
         "jobs.get",
         "jobs.next",
@@ -41,6 +49,13 @@ UNBOUNDED = frozenset(
     {
         "daemon.backup",
         "plugins.install",
+        "plugins.upgrade",
+        "plugins.approve",
+        "plugins.reject",
+        "plugins.rollback",
+        "plugins.config_set",
+        "plugins.config_test",
+        "plugins.config_restore",
         "plugins.load",
         "plugins.enable",
         "plugins.disable",
@@ -56,6 +71,12 @@ UNBOUNDED = frozenset(
     },
 )
 """What takes as long as it takes."""
+
+OPERATIONS = frozenset({"plugins.install", "plugins.upgrade"})
+"""What tells progress, and can be cancelled until its commit point: who gives it up waits for what became of it."""
+
+CANCEL_WAIT_S = 10.0
+"""So long: what is past its commit point may take longer to end well."""
 
 
 def time_limits_s(
@@ -77,9 +98,10 @@ def time_limits_s(
     return (own + MARGIN_S if isinstance(own, int | float) else None), None
 
 
-def to_params(params: Mapping[str, Any], told_s: float | None) -> list[Any]:
+def to_params(params: Mapping[str, Any], told_s: float | None, *, progress: bool = False) -> list[Any]:
     """Named params as they travel, with the deadline for the daemon to stop working when nobody waits any more."""
-    return [dict(params) if told_s is None else {**params, DEADLINE_KEY: told_s * 1000}]
+    asked = dict(params) if told_s is None else {**params, DEADLINE_KEY: told_s * 1000}
+    return [{**asked, PROGRESS_KEY: True} if progress else asked]
 
 
 def hello(name: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from client.cursor import OnNotice
+    from client.link import OnProgress
     from supervisor.wire.results import Description, HelloInfo, PluginInfo
 
 __all__ = ["Client", "EventStream", "LogStream"]
@@ -34,6 +35,9 @@ class Client:
 
     `timeout_s` limits what answers at once (None: no limit); what takes as long as it takes, such as `plugins.load`, is
     only limited by `within()`. After a timeout the connection is dropped, since a late answer may come.
+
+    Ctrl-C during `plugins.install` or `plugins.upgrade` tells the daemon to give it up, and raises `client.Interrupted`
+    (a KeyboardInterrupt) with what became of it.
     """
 
     def __init__(
@@ -157,9 +161,10 @@ class Client:
             on_notice=on_notice,
         )
 
-    def _call(self, method: str, params: dict[str, Any]) -> Any:
+    def _call(self, method: str, params: dict[str, Any], on_progress: OnProgress | None = None) -> Any:
         limit_s, told_s = protocol.time_limits_s(method, params, self._timeout_s, self._limit_s)
-        return self._connection.call(method, protocol.to_params(params, told_s), self._deadline(limit_s))
+        message = protocol.to_params(params, told_s, progress=on_progress is not None)
+        return self._connection.call(method, message, self._deadline(limit_s), on_progress)
 
     @staticmethod
     def _deadline(limit_s: float | None) -> float | None:
@@ -175,14 +180,16 @@ class _Connection:
         self._lock = allocate_lock()
         self._link: Link | None = None
 
-    def call(self, method: str, params: list[Any], deadline: float | None) -> Any:
+    def call(
+        self, method: str, params: list[Any], deadline: float | None, on_progress: OnProgress | None = None
+    ) -> Any:
         with self._turn(method, deadline):
             try:
-                return self._call(method, params, deadline)
+                return self._call(method, params, deadline, on_progress)
             except ConnectionLost:
                 if method not in protocol.READS:
                     raise
-            return self._call(method, params, deadline)
+            return self._call(method, params, deadline, None)
 
     def hello(self, deadline: float | None) -> Any:
         with self._turn("rpc.hello", deadline):
@@ -202,9 +209,11 @@ class _Connection:
         finally:
             self._lock.release()
 
-    def _call(self, method: str, params: list[Any], deadline: float | None) -> Any:
+    def _call(self, method: str, params: list[Any], deadline: float | None, on_progress: OnProgress | None) -> Any:
         link = self._open(deadline)
         try:
+            if method in protocol.OPERATIONS:
+                return link.operate(method, params, deadline, on_progress)
             return link.call(method, params, deadline)
         finally:
             # An error that the daemon answered leaves the link whole; anything else, Ctrl-C too, leaves it in doubt.

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from client.link import OnProgress
     from supervisor.wire import results
 
     # `list` is a method in some of these classes.
+    ConfigRevisionInfos = list[results.ConfigRevisionInfo]
     JobInfos = list[results.JobInfo]
     LogLines = list[results.LogLine]
     MetricInfos = list[results.MetricInfo]
     PluginInfos = list[results.PluginInfo]
     RunInfos = list[results.RunInfo]
+    VersionInfos = list[results.VersionInfo]
 
 _T = TypeVar("_T")
 
 
 class Noun:
-    def __init__(self, call: Callable[[str, dict[str, Any]], Any]) -> None:
+    def __init__(self, call: Callable[..., Any]) -> None:
         self._caller = call
+
+    def _operate(self, method: str, on_progress: OnProgress | None, /, **params: Any) -> results.PluginInfo:
+        result: results.PluginInfo = self._caller(method, params, on_progress)
+        return result
 
     def _call(self, method: str, /, **params: Any) -> _T:  # type: ignore[type-var]
         # The method that calls this says what comes back.
@@ -67,9 +74,109 @@ class Plugins(Noun):
         """All about one plugin, named by key or id; `pss` adds the dear number."""
         return self._call("plugins.get", plugin=plugin, pss=pss)
 
-    def install(self, source: str) -> results.PluginInfo:
-        """Copy a plugin from a directory (absolute path), check it and store it; it is not loaded yet."""
-        return self._call("plugins.install", source=source)
+    def install(
+        self,
+        source: str,
+        editable: bool = False,
+        index_url: str | None = None,
+        find_links: Sequence[str] = (),
+        hashes: Sequence[str] = (),
+        capabilities: Sequence[str] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> results.PluginInfo:
+        """Fetch a plugin, check it and store it; it is not loaded yet.
+
+        `source` is a directory, an archive, a wheel or an sdist by its absolute path, or a requirement such as
+        `acme-weather>=1.2`. `capabilities` are what you agree to (None: all that it asks for); APPROVAL_REQUIRED says
+        what is missing. `on_progress` is called as it goes on; what it raises cancels the install.
+        """
+        return self._operate(
+            "plugins.install",
+            on_progress,
+            source=source,
+            editable=editable,
+            index_url=index_url,
+            find_links=list(find_links),
+            hashes=list(hashes),
+            capabilities=None if capabilities is None else list(capabilities),
+        )
+
+    def upgrade(
+        self,
+        plugin: str,
+        source: str | None = None,
+        version: str | None = None,
+        index_url: str | None = None,
+        find_links: Sequence[str] = (),
+        hashes: Sequence[str] = (),
+        approve: bool = False,
+        probation_s: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> results.PluginInfo:
+        """Exchange the plugin's version for the one in `source` (as in install), or for a kept `version`.
+
+        It happens wholly, or the version before goes on (UPGRADE_FAILED). What asks for more capabilities than were
+        approved waits for `approve`, unless `approve` is true. Who gives up within `probation_s` is rolled back.
+        """
+        return self._operate(
+            "plugins.upgrade",
+            on_progress,
+            plugin=plugin,
+            source=source,
+            version=version,
+            index_url=index_url,
+            find_links=list(find_links),
+            hashes=list(hashes),
+            approve=approve,
+            probation_s=probation_s,
+        )
+
+    def approve(self, plugin: str, version: str | None = None) -> results.PluginInfo:
+        """Allow what the waiting version asks for, and run it; `version`, if named, must be the one that waits."""
+        return self._call("plugins.approve", plugin=plugin, version=version)
+
+    def reject(self, plugin: str) -> results.PluginInfo:
+        """Drop the waiting version and run the one before."""
+        return self._call("plugins.reject", plugin=plugin)
+
+    def rollback(self, plugin: str, version: str | None = None) -> results.PluginInfo:
+        """Run the version before this one again, or the kept `version`; nothing is fetched."""
+        return self._call("plugins.rollback", plugin=plugin, version=version)
+
+    def versions(self, plugin: str) -> VersionInfos:
+        """The versions that are kept, newest first."""
+        return self._call("plugins.versions", plugin=plugin)
+
+    def config_get(self, plugin: str) -> results.ConfigInfo:
+        """The plugin's configuration, its secrets masked, and its schema."""
+        return self._call("plugins.config_get", plugin=plugin)
+
+    def config_set(
+        self, plugin: str, config: Mapping[str, Any], merge: bool = False, expected_revision: int | None = None
+    ) -> results.ConfigInfo:
+        """Check a configuration, store it, and give it to the worker, or restart that.
+
+        With `merge` it is laid over what is there, and None takes a value away. A secret that is sent back masked stays
+        as it is. `expected_revision` refuses to overwrite what somebody else has set meanwhile.
+        """
+        return self._call(
+            "plugins.config_set", plugin=plugin, config=dict(config), merge=merge, expected_revision=expected_revision
+        )
+
+    def config_test(
+        self, plugin: str, config: Mapping[str, Any] | None = None, merge: bool = False
+    ) -> results.ConfigVerdict:
+        """Check a configuration against its schema and by the worker, if it runs; None checks the stored one."""
+        given = None if config is None else dict(config)
+        return self._call("plugins.config_test", plugin=plugin, config=given, merge=merge)
+
+    def config_history(self, plugin: str) -> ConfigRevisionInfos:
+        """The configurations that were, newest first, without their values."""
+        return self._call("plugins.config_history", plugin=plugin)
+
+    def config_restore(self, plugin: str, revision: int | None = None) -> results.ConfigInfo:
+        """Set an earlier configuration again: `revision`, or the newest other one that a worker has taken."""
+        return self._call("plugins.config_restore", plugin=plugin, revision=revision)
 
     def load(self, plugin: str) -> results.PluginInfo:
         """Make an installed, disabled or failed plugin ready; answers when its worker has shaken hands."""

@@ -8,10 +8,14 @@ from typing import Any
 import trio
 
 from supervisor.core.errors import ResourceExhausted, SupervisorError
-from supervisor.outbox import Outbox
+from supervisor.outbox import ROOM_BYTES, Outbox
 from supervisor.serving import do_nothing
 from supervisor.wire.message import Params
 from supervisor.wire.peer import Peer
+
+
+class TurnedAway(Exception):
+    """The peer was not asked, and is not to be asked any more: another one is."""
 
 
 class Calls:
@@ -25,6 +29,8 @@ class Calls:
         self._peer = peer
         self._outbox = outbox
         self._unsent = 0
+        self._in_line: set[trio.CancelScope] = set()
+        """Calls that wait for room, and may be asked of another peer as well."""
         self._waiting: dict[int, _Waiter] = {}
         self._given_up: dict[int, Callable[[], None]] = {}
         self.closed: SupervisorError | None = None
@@ -34,11 +40,19 @@ class Calls:
         """Calls that wait for room."""
         return self._unsent
 
-    async def call(self, method: str, params: Params, on_settled: Callable[[], None]) -> Any:
+    async def call(
+        self,
+        method: str,
+        params: Params,
+        on_settled: Callable[[], None],
+        on_sent: Callable[[int], None],
+        movable: bool = False,
+    ) -> Any:
         """See `Channel.call`."""
         try:
             waiter = _Waiter()
-            id_ = await self._send(method, params)
+            id_ = await self._send(method, params, movable)
+            on_sent(id_)
             self._waiting[id_] = waiter
             try:
                 await waiter.done.wait()
@@ -47,18 +61,27 @@ class Calls:
                     self._given_up[id_], on_settled = on_settled, do_nothing
                     self._outbox.put(self._peer.cancel(id_))
                 raise
+        except TurnedAway:
+            on_settled = do_nothing
+            raise
         finally:
             on_settled()
         if isinstance(waiter.outcome, SupervisorError):
             raise waiter.outcome
         return waiter.outcome
 
-    async def _send(self, method: str, params: Params) -> int:
+    def turn_away(self) -> None:
+        """Calls that wait for room, and are movable, raise TurnedAway; whoever was asked answers."""
+        for scope in self._in_line:
+            scope.cancel(reason="another peer is to be asked")
+
+    async def _send(self, method: str, params: Params, movable: bool) -> int:
         """The id under which the peer was asked. Cancelled in here, it was not."""
         self._must_have_place()
         self._unsent += 1
         try:
-            await self._outbox.wait_room()
+            if self._outbox.unsent_bytes >= ROOM_BYTES:
+                await self._wait_in_line(movable)
         finally:
             self._unsent -= 1
         if self.closed is not None:
@@ -66,6 +89,17 @@ class Calls:
         id_, frame = self._peer.request(method, params)
         self._outbox.put(frame)
         return id_
+
+    async def _wait_in_line(self, movable: bool) -> None:
+        with trio.CancelScope() as scope:
+            if movable:
+                self._in_line.add(scope)
+            try:
+                await self._outbox.wait_room()
+            finally:
+                self._in_line.discard(scope)
+        if scope.cancelled_caught:
+            raise TurnedAway
 
     def _must_have_place(self) -> None:
         asked, limit = len(self._waiting), self._peer.limits.max_requests_out

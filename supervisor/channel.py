@@ -11,20 +11,29 @@ from typing import Any, Final
 
 import trio
 
-from supervisor.calls import Calls
+from supervisor.calls import Calls, TurnedAway
 from supervisor.core.errors import (
     DeadlineExceeded,
     RemoteProtocolError,
     SupervisorError,
     Unavailable,
 )
-from supervisor.outbox import Outbox
-from supervisor.serving import Followed, Immediate, OnRequest, OnUnexpected, Serving, do_nothing
+from supervisor.outbox import ROOM_BYTES, Outbox
+from supervisor.serving import Abortable, Followed, Immediate, OnRequest, OnUnexpected, Serving, do_nothing
 from supervisor.wire.limits import Limits
 from supervisor.wire.message import Failure, Notification, Params, Request, Response
 from supervisor.wire.peer import Cancelled, Late, Peer, PeerEvent, Refused
 
-__all__ = ["Channel", "ChannelStatistics", "Followed", "Immediate", "do_nothing", "ignore_notifications"]
+__all__ = [
+    "Abortable",
+    "Channel",
+    "ChannelStatistics",
+    "Followed",
+    "Immediate",
+    "TurnedAway",
+    "do_nothing",
+    "ignore_notifications",
+]
 """With what its users need beside it, wherever it is made."""
 
 _READ_BYTES: Final = 64 * 1024
@@ -65,6 +74,10 @@ def refuse_requests(request: Request) -> Immediate:
 
 def ignore_notifications(_: Notification) -> None:
     """For an end that listens to nothing."""
+
+
+def _ignore_id(_: int) -> None:
+    """For callers that are told nothing on the way."""
 
 
 class Channel:
@@ -139,6 +152,10 @@ class Channel:
         """Close the stream itself."""
         await trio.aclose_forcefully(self._stream)
 
+    def turn_away(self) -> None:
+        """Another peer is asked from now on: movable calls that wait to be sent raise TurnedAway."""
+        self._calls.turn_away()
+
     async def call(
         self,
         method: str,
@@ -146,19 +163,23 @@ class Channel:
         *,
         timeout_s: float | None,
         on_settled: Callable[[], None] = do_nothing,
+        on_sent: Callable[[int], None] = _ignore_id,
+        movable: bool = False,
     ) -> Any:
         """Ask the peer and wait for its answer; a caller that stops waiting tells the peer, if it was asked already.
 
         `on_settled` is called once, when the peer has nothing more to do with it: it has answered, or will not any
-        more. For a caller that gave up that is later than the return.
+        more. For a caller that gave up that is later than the return. `on_sent` is called with the request's id before
+        anything is heard of it. `movable`: it may be asked of another peer as well, see `turn_away`.
 
         Raises:
             DeadlineExceeded: no answer within `timeout_s` seconds (None: as long as it takes).
             ResourceExhausted: too many calls are in flight; also those that wait until the peer has read enough.
             SupervisorError: what the peer answered, or the reason why the connection was closed.
+            TurnedAway: only a movable one; `on_settled` was not called.
         """
         with trio.move_on_after(float("inf") if timeout_s is None else timeout_s):
-            return await self._calls.call(method, params, on_settled)
+            return await self._calls.call(method, params, on_settled, on_sent, movable)
         raise DeadlineExceeded(f"{method} was not answered within {timeout_s:g} s", method=method, timeout_s=timeout_s)
 
     async def notify(self, method: str, params: Params) -> None:
@@ -172,6 +193,13 @@ class Channel:
         if self._calls.closed is not None:
             raise self._calls.closed
         self._outbox.put(frame)
+
+    def notify_nowait(self, method: str, params: Params) -> bool:
+        """Tell the peer, unless it is slow to read or gone; whether it was told."""
+        if self._outbox.unsent_bytes >= ROOM_BYTES or self._calls.closed is not None:
+            return False
+        self._outbox.put(self._peer.notify(method, params))
+        return True
 
     async def wait_room(self) -> None:
         """Return once the peer has taken enough of what was sent: for who makes large answers."""

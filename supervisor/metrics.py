@@ -13,7 +13,7 @@ from typing import Final
 
 from supervisor.core.errors import InvalidParams, ResourceExhausted
 from supervisor.core.plugin import PluginId
-from supervisor.core.reading import shown
+from supervisor.core.problem import shown
 from supervisor.wire.results import MetricInfo
 from supervisor.wire.worker import Metric
 

@@ -29,7 +29,15 @@ class Followed:
     then: Callable[[], None]
 
 
-OnRequest = Callable[[Request], Coroutine[Any, Any, Any] | Immediate]
+@dataclass(frozen=True, slots=True)
+class Abortable:
+    """Work that knows itself how to end: a peer that gives up has `abort` called, and gets the answer it leads to."""
+
+    work: Coroutine[Any, Any, Any]
+    abort: Callable[[], object]
+
+
+OnRequest = Callable[[Request], Coroutine[Any, Any, Any] | Abortable | Immediate]
 """Serve a request: return the answer or the coroutine that will; `SupervisorError` becomes an error response."""
 OnUnexpected = Callable[[Request, Exception], str]
 """Log an exception that no handler should have raised; return the id under which it is found in the log."""
@@ -47,7 +55,8 @@ class Serving:
         self._outbox = outbox
         self._on_request = on_request
         self._on_unexpected = on_unexpected
-        self._tasks: dict[int, trio.CancelScope] = {}
+        self._tasks: dict[int, Callable[[], object]] = {}
+        """What is under way, and how it is cancelled."""
         self._answered = trio.Event()
 
     async def accept(self, request: Request, nursery: trio.Nursery) -> None:
@@ -61,13 +70,15 @@ class Serving:
             await self._answer(request, answer.result)
         else:
             # Known before its task runs: the cancel may stand right behind the request.
-            scope = self._tasks[request.id] = trio.CancelScope()
-            nursery.start_soon(self._serve, request, answer, scope)
+            scope = trio.CancelScope()
+            work, cancel = (answer.work, answer.abort) if isinstance(answer, Abortable) else (answer, scope.cancel)
+            self._tasks[request.id] = cancel
+            nursery.start_soon(self._serve, request, work, scope)
 
     def cancel(self, id_: int) -> None:
         """The peer no longer waits for this one; it is answered all the same."""
-        if scope := self._tasks.get(id_):
-            scope.cancel(reason="the peer cancelled its request")
+        if cancel := self._tasks.get(id_):
+            cancel()
 
     async def wait_not_overfull(self) -> None:
         """Until enough is answered: a peer that is not read meanwhile fills its own buffers, and then waits."""

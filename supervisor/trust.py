@@ -73,6 +73,20 @@ def entry_problem(
     return None
 
 
+def file_problem(fd: int, path: Path, uid: int) -> str | None:
+    """Why the file that is open at `fd`, named `path` by whoever asked for it, may be changed or replaced by others.
+
+    Its owner and mode come from the descriptor, the directories are those that lead to it now (a symbolic link is
+    followed when it is opened, and its end is what counts): whatever is renamed afterwards, we read what we checked.
+    """
+    if problem := entry_problem(path, os.fstat(fd), uid):
+        return problem
+    try:
+        return parents_problem(Path(os.readlink(f"/proc/self/fd/{fd}")), uid)
+    except FileNotFoundError:
+        return f"{path} was moved or deleted while it was looked at; try again"
+
+
 def parents_problem(path: Path, uid: int) -> str | None:
     """The same for the directories above `path` (absolute, symlinks resolved): who may rename there, may replace us.
 

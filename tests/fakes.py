@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,19 @@ import trio
 
 from supervisor.bus import EventBus
 from supervisor.core.errors import ActivationFailed, CallCancelled, SupervisorError
-from supervisor.core.event import Recorded, WorkerCrashed, WorkerStarted, WorkerStopped
+from supervisor.core.event import Event, Recorded, WorkerCrashed, WorkerStarted, WorkerStopped
 from supervisor.core.lifecycle import Status
 from supervisor.core.manifest import Manifest
-from supervisor.core.plugin import Capability, Plugin, PluginId
+from supervisor.core.package import Package
+from supervisor.core.plugin import Capability, Plugin, PluginId, PluginKey
+from supervisor.faultpoints import FaultPoints
 from supervisor.lifecycle.manager import LifecycleManager
+from supervisor.lifecycle.operation import Operation
 from supervisor.lifecycle.owed import owed_events
-from supervisor.lifecycle.packages import Staged
+from supervisor.lifecycle.sources import Source
+from supervisor.lifecycle.staging import Staged
 from supervisor.store.database import Database
+from supervisor.store.intents import IntentLog
 from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
 from supervisor.worker.phase import Phase
@@ -33,11 +38,14 @@ Answer = Callable[[str, dict[str, Any]], Any]
 
 @dataclass
 class Script:
-    """What a plugin's worker does; seconds. A worker whose start `fails` does so after `up_after_s`."""
+    """What a plugin's worker does; seconds. A worker whose start `fails` does so after `up_after_s`; one on trial that
+    `dies` does so `dies_after_s` after it came up, unless it has taken over."""
 
     up_after_s: float = 0.5
     stops_after_s: float = 0.25
     fails: str | None = None
+    dies: str | None = None
+    dies_after_s: float = 0.0
 
 
 class _Worker:
@@ -57,6 +65,33 @@ class _Worker:
         changed.set()
 
 
+@dataclass
+class FakeSuccessor:
+    """`Successor`'s face; `pid` is 2, for it runs beside pid 1."""
+
+    plugin: Plugin
+    failure: ActivationFailed | None = None
+    took_over: bool = False
+    pid: int = 2
+    hand_over: Callable[[], None] = lambda: None
+    former_gone: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def up(self) -> bool:
+        return self.failure is None
+
+    def take_over(self, plugin: Plugin | None = None) -> bool:
+        if self.failure is None and not self.took_over:
+            self.plugin = plugin or self.plugin
+            self.took_over = True
+            self.hand_over()
+        return self.took_over
+
+    async def wait_former_gone(self) -> None:
+        if self.took_over:
+            await self.former_gone.wait()
+
+
 class FakeWorkers:
     """WorkerManager's face over scripted outcomes; records its calls, and the events that the real one records."""
 
@@ -69,11 +104,16 @@ class FakeWorkers:
         self._registry = registry
         self._nursery = nursery
         self._workers: dict[str, _Worker] = {}
+        self._formers: dict[str, list[_Worker]] = {}
         self._give_ups: list[PluginId] = []
         self._gave_up = trio.Event()
 
     def script(self, key: str) -> Script:
+        """Of a plugin's worker, for all versions that have none of their own as `key@version`."""
         return self.scripts.setdefault(key, Script())
+
+    def script_of(self, plugin: Plugin) -> Script:
+        return self.scripts.get(f"{plugin.key}@{plugin.version}") or self.script(plugin.key)
 
     # WorkerManager's face.
 
@@ -134,15 +174,42 @@ class FakeWorkers:
             await worker.changed.wait()
 
     async def wait_stopped(self, plugin_id: PluginId) -> None:
-        worker = self._worker(plugin_id)
-        while worker.phase is not Phase.STOPPED:
-            await worker.changed.wait()
+        for worker in (*self._formers.get(plugin_id, ()), self._worker(plugin_id)):
+            while worker.phase is not Phase.STOPPED:
+                await worker.changed.wait()
 
     async def call(self, plugin_id: PluginId, method: str, params: dict[str, Any], *, timeout_s: float | None) -> Any:
         await trio.lowlevel.checkpoint()
         return self.answer(method, params)
 
+    @asynccontextmanager
+    async def beside(self, plugin: Plugin) -> AsyncIterator[FakeSuccessor]:
+        self.calls.append(("beside", plugin.key))
+        script = self.script_of(plugin)
+        await trio.sleep(script.up_after_s)
+        if script.fails is not None:
+            raise ActivationFailed(script.fails)
+        with trio.CancelScope(shield=True):
+            await self._tell(_started(plugin, 2))
+        successor = FakeSuccessor(plugin)
+        successor.hand_over = lambda: self._hand_over(successor)
+        self._nursery.start_soon(self._die, successor, script)
+        try:
+            yield successor
+        finally:
+            if not successor.took_over:
+                with trio.CancelScope(shield=True):
+                    if successor.failure is None:
+                        await trio.sleep(script.stops_after_s)
+                    await self._tell(_stopped(plugin, 2))
+        if successor.failure is not None:
+            raise successor.failure
+
     # For tests.
+
+    def plugin_of(self, plugin_id: PluginId) -> Plugin | None:
+        """What its worker was last wanted as, or has taken over as."""
+        return self._worker(plugin_id).plugin
 
     async def crash_for_good(self, plugin: Plugin, why: str) -> None:
         """As a worker that has crashed too often."""
@@ -153,7 +220,54 @@ class FakeWorkers:
         worker.notify()
         self._give_ups.append(plugin.id)
         self._gave_up.set()
-        await self._registry.record(_crashed(plugin, why))
+        await self._tell(_crashed(plugin, why))
+
+    async def _die(self, successor: FakeSuccessor, script: Script) -> None:
+        if script.dies is not None:
+            await trio.sleep(script.dies_after_s)
+            if not successor.took_over:
+                successor.failure = ActivationFailed(script.dies)
+
+    def _hand_over(self, successor: FakeSuccessor) -> None:
+        plugin = successor.plugin
+        self.calls.append(("take_over", plugin.key))
+        former, worker = self._worker(plugin.id), _Worker()
+        worker.plugin, worker.wanted, worker.alive, worker.phase = plugin, True, True, Phase.RUNNING
+        self._workers[plugin.id] = worker
+        self._nursery.start_soon(self._live_on, worker, plugin)
+        self._formers.setdefault(plugin.id, []).append(former)
+        self._nursery.start_soon(self._drain, former, successor.former_gone)
+        former.wanted = False
+        former.life.cancel()
+        former.notify()
+
+    async def _live_on(self, worker: _Worker, plugin: Plugin) -> None:
+        """As `_live`, of one that is up already."""
+        with trio.CancelScope() as worker.life:
+            if worker.wanted:
+                await trio.sleep_forever()
+        if not worker.gave_up:
+            await self._end(worker, plugin, 2)
+        await self._live(worker, plugin, lambda: None)
+
+    async def _drain(self, former: _Worker, gone: trio.Event) -> None:
+        while former.phase is not Phase.STOPPED:
+            await former.changed.wait()
+        gone.set()
+
+    async def _end(self, worker: _Worker, plugin: Plugin, pid: int | None) -> None:
+        worker.phase = Phase.STOPPING
+        worker.notify()
+        await trio.sleep(self.script_of(plugin).stops_after_s)
+        if pid is not None:
+            await self._tell(_stopped(plugin, pid))
+        worker.phase = Phase.STOPPED
+        worker.notify()
+
+    async def _tell(self, event: Event) -> None:
+        # As the real one: what cannot be recorded has happened all the same.
+        with suppress(SupervisorError):
+            await self._registry.record(event)
 
     def _worker(self, plugin_id: str) -> _Worker:
         return self._workers.setdefault(plugin_id, _Worker())
@@ -174,7 +288,8 @@ class FakeWorkers:
         else:
             self.wanted_at.setdefault(plugin.key, trio.current_time())
         while worker.wanted:
-            script = self.script(plugin.key)
+            plugin = worker.plugin or plugin
+            script = self.script_of(plugin)
             started = False
             worker.phase = Phase.STARTING
             worker.notify()
@@ -188,12 +303,10 @@ class FakeWorkers:
                     worker.notify()
                     self._give_ups.append(plugin.id)
                     self._gave_up.set()
-                    await self._registry.record(_crashed(plugin, script.fails))
+                    await self._tell(_crashed(plugin, script.fails))
                     return
                 with trio.CancelScope(shield=True):
-                    await self._registry.record(
-                        WorkerStarted(plugin_id=plugin.id, plugin_key=plugin.key, pid=1, restarts=0)
-                    )
+                    await self._tell(_started(plugin, 1))
                 over()
                 started, worker.phase = True, Phase.RUNNING
                 worker.notify()
@@ -201,18 +314,16 @@ class FakeWorkers:
             if worker.gave_up:
                 break
             over()
-            worker.phase = Phase.STOPPING
-            worker.notify()
-            await trio.sleep(script.stops_after_s)
-            if started:
-                await self._registry.record(
-                    WorkerStopped(
-                        plugin_id=plugin.id, plugin_key=plugin.key, pid=1, stage="drain", exit_code=0, signal=None
-                    )
-                )
-            worker.phase = Phase.STOPPED
-            worker.notify()
+            await self._end(worker, plugin, 1 if started else None)
         worker.alive = False
+
+
+def _started(plugin: Plugin, pid: int) -> WorkerStarted:
+    return WorkerStarted(plugin_id=plugin.id, plugin_key=plugin.key, pid=pid, restarts=0)
+
+
+def _stopped(plugin: Plugin, pid: int) -> WorkerStopped:
+    return WorkerStopped(plugin_id=plugin.id, plugin_key=plugin.key, pid=pid, stage="drain", exit_code=0, signal=None)
 
 
 def _crashed(plugin: Plugin, why: str) -> WorkerCrashed:
@@ -230,33 +341,43 @@ def _crashed(plugin: Plugin, why: str) -> WorkerCrashed:
 
 
 class FakePackages:
-    """PackageStore's face: a source directory's name is the plugin's key."""
+    """PackageStore's face: the name of a source's path is the plugin's key."""
 
     def __init__(self) -> None:
         self.stored: set[str] = set()
         self.in_staging = 0
         self.version = "1.0"
+        self.more: tuple[str, ...] = ()
+        """Capabilities beside jobs.schedule."""
+        self.upgrade = "overlap"
 
     @asynccontextmanager
-    async def staged(self, source: Path) -> AsyncIterator[Staged]:
-        await trio.lowlevel.checkpoint()
+    async def staged(self, source: Source, operation: Operation) -> AsyncIterator[Staged]:
+        with operation.phase("unpack"):
+            await trio.lowlevel.checkpoint()
+        assert source.path is not None
         self.in_staging += 1
         try:
-            yield Staged(manifest=self.manifest_of(source.name), digest="0" * 64, dir=source)
+            yield Staged(
+                manifest=self.manifest_of(source.path.name), digest="0" * 64, dir=source.path, source=source.text
+            )
         finally:
             await trio.lowlevel.cancel_shielded_checkpoint()
             self.in_staging -= 1
 
     def manifest_of(self, key: str) -> Manifest:
-        from dataclasses import replace
+        plain = manifest(key)
+        return replace(
+            plain,
+            version=self.version,
+            capabilities=(*plain.capabilities, *map(Capability, self.more)),
+            worker=replace(plain.worker, upgrade=self.upgrade),
+        )
 
-        return replace(manifest(key), version=self.version)
-
-    async def commit(self, staged: Staged) -> str:
+    async def commit(self, staged: Staged) -> Package:
         await trio.lowlevel.checkpoint()
-        name = f"{staged.manifest.key}/{staged.manifest.version}-000000000000"
-        self.stored.add(name)
-        return name
+        self.stored.add(staged.name)
+        return staged.package
 
     async def remove(self, package_dir: str) -> None:
         await trio.lowlevel.checkpoint()
@@ -267,9 +388,44 @@ class FakeData:
     def __init__(self) -> None:
         self.removed: list[str] = []
 
-    async def remove(self, plugin: Plugin) -> None:
+    async def remove(self, key: PluginKey, plugin_id: PluginId | None) -> None:
         await trio.lowlevel.checkpoint()
-        self.removed.append(plugin.key)
+        self.removed.append(key)
+
+
+class FakeConfig:
+    """The Configurator's face: `misfit` is what it finds wrong."""
+
+    def __init__(self) -> None:
+        self.misfit: SupervisorError | None = None
+
+    async def refuse_misfit(self, plugin: Plugin, manifest: Manifest) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.misfit is not None:
+            raise self.misfit
+
+
+def a_lifecycle(
+    database: Database,
+    registry: PluginRegistry,
+    workers: Any,
+    packages: Any,
+    data: Any,
+    *,
+    config: Any = None,
+    keep_versions: int = 3,
+) -> LifecycleManager:
+    """A lifecycle manager over parts that may be fakes; it is never killed at a fault point."""
+    return LifecycleManager(
+        registry,
+        workers,
+        packages,
+        data,
+        intents=IntentLog(database),
+        make_config=lambda _locks, _restart: config or FakeConfig(),
+        faults=FaultPoints({}),
+        keep_versions=keep_versions,
+    )
 
 
 @dataclass
@@ -283,10 +439,13 @@ class LifecycleWorld:
     workers: FakeWorkers
     packages: FakePackages = field(default_factory=FakePackages)
     data: FakeData = field(default_factory=FakeData)
+    config: FakeConfig = field(default_factory=FakeConfig)
     lifecycle: LifecycleManager = field(init=False)
 
     def __post_init__(self) -> None:
-        self.lifecycle = LifecycleManager(self.registry, self.workers, self.packages, self.data)  # type: ignore[arg-type]
+        self.lifecycle = a_lifecycle(
+            self.database, self.registry, self.workers, self.packages, self.data, config=self.config
+        )
 
     async def put(self, key: str, status: Status, *, recoverable: bool = False, error: str | None = None) -> Plugin:
         """A plugin of this status, its worker running if it is ready; what it took is forgotten."""
@@ -309,7 +468,8 @@ class LifecycleWorld:
 
     async def finish(self, plugin: Plugin) -> None:
         """Say the last words of the command that led to the plugin's status."""
-        await self.registry.record(*await owed_events(Journal(self.database), plugin))
+        staged = self.registry.version(plugin.id, plugin.staged_dir)
+        await self.registry.record(*await owed_events(Journal(self.database), plugin, staged))
 
     def forget_the_past(self) -> None:
         self.events.clear()

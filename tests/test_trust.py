@@ -6,13 +6,14 @@ import grp
 import os
 import pwd
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from supervisor.trust import entry_problem, private_group, private_group_now
+from supervisor.trust import entry_problem, file_problem, private_group, private_group_now
 
 ADA, BOB, TEAM = 1000, 1001, 2000
 
@@ -98,3 +99,86 @@ def test_it_is_looked_up_once_for_many_files(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("supervisor.trust.time", SimpleNamespace(monotonic=lambda: 1e9 + 20))
     assert private_group_now(4711, 4711)
     assert len(asked) == 2
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def problem_of(path: Path, uid: int | None = None) -> str | None:
+    with opened(path) as fd:
+        return file_problem(fd, path, os.geteuid() if uid is None else uid)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    directory = tmp_path / "of" / "ours"
+    directory.mkdir(parents=True)
+    path = directory / "weather.zip"
+    path.write_bytes(b"x")
+    path.chmod(0o644)
+    return path
+
+
+def test_a_file_that_only_we_can_change(archive: Path) -> None:
+    assert problem_of(archive) is None
+
+
+def test_a_file_that_everybody_can_change(archive: Path) -> None:
+    archive.chmod(0o646)
+    told = problem_of(archive)
+    assert told
+    assert told.startswith(f"{archive} may be written by others (mode 0646): chmod")
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_a_directory_above_that_everybody_can_change(archive: Path, level: int) -> None:
+    above = archive.parents[level]
+    above.chmod(0o777)
+    assert problem_of(archive) == f"{above}, above {archive}, may be written by everybody: chmod o-w {above}"
+    above.chmod(0o1777)  # as /tmp: there nobody renames what is not his
+    assert problem_of(archive) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("level", [-1, 0, 1, 2])
+def test_a_file_or_a_directory_of_somebody_else(archive: Path, level: int) -> None:
+    path = archive if level < 0 else archive.parents[level]
+    os.chown(path, 4711, 4711)
+    told = problem_of(archive)
+    assert told
+    assert f"{path}" in told
+    assert "belongs to uid 4711" in told
+    os.chown(path, 0, 0)
+    assert problem_of(archive) is None
+
+
+def test_a_link_is_judged_by_where_it_leads(archive: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(archive)
+    assert problem_of(link) is None
+    archive.parent.chmod(0o777)
+    assert f"{archive.parent}, above {archive}," in (problem_of(link) or "")
+
+
+def test_what_is_open_is_judged_whatever_lies_there_now(archive: Path) -> None:
+    archive.chmod(0o666)
+    with opened(archive) as fd:
+        archive.unlink()
+        archive.write_bytes(b"another")
+        archive.chmod(0o600)
+        assert "may be written by others (mode 0666)" in (file_problem(fd, archive, os.geteuid()) or "")
+
+
+def test_its_directory_goes_meanwhile(archive: Path) -> None:
+    with opened(archive) as fd:
+        archive.unlink()
+        archive.parent.rmdir()
+        assert file_problem(fd, archive, os.geteuid()) == (
+            f"{archive} was moved or deleted while it was looked at; try again"
+        )

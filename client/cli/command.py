@@ -88,6 +88,16 @@ def seconds(text: str) -> float:
     return value
 
 
+def span(text: str) -> float:
+    """A span of time of the command line in seconds, as in `60s`, `10m`, `1h30m` or `45`."""
+    from client.cli.render import parse_span
+
+    found = parse_span(text)
+    if found is None:
+        return seconds(text)
+    return seconds(str(found))
+
+
 PLUGIN = Argument("plugin", metavar="KEY", help="the plugin's key or id")
 PSS = Argument("--pss", action="store_true", help="measure its share of shared memory too (PSS), which is dear")
 JOB = Argument("job", metavar="JOB", help="the job, as <plugin>/<key> or by id")
@@ -129,4 +139,6 @@ def parse(name: str, command: Command, words: list[str]) -> Options:
     hidden = argparse.SUPPRESS
     parser.add_argument("--json", action="store_true", default=hidden, help="print JSON, for programs")
     parser.add_argument("--socket", metavar="PATH", default=hidden, help="the daemon's socket")
-    return parser.parse_args(words)
+    # Otherwise what may be left out counts as left out as soon as an option stands before it. Slower, so not for all.
+    mixed = any(argument.options.get("nargs") in {"?", "*"} for argument in command.arguments)
+    return parser.parse_intermixed_args(words) if mixed else parser.parse_args(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from client.cli.render import counted, escaped
 from client.errors import AlreadyExists, FailedPrecondition, InvalidParams
 
 if TYPE_CHECKING:
-    from supervisor.core.manifest import Manifest
+    from supervisor.core.manifest import InvalidManifest, Manifest
+    from supervisor.core.problem import Problem
 
 _MANIFEST = """\
 [plugin]
@@ -116,19 +118,40 @@ def _new(context: Context, options: Options) -> None:
     context.show({"key": options.name, "directory": str(directory), "files": [str(file) for file in files]}, text)
 
 
-def checked(directory: str) -> Manifest:
+def _checked(path: str) -> Manifest:
     """The manifest of a package, after the daemon's own checks: what is well here is well there.
 
     Raises:
         InvalidParams: with all its problems.
     """
-    from supervisor.daemon.checks import check_package
+    from supervisor.core.manifest import InvalidManifest
+    from supervisor.daemon.checks import check_source
 
-    return check_package(Path(directory).absolute())
+    try:
+        return check_source(Path(path).absolute())
+    except InvalidManifest as error:
+        raise InvalidParams(_by_table(error), **error.details) from None
+
+
+def _by_table(error: InvalidManifest) -> str:
+    """Its problems, those of one table together, in the order of the file; each with its way out below it."""
+    groups: dict[str, list[Problem]] = {}
+    for problem in sorted(error.problems, key=lambda problem: problem.line or 0):
+        groups.setdefault(re.split(r"(?<!^)[.\[]", problem.path, maxsplit=1)[0], []).append(problem)
+    lines = [error.message.partition("\n")[0]]
+    for table, problems in groups.items():
+        lines += ["", f"[{table}]" if table else "the file"]
+        for problem in problems:
+            line = f"line {problem.line}: " if problem.line else ""
+            found = f" (found: {problem.value})" if problem.value is not None else ""
+            name = f"{problem.path}: " if problem.path else ""
+            lines.append(f"  {line}{name}{problem.message}{found}")
+            lines += [f"      {problem.hint}"] if problem.hint else []
+    return "\n".join(lines)
 
 
 def _check(context: Context, options: Options) -> None:
-    manifest = checked(options.dir)
+    manifest = _checked(options.source)
     facts = {
         "key": str(manifest.key),
         "version": manifest.version,
@@ -150,8 +173,8 @@ COMMANDS: Commands = {
     ),
     "check": Command(
         _check,
-        "Check a plugin's directory and say every problem at once.",
+        "Check a plugin and say every problem at once.",
         "check ./weather",
-        Argument("dir", metavar="DIR", nargs="?", default=".", help="the plugin's directory (.)"),
+        Argument("source", metavar="SOURCE", nargs="?", default=".", help="its directory (.), archive or wheel"),
     ),
 }

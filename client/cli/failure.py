@@ -47,6 +47,12 @@ def _hint(context: Context, error: SupervisorError) -> str:
     match error.code:
         case "ACTIVATION_FAILED" | "PLUGIN_CRASHED":
             return f"`pluginctl logs {key}` shows what it printed; {_way_back(context, name, key)}"
+        case "UPGRADE_FAILED":
+            return f"the version before goes on; `pluginctl logs {key}` shows what the new one printed"
+        case "APPROVAL_REQUIRED" if context.command in {"enable", "load"}:
+            return f"`pluginctl approve {key}` shows what it asks for, and allows it; `pluginctl reject {key}` does not"
+        case "APPROVAL_REQUIRED" if context.command in {"install", "upgrade"}:
+            return "`--yes` allows what it asks for"
         case "UNAVAILABLE" if name and "socket" not in error.details and error.details:
             return f"`pluginctl status {key}` says what is going on"
         case "DEADLINE_EXCEEDED" if context.command in {"call", "wait"}:
@@ -74,4 +80,5 @@ def _way_back(context: Context, name: str | None, key: str) -> str:
     if status == "ready":
         return again
     verb = "load" if status == "installed" else "enable"
-    return f"`pluginctl {verb} {key}` tries again with the installed copy; after an edit uninstall and install it"
+    edited = f"`pluginctl upgrade {key}` takes one that was edited"
+    return f"`pluginctl {verb} {key}` tries again with the installed copy; {edited}"

@@ -31,8 +31,14 @@ SHORT = {
     "start": "plugins start",
     "stop": "plugins stop",
     "restart": "plugins restart",
+    "upgrade": "plugins upgrade",
+    "approve": "plugins approve",
+    "reject": "plugins reject",
+    "rollback": "plugins rollback",
+    "versions": "plugins versions",
     "unload": "plugins unload",
     "uninstall": "plugins unload",
+    "purge": "plugins purge",
     "wait": "plugins wait",
     "health": "plugins health",
     "call": "plugins call",
@@ -44,7 +50,18 @@ SHORT = {
     "new": "develop new",
     "check": "develop check",
 }
-FIRST_WORDS = {"runs": {"list": "jobs runs", "cancel": "jobs cancel"}, "state": {"list": "plugins state-list"}}
+_CONFIG_VERBS = ("get", "set", "unset", "test", "edit", "history", "restore")
+FIRST_WORDS = {
+    "runs": {"list": "jobs runs", "cancel": "jobs cancel"},
+    "state": {"list": "plugins state-list"},
+    "config": {verb: f"plugins config-{verb}" for verb in _CONFIG_VERBS},
+}
+_PACKAGES = ("install", "upgrade", "approve", "reject", "rollback", "versions", "unload", "purge")
+ELSEWHERE = {
+    **{("plugins", verb): "packages" for verb in _PACKAGES},
+    **{("plugins", f"config-{verb}"): "config" for verb in _CONFIG_VERBS},
+}
+"""Verbs that are not in their noun's own module, so that it is quickly imported."""
 BARE = {"events": "follow", "logs": "follow"}
 """Nouns that mean this verb when no verb follows."""
 REFUSED = frozenset(
@@ -172,11 +189,11 @@ def _find(context: Context, words: list[str]) -> tuple[str, Command | None]:
     _take_options(context, words)
     if target := SHORT.get(first):
         noun, verb = target.split()
-        return first, _commands(noun)[verb]
+        return first, _command(noun, verb)
     if first in FIRST_WORDS:
         return _find_verb(context, first, words, FIRST_WORDS[first])
     if first in NOUNS:
-        return _find_verb(context, first, words, {verb: f"{first} {verb}" for verb in _commands(first)})
+        return _find_verb(context, first, words, {verb: f"{first} {verb}" for verb in _verbs(first)})
     from client.cli.command import UsageError
 
     raise UsageError(f"there is no command {first!r}{_nearest(first, [*NOUNS, *SHORT, *FIRST_WORDS])}")
@@ -188,9 +205,9 @@ def _find_verb(context: Context, first: str, words: list[str], verbs: dict[str, 
         del words[0]
         _take_options(context, words)
         noun, real = verbs[verb].split()
-        return f"{first} {verb}", _commands(noun)[real]
+        return f"{first} {verb}", _command(noun, real)
     if first in BARE:
-        return first, _commands(first)[BARE[first]]
+        return first, _command(first, BARE[first])
     if not words or words[0] in {"-h", "--help", "help"}:
         _noun_help(context, first, verbs)
         return first, None
@@ -199,8 +216,16 @@ def _find_verb(context: Context, first: str, words: list[str], verbs: dict[str, 
     raise UsageError(f"{first} has no verb {words[0]!r}{_nearest(verb, list(verbs))}")
 
 
-def _commands(noun: str) -> Commands:
-    commands: Commands = import_module(f"client.cli.{noun}").COMMANDS
+def _verbs(noun: str) -> list[str]:
+    return [*_own(noun), *(verb for of, verb in ELSEWHERE if of == noun)]
+
+
+def _command(noun: str, verb: str) -> Command:
+    return _own(ELSEWHERE.get((noun, verb), noun))[verb]
+
+
+def _own(module: str) -> Commands:
+    commands: Commands = import_module(f"client.cli.{module}").COMMANDS
     return commands
 
 
@@ -226,7 +251,7 @@ def _noun_help(context: Context, first: str, verbs: dict[str, str]) -> None:
     found = {}
     for verb, target in verbs.items():
         noun, real = target.split()
-        found[verb] = _commands(noun)[real]
+        found[verb] = _command(noun, real)
     context.say(noun_help(first, NOUNS.get(first, ""), found))
 
 

@@ -10,7 +10,6 @@ from client.cli.command import (
     PLUGIN,
     PSS,
     STATUSES,
-    YES,
     Argument,
     Command,
     Commands,
@@ -19,7 +18,6 @@ from client.cli.command import (
     seconds,
     whole,
 )
-from client.cli.install import INSTALL
 from client.cli.metrics import METRICS
 from client.cli.output import Context
 from client.cli.plain import to_json
@@ -99,16 +97,6 @@ def _command(
     return run
 
 
-def _unload(context: Context, options: Options) -> None:
-    if options.remove_data:
-        question = f"Remove {options.plugin} with its configuration, state and history, for good?"
-        context.confirm(escaped(question), yes=options.yes)
-    with patience(context, options.plugin):
-        done = context.client.plugins.unload(options.plugin, options.remove_data)
-    kept = "its data is gone too" if options.remove_data else "its configuration, state and history are kept"
-    context.show(done, f"{escaped(options.plugin)}: uninstalled; {kept}")
-
-
 def _wait(context: Context, options: Options) -> None:
     phase = options.phase or (None if options.status else "running")
     info = context.client.wait_for(options.plugin, status=options.status, phase=phase, timeout_s=options.timeout)
@@ -149,8 +137,8 @@ def _call(context: Context, options: Options) -> None:
 
 def _state_list(context: Context, options: Options) -> None:
     page = context.client.plugins.state_list(options.plugin, options.prefix, options.after, options.limit)
-    rows = [(entry["key"], to_json(entry["value"])) for entry in page["entries"]]
-    text = table(("KEY", "VALUE"), rows, width=context.width, colour=False) if rows else "nothing is stored"
+    rows = [(entry["key"], entry["revision"], to_json(entry["value"])) for entry in page["entries"]]
+    text = table(("KEY", "REVISION", "VALUE"), rows, width=context.width, colour=False) if rows else "nothing is stored"
     context.show(page, text)
     if page["next"] is not None and not context.json:
         context.note(f"there is more: --after {escaped(page['next'])}")
@@ -167,7 +155,6 @@ COMMANDS: Commands = {
     ),
     "status": STATUS,
     "get": Command(_get, "Everything about one plugin.", "plugins get acme.weather", PLUGIN, PSS),
-    "install": INSTALL,
     "load": Command(
         _command(lambda c, o: c.plugins.load(o.plugin), "loaded"),
         "Make an installed, disabled or failed plugin ready and start its worker.",
@@ -176,7 +163,7 @@ COMMANDS: Commands = {
     ),
     "enable": Command(
         _command(lambda c, o: c.plugins.enable(o.plugin), "enabled"),
-        "Make a disabled or failed plugin ready again.",
+        "Make a disabled or failed plugin ready again, or one whose upgrade is approved.",
         "enable acme.weather",
         PLUGIN,
     ),
@@ -186,14 +173,6 @@ COMMANDS: Commands = {
         'disable acme.weather --reason "until Monday"',
         PLUGIN,
         Argument("--reason", help="why, for whoever asks later"),
-    ),
-    "unload": Command(
-        _unload,
-        "Uninstall a plugin: stop its worker and remove its files.",
-        "uninstall acme.weather",
-        PLUGIN,
-        Argument("--remove-data", action="store_true", help="remove configuration, state and history too"),
-        YES,
     ),
     "mark-error": Command(
         _command(lambda c, o: c.plugins.mark_error(o.plugin, o.error), "marked as failed"),

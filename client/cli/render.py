@@ -64,6 +64,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, width: int 
     return "\n".join(lines)
 
 
+def shortened(text: str, columns: int) -> str:
+    """At most so many columns of a terminal."""
+    return _cut(text, max(columns, 1))
+
+
 def _cut(text: str, columns: int) -> str:
     if _columns(text) <= columns:
         return text
@@ -120,16 +125,23 @@ def clock(instant_ms: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instant_ms / 1000))
 
 
+def parse_span(text: str) -> int | None:
+    """`10m`, `2h30m`, `1d` in seconds; None if it is no span."""
+    match = _DURATION.fullmatch(text)
+    if not text or not match:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
 def parse_instant(text: str, now_ms: int) -> int:
     """`10m`, `2h30m`, `1d` before now, or an ISO 8601 date and time (local unless it has an offset).
 
     Raises:
         ValueError: it is neither.
     """
-    match = _DURATION.fullmatch(text)
-    if text and match:
-        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-        return now_ms - (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000
+    if (span_s := parse_span(text)) is not None:
+        return now_ms - span_s * 1000
     from datetime import datetime
 
     return int(datetime.fromisoformat(text).timestamp() * 1000)

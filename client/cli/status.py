@@ -85,6 +85,8 @@ def _details(context: Context, p: PluginDetails) -> str:
     now = now_ms()
     pairs: dict[str, object] = {
         "plugin": f"{p['key']} {p['version']}",
+        "waiting": p["staged_version"],
+        "probation": _in(p["probation_left_s"]) and f"for another {duration(p['probation_left_s'])}",
         "id": p["id"],
         "status": p["status"],
         "phase": p["phase"],
@@ -101,10 +103,13 @@ def _details(context: Context, p: PluginDetails) -> str:
         "limits": limit_line(p["limits"]),
         "reason": p["disable_reason"],
         "may": ", ".join(p["capabilities"]),
+        "asks for": ", ".join(p["pending_capabilities"]),
         "jobs": ", ".join(p["jobs"]),
         "methods": ", ".join(str(method.get("name")) for method in p["methods"]),
         "installed": when(p["installed_at_ms"], now),
         "changed": when(p["updated_at_ms"], now),
+        "source": f"{p['source']} (run in place)" if p["editable"] else p["source"],
+        "before it": p["previous_version"],
         "package": p["package_dir"],
         "data": p["data_dir"],
         "log": p["log_file"],

@@ -11,12 +11,14 @@ from typing import Any, Final
 import trio
 
 from supervisor.bus import EventBus
-from supervisor.channel import Channel, Immediate
+from supervisor.channel import Abortable, Channel, Immediate
 from supervisor.control.access import Caller, require
 from supervisor.control.detached import Detached
 from supervisor.control.feed import Feed
 from supervisor.control.logfeed import LogFeed
-from supervisor.control.methods import Answer, first_of
+from supervisor.control.parts import Answer, Handlers, Operations
+from supervisor.control.progress import ProgressFeed, wants_progress
+from supervisor.control.waiting import first_of
 from supervisor.core.errors import (
     DeadlineExceeded,
     InvalidParams,
@@ -26,6 +28,7 @@ from supervisor.core.errors import (
     SupervisorError,
     Unavailable,
 )
+from supervisor.lifecycle.operation import PHASE_TIMEOUT_S, Operation
 from supervisor.log import get_logger
 from supervisor.report import report_failure
 from supervisor.store.journal import Journal
@@ -47,13 +50,16 @@ _FEEDS: Final = 64
 class Service:
     """What all connections share."""
 
-    handlers: Mapping[type[control.ControlRequest], Callable[[Any, Caller], Answer]]
+    handlers: Handlers
+    operations: Operations
     detached: Detached
     bus: EventBus
     journal: Journal
     registry: PluginRegistry
     logs: PluginLogs
     version: str
+    phase_timeout_s: float = PHASE_TIMEOUT_S
+    """For each phase of an operation."""
 
 
 class Connection:
@@ -102,7 +108,7 @@ class Connection:
             self._channel.close(Unavailable("the connection is closed"))
             await self._channel.aclose()
 
-    def _on_request(self, request: Request) -> Answer:
+    def _on_request(self, request: Request) -> Answer | Abortable:
         kind = control.REQUESTS.get(request.method)
         if kind is None:
             raise MethodNotFound(
@@ -116,6 +122,8 @@ class Connection:
         timeout_s = kind.DEADLINE_S if own_s is None else own_s
         if kind in self._own:
             return self._own[kind](typed)
+        if kind.OPERATION:
+            return self._operate(request, typed, timeout_s)
         handler = self._service.handlers[kind]
         if kind.CHANGES:
             # Begun only if it is to be run: what is repeated under one id is not.
@@ -129,6 +137,21 @@ class Connection:
         if kind in _WAITS:
             answer = self._unless_draining(answer)
         return answer if timeout_s is None else _within(timeout_s, request.method, answer)
+
+    def _operate(self, request: Request, typed: control.ControlRequest, timeout_s: float | None) -> Abortable:
+        """Who cancels it gets the answer that this leads to: CANCELLED, or the result when it was too late."""
+        feed = ProgressFeed(request.id, self._channel) if wants_progress(request.params) else None
+        operation = Operation(
+            feed.tell if feed else lambda _: None,
+            phase_timeout_s=self._service.phase_timeout_s,
+        )
+        handler = self._service.operations[type(typed)]
+        work = self._service.detached.run(
+            self._caller, request, lambda: handler(typed, self._caller, operation), operation
+        )
+        if feed is not None:
+            work = feed.during(work)
+        return Abortable(work if timeout_s is None else _within(timeout_s, request.method, work), operation.abort)
 
     async def _in_turn(self, read: Callable[[], Answer]) -> Any:
         """One look back into a log at a time: who asks for many waits for himself, and others do not."""
@@ -173,7 +196,14 @@ class Connection:
             "session": self._session,
             "role": role.name.lower() if role else "none",
             "uid": self._caller.uid,
-            "capabilities": ["errors.map", "events.after_seq", "events.credit", "logs.follow", "request_ids"],
+            "capabilities": [
+                "errors.map",
+                "events.after_seq",
+                "events.credit",
+                "logs.follow",
+                "progress",
+                "request_ids",
+            ],
             "limits": {
                 "max_frame_in_bytes": SERVER.max_frame_in_bytes,
                 "max_frame_out_bytes": SERVER.max_frame_out_bytes,

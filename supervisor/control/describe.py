@@ -29,4 +29,5 @@ def _method(request: type[ControlRequest]) -> MethodDescription:
         "role": request.ROLE.name.lower(),
         "deadline_ms": None if request.DEADLINE_S is None else int(request.DEADLINE_S * 1000),
         "survives_disconnect": request.CHANGES,
+        "progress": request.OPERATION,
     }

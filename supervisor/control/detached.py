@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import trio
 
 from supervisor.control.access import Caller
 from supervisor.core.errors import (
+    CallCancelled,
     Conflict,
     FailedPrecondition,
     InternalError,
@@ -18,9 +20,12 @@ from supervisor.core.errors import (
     SupervisorError,
     Unavailable,
 )
+from supervisor.lifecycle.operation import Operation
+from supervisor.lifecycle.sources import mask_credentials
 from supervisor.log import get_logger
 from supervisor.report import report_failure
 from supervisor.store.requests import RequestLog
+from supervisor.wire.control import PROGRESS_KEY
 from supervisor.wire.message import DEADLINE_KEY, Failure, Params, Request, named
 
 _TARGETS = ("plugin", "job", "run", "source", "path")
@@ -28,7 +33,7 @@ _TARGETS = ("plugin", "job", "run", "source", "path")
 REQUEST_ID_KEY = "$request_id"
 """Reserved name in named params: a change that is asked for again under the same id is not made again."""
 
-_NOT_ASKED_FOR: Final = frozenset({REQUEST_ID_KEY, DEADLINE_KEY})
+_NOT_ASKED_FOR: Final = frozenset({REQUEST_ID_KEY, DEADLINE_KEY, PROGRESS_KEY})
 """Reserved names, which are no part of what a request asks for."""
 
 _Work = Callable[[], Any]
@@ -44,13 +49,27 @@ class Detached:
         self._under_way: set[tuple[int, str]] = set()
         self._to_forget: set[tuple[int, str]] = set()
         """Refused for now, and the full disk would not let it be forgotten."""
+        self._operations: set[Operation] = set()
+        """Under way, and may be aborted."""
+        self._stopping = False
 
-    async def run(self, caller: Caller, request: Request, work: _Work) -> Any:
+    def drain(self) -> None:
+        """The daemon is stopping: an install or upgrade is given up where nothing has changed yet; all else goes on.
+
+        It would be cut at the end of the drain anyway, and hold up the stop until then.
+        """
+        self._stopping = True
+        for operation in self._operations:
+            operation.abort()
+
+    async def run(self, caller: Caller, request: Request, work: _Work, operation: Operation | None = None) -> Any:
         """Return what `work` returns; a caller that is cancelled stops waiting, nothing else.
 
         Raises:
             SupervisorError: what `work` raised, or Unavailable when the daemon ends before it has.
         """
+        if operation is not None:
+            work = partial(self._unless_stopping, work, operation)
         outcome: list[Any] = []
         done = trio.Event()
 
@@ -64,7 +83,7 @@ class Detached:
                 outcome.append(InternalError(f"{request.method} failed inside; log id {log_id}", log_id=log_id))
             finally:
                 done.set()
-            _audit(caller, request, outcome[0])
+                _audit(caller, request, outcome, operation)
 
         self._nursery.start_soon(to_the_end, name=request.method)
         await done.wait()
@@ -73,6 +92,20 @@ class Detached:
         if isinstance(outcome[0], SupervisorError):
             raise outcome[0]
         return outcome[0]
+
+    async def _unless_stopping(self, work: _Work, operation: Operation) -> Any:
+        if self._stopping:
+            raise Unavailable("the daemon is stopping: ask again when it is back; nothing was changed")
+        self._operations.add(operation)
+        try:
+            return await work()
+        except CallCancelled as error:
+            if not self._stopping:
+                raise
+            # Nobody but us wanted it: who asks again is to be served.
+            raise Unavailable("the daemon is stopping: ask again when it is back; nothing was changed") from error
+        finally:
+            self._operations.discard(operation)
 
     async def _once(self, caller: Caller, request: Request, work: _Work) -> Any:
         request_id = (named(request.params) or {}).get(REQUEST_ID_KEY)
@@ -135,15 +168,20 @@ def _replay(value: Any) -> Any:
     return value["result"]
 
 
-def _audit(caller: Caller, request: Request, outcome: Any) -> None:
+def _audit(caller: Caller, request: Request, outcome: list[Any], operation: Operation | None) -> None:
+    """`outcome` is empty when the end of the daemon came first."""
     given = named(request.params) or {}
     targets = (given.get(name) for name in _TARGETS)
     target = next((t for t in targets if t), request.params[0] if request.params else None)
+    last = outcome[0] if outcome else None
+    result = "cut_short" if not outcome else last.code if isinstance(last, SupervisorError) else "ok"
+    told = {"aborted": True} if operation is not None and operation.aborted else {}
     get_logger().info(
         "request.changed",
         method=request.method,
-        target=target if isinstance(target, str) else None,
+        target=mask_credentials(target) if isinstance(target, str) else None,
         uid=caller.uid,
         pid=caller.pid,
-        result=outcome.code if isinstance(outcome, SupervisorError) else "ok",
+        result=result,
+        **told,
     )

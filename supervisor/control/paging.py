@@ -30,9 +30,9 @@ def as_many_as_fit(items: Iterable[_T], max_bytes: int = PAGE_BYTES) -> list[_T]
     return page
 
 
-def state_page(entries: list[tuple[str, Any]], after: str | None) -> StatePage:
+def state_page(entries: list[tuple[str, Any, int]], after: str | None) -> StatePage:
     """A page of a plugin's state: those that fit of what the store has found, and `next`, the `after` of the next."""
-    page = as_many_as_fit(StateEntry(key=key, value=value) for key, value in entries)
+    page = as_many_as_fit(StateEntry(key=key, value=value, revision=revision) for key, value, revision in entries)
     return {"entries": page, "next": after if len(page) == len(entries) else page[-1]["key"]}
 
 

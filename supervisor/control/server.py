@@ -50,6 +50,7 @@ class ControlServer:
                     work.start_soon(self._serve, sock)
         finally:
             self._draining = True
+            self._service.detached.drain()
             for connection in self._connections:
                 connection.drain()
 

@@ -18,6 +18,8 @@ from supervisor.worker.view import WorkerView
 
 _MAX_ERROR_IN_LIST: Final = 500
 """Characters; `plugins.get` tells all."""
+_MAX_CAPABILITIES: Final = 5
+"""In a sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,7 @@ def summary(plugin: Plugin, worker: WorkerView, outlook: Outlook = _UNKNOWN) -> 
     """One sentence: what is going on, and what comes next."""
     match plugin.status:
         case Status.READY:
-            return _ready(plugin, worker, outlook)
+            return f"{_ready(plugin, worker, outlook)}{_besides(plugin, outlook)}"
         case Status.INSTALLED:
             return "Installed and not loaded yet: load it to start its worker."
         case Status.DISABLED:
@@ -125,9 +127,41 @@ def summary(plugin: Plugin, worker: WorkerView, outlook: Outlook = _UNKNOWN) -> 
         case Status.ERROR:
             return f"In error: {_cause(plugin.last_error)}; {_recovery(plugin, outlook)}."
         case Status.UPGRADE_PENDING:
-            return "An upgrade is to be decided; its worker is stopped until then."
+            return _to_be_decided(plugin, outlook)
         case Status.UNINSTALLED:
-            return f"Uninstalled; its data is kept until `pluginctl uninstall {plugin.key} --remove-data`."
+            return f"Uninstalled; its data is kept until `pluginctl purge {plugin.key}`."
+
+
+def _to_be_decided(plugin: Plugin, outlook: Outlook) -> str:
+    """What waits, what it wants, and both ways on."""
+    approve, reject = f"`pluginctl approve {plugin.key}`", f"`pluginctl reject {plugin.key}`"
+    if outlook.staged is None:
+        return f"An upgrade is to be decided; its worker is stopped until {approve} or {reject} makes it ready again."
+    pending = pending_capabilities(plugin, outlook.staged)
+    wish = f"it asks for {_listed(pending)}" if pending else "it asks for nothing new"
+    return (
+        f"Version {outlook.staged.version} waits for approval: {wish}; its worker is stopped until {approve} allows "
+        f"this and runs it, or {reject} runs {plugin.version} again."
+    )
+
+
+def _listed(capabilities: Sequence[str]) -> str:
+    """Not too many: a list tells of many plugins in one frame."""
+    shown = ", ".join(map(_head, capabilities[:_MAX_CAPABILITIES]))
+    more = len(capabilities) - _MAX_CAPABILITIES
+    return shown if more <= 0 else f"{shown} and {more} more"
+
+
+def _besides(plugin: Plugin, outlook: Outlook) -> str:
+    """What else is to be known of a plugin that is ready."""
+    text = ""
+    if outlook.probation_left_s is not None:
+        before = f"{outlook.previous.version} comes back" if outlook.previous else "the version before comes back"
+        left = _duration(outlook.probation_left_s)
+        text += f" {plugin.version} is on probation for another {left}: if it is given up, {before}."
+    if plugin.editable is not None:
+        text += f" It runs in place, in {_head(plugin.editable)}, and is restarted when a file changes."
+    return text
 
 
 def _recovery(plugin: Plugin, outlook: Outlook) -> str:

@@ -157,7 +157,11 @@ class WorkerStarted(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStopped(Event):
     """A worker that had started ended because it was asked to, or by itself as its restart policy allows (stage exit).
-    `stage` is what ended it: command, drain, term, kill or exit."""
+    `stage` is what ended it: command, drain, term, kill or exit.
+
+    While another version is tried there are two workers, told apart by `pid`. One that is thrown away is told of here
+    if it had started, however it ended, and else nowhere but in the failure of what was asked for: it is no crash of
+    the plugin's."""
 
     TYPE = "plugin.worker_stopped"
     pid: int

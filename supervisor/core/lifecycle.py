@@ -78,6 +78,9 @@ EXCHANGES: Final[Mapping[Command, frozenset[Status]]] = {
 }
 
 
+_DECISIONS: Final = frozenset({_C.APPROVE, _C.REJECT})
+
+
 def next_status(key: str, status: Status, command: Command) -> Status:
     """Where `command` leads from `status`.
 
@@ -86,15 +89,22 @@ def next_status(key: str, status: Status, command: Command) -> Status:
     """
     target = TRANSITIONS[status].get(command)
     if target is None:
-        raise InvalidTransition(
-            f"cannot {_spoken(command)} plugin {key!r} while it is {status}: {_what_helps(status, command)}",
-            plugin=key,
-            status=str(status),
-            command=str(command),
-            to=_target_names(command),
-            allowed=[str(allowed) for allowed in TRANSITIONS[status]],
-        )
+        raise _refusal(key, status, command)
     return target
+
+
+def refuse_exchange(key: str, status: Status, command: Command) -> None:
+    """
+    Raises:
+        InvalidTransition: `status` is none from which `command` exchanges the version; as `next_status`.
+    """
+    if status not in EXCHANGES[command]:
+        raise _refusal(key, status, command)
+
+
+def allowed(status: Status) -> list[Command]:
+    """Every command that `status` allows."""
+    return [*TRANSITIONS[status], *(command for command, sources in EXCHANGES.items() if status in sources)]
 
 
 def can_transition(status: Status, to: Status) -> bool:
@@ -105,6 +115,17 @@ def can_transition(status: Status, to: Status) -> bool:
 def wants_worker(status: Status) -> bool:
     """Whether a plugin of this status is to have a worker: the one bridge between status and phase."""
     return status is Status.READY
+
+
+def _refusal(key: str, status: Status, command: Command) -> InvalidTransition:
+    return InvalidTransition(
+        f"cannot {_spoken(command)} plugin {key!r} while it is {status}: {_what_helps(status, command)}",
+        plugin=key,
+        status=str(status),
+        command=str(command),
+        to=_target_names(command),
+        allowed=[str(other) for other in allowed(status)],
+    )
 
 
 def _target_names(command: Command) -> list[str]:
@@ -118,11 +139,11 @@ def _spoken(command: Command) -> str:
 
 def _what_helps(status: Status, command: Command) -> str:
     targets = _target_names(command)
+    if command in _DECISIONS:
+        return f"no upgrade waits to be decided; {_spoken(command)} leads to {' or '.join(targets)}"
     if str(status) in targets:
         return f"it is {status} already"
-    allowed_from = [str(source) for source, row in TRANSITIONS.items() if command in row]
-    allowed_now = [_spoken(allowed) for allowed in TRANSITIONS[status]]
-    return (
-        f"{_spoken(command)} leads to {' or '.join(targets)} and is allowed from {', '.join(allowed_from)}; "
-        f"allowed now: {', '.join(allowed_now)}"
-    )
+    leads = f"leads to {' or '.join(targets)} and is" if targets else "is"
+    allowed_from = [str(source) for source in Status if command in allowed(source)]
+    allowed_now = [_spoken(other) for other in allowed(status)]
+    return f"{_spoken(command)} {leads} allowed from {', '.join(allowed_from)}; allowed now: {', '.join(allowed_now)}"

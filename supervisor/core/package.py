@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
+from supervisor.core.errors import FailedPrecondition
 from supervisor.core.manifest import Manifest
 from supervisor.core.plugin import PluginId
+
+ENVIRONMENT_DIR: Final = ".venv"
+"""A Python project's virtual environment, made by us below the package's directory in the store."""
+
+
+class PackageChanged(FailedPrecondition):
+    """A stored package is not what was installed. Details: path (of one such file, or "."), problem, package_dir."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,3 +68,13 @@ class Version:
     @property
     def version(self) -> str:
         return self.manifest.version
+
+
+def prunable(
+    versions: Sequence[Version], *, active: str, previous: str | None, staged: str | None, keep: int
+) -> list[str]:
+    """The package directories to remove so that `keep` versions stay, the oldest first; `versions` is in the order in
+    which they were stored. The one that runs, the one before it and the one that waits for approval always stay."""
+    stays = {active, previous, staged}
+    others = [version.package_dir for version in versions if version.package_dir not in stays]
+    return others[: max(0, len(versions) - keep)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NewType
 
 from supervisor.core.lifecycle import Status
+from supervisor.core.problem import Fault, nearest
 
 if TYPE_CHECKING:
     from supervisor.core.manifest import Manifest
@@ -39,6 +39,7 @@ PLAIN_CAPABILITIES: Final = frozenset(
 PATH_CAPABILITIES: Final = frozenset({"filesystem.read", "filesystem.write"})
 """Followed by `:` and an absolute path."""
 
+_LINUX_PATH_MAX: Final = 4096
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
@@ -53,20 +54,32 @@ def key_problem(text: object) -> str | None:
     return None
 
 
-def capability_problem(text: object) -> str | None:
+def capability_fault(text: str) -> Fault | None:
     """Why `text` is no capability, or None if it is one."""
-    if not isinstance(text, str):
-        return "must be a string"
     if text in PLAIN_CAPABILITIES:
         return None
-    name, colon, path = text.partition(":")
+    name, _, path = text.partition(":")
     if name in PATH_CAPABILITIES:
-        return None if colon and path.startswith("/") else f"{name} needs an absolute path: '{name}:/some/where'"
-    if near := difflib.get_close_matches(name, [*PLAIN_CAPABILITIES, *PATH_CAPABILITIES], n=1):
-        meant = f"{near[0]}:{path or '/some/where'}" if near[0] in PATH_CAPABILITIES else near[0]
-        return f"is no capability; did you mean {meant!r}?"
+        return _path_fault(name, path)
+    if near := nearest(name, [*PLAIN_CAPABILITIES, *PATH_CAPABILITIES]):
+        meant = f"{near}:{path or '/some/where'}" if near in PATH_CAPABILITIES else near
+        return Fault("is no capability", f"did you mean {meant!r}?")
     known = sorted(PLAIN_CAPABILITIES | {f"{name}:<path>" for name in PATH_CAPABILITIES})
-    return f"is no capability; known are {', '.join(known)}"
+    return Fault("is no capability", f"known are {', '.join(known)}")
+
+
+def _path_fault(name: str, path: str) -> Fault | None:
+    """One way to write each path: what is approved is compared as text."""
+    if not path.startswith("/"):
+        return Fault(f"{name} needs an absolute path", f"write '{name}:/some/where'")
+    if not path.isprintable() or len(path) >= _LINUX_PATH_MAX:
+        return Fault("must name a path of printable characters, shorter than 4096")
+    steps = path[1:].split("/")
+    if path != "/" and not {"", ".", ".."}.isdisjoint(steps):
+        plain = "/" + "/".join(step for step in steps if step not in ("", "."))
+        hint = None if ".." in steps else f"write {f'{name}:{plain}'!r}"
+        return Fault("must name a path without '.', '..', '//' and a '/' at its end", hint)
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

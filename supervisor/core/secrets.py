@@ -1,13 +1,20 @@
-"""Which values of a configuration its JSON Schema marks `"writeOnly": true`, and a configuration without them. Pure.
+"""Which values of a configuration its JSON Schema marks `"writeOnly": true`, and a configuration without them, or with
+a mask in their place. Pure.
 
 What is not understood for sure is taken for a secret: a reference that leads nowhere hides what it stands for.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
+
+MASK: Final = "********"
+"""What a secret reads as. Sent back, it stands for the value that is stored."""
+REFERENCES: Final = ("$file:", "$credential:")
+"""How a value begins that says where the real one is to be found."""
 
 _MARK: Final = "writeOnly"
 _SAME_VALUE: Final = ("allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas")
@@ -19,6 +26,11 @@ _NAMED: Final = frozenset({"properties", "patternProperties", "$defs", "definiti
 _DATA: Final = frozenset({"const", "enum", "default", "examples"})
 _MAX_DEPTH: Final = 32
 _UNKNOWN: Final = {_MARK: True}
+_LEFT_OUT: Final = object()
+
+_Path = tuple[str, ...]
+_TakeSecret = Callable[[_Path, Any], Any]
+"""What stands in a secret's place."""
 
 
 def marked(schema: Any) -> list[str]:
@@ -32,11 +44,113 @@ def divide(schema: Any, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict
     A list that holds secrets anywhere is one as a whole.
     """
     secrets: dict[str, Any] = {}
-    return _divide(_Schema(schema), [schema], config, (), secrets), secrets
+
+    def take(path: _Path, value: Any) -> Any:
+        secrets[".".join(path)] = value
+        return _LEFT_OUT
+
+    return _replace(_Schema(schema), [schema], config, (), take), secrets
 
 
-def _divide(
-    root: _Schema, schemas: list[Any], table: Mapping[str, Any], path: tuple[str, ...], secrets: dict[str, Any]
+def mask(schema: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with the mask for its secrets. A reference says where a secret is, not what, and stays."""
+    return _replace(_Schema(schema), [schema], config, (), lambda _, value: value if is_reference(value) else MASK)
+
+
+def unmask(
+    schema: Any, config: Mapping[str, Any], stored: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The configuration with what is stored for each mask in a secret's place, and (path, what is wrong) of masks that
+    stand for nothing."""
+    problems: list[tuple[str, str]] = []
+
+    def take(path: _Path, value: Any) -> Any:
+        former: Any = stored
+        for name in path:
+            former = former.get(name, _LEFT_OUT) if isinstance(former, Mapping) else _LEFT_OUT
+        return _unmasked(path, value, former, problems)
+
+    # A list that holds secrets is none where a mask stands for it: what is masked tells.
+    kept = _kept(config, mask(schema, stored), stored)
+    return _replace(_Schema(schema), [schema], kept, (), take), problems
+
+
+def is_reference(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(REFERENCES)
+
+
+def spoken(value: Any) -> Iterator[str]:
+    """The texts in which a message may say a value, or one that it holds; true, false and null give nothing away."""
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            yield from spoken(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from spoken(inner)
+    elif isinstance(value, str):
+        yield from {value, repr(value)[1:-1], json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    elif isinstance(value, bytes):
+        yield from {repr(value)[2:-1], value.decode(errors="replace")}
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield str(value)
+
+
+def hide(words: Any, secrets: Collection[str]) -> Any:
+    """A text, or plain values that hold some, with the mask for each of `secrets` that stands in it."""
+    texts = sorted(filter(None, secrets), key=len, reverse=True)
+    if not texts:
+        return words
+    # All in one pass: a mask that was put in is not looked at again.
+    return _hide(words, re.compile("|".join(map(re.escape, texts))))
+
+
+def _hide(words: Any, pattern: re.Pattern[str]) -> Any:
+    match words:
+        case str():
+            return pattern.sub(MASK, words)
+        case dict():
+            return {name: _hide(inner, pattern) for name, inner in words.items()}
+        case list():
+            return [_hide(inner, pattern) for inner in words]
+    return words
+
+
+def _kept(sent: Mapping[str, Any], shown: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """`sent` with what is stored for each mask that stands where one was shown."""
+    kept: dict[str, Any] = {}
+    for name, value in sent.items():
+        before, real = shown.get(name), stored.get(name)
+        if value == MASK and before == MASK:
+            kept[name] = real
+        elif isinstance(value, Mapping) and isinstance(before, Mapping) and isinstance(real, Mapping):
+            kept[name] = _kept(value, before, real)
+        else:
+            kept[name] = value
+    return kept
+
+
+def _unmasked(path: _Path, value: Any, former: Any, problems: list[tuple[str, str]]) -> Any:
+    """`value` with what `former` holds for the masks in it."""
+    if value == MASK:
+        if former is not _LEFT_OUT:
+            return former
+        problems.append(
+            (".".join(path), f"{MASK} stands for a secret that is set already, and none is: send its value")
+        )
+    elif isinstance(value, Mapping):
+        below = former if isinstance(former, Mapping) else {}
+        return {
+            name: _unmasked((*path, name), inner, below.get(name, _LEFT_OUT), problems) for name, inner in value.items()
+        }
+    elif isinstance(value, list | tuple) and MASK in spoken(value):
+        problems.append(
+            (".".join(path), f"a list that holds secrets is kept as a whole, by {MASK} alone, or sent whole")
+        )
+    return value
+
+
+def _replace(
+    root: _Schema, schemas: list[Any], table: Mapping[str, Any], path: _Path, take: _TakeSecret
 ) -> dict[str, Any]:
     known = root.expanded(schemas)
     shown: dict[str, Any] = {}
@@ -44,9 +158,10 @@ def _divide(
         below = [inner for schema in known for inner in _of_property(schema, name)]
         here = (*path, name)
         if root.hides(known) or root.hides(root.expanded(below)) or root.holds_secret_entries(below, value):
-            secrets[".".join(here)] = value
+            if (instead := take(here, value)) is not _LEFT_OUT:
+                shown[name] = instead
         elif isinstance(value, Mapping):
-            shown[name] = _divide(root, below, value, here, secrets)
+            shown[name] = _replace(root, below, value, here, take)
         else:
             shown[name] = value
     return shown
@@ -83,9 +198,9 @@ class _Schema:
 
     def _holds_secret(self, known: list[Mapping[str, Any]], entry: Any) -> bool:
         if isinstance(entry, Mapping):
-            secrets: dict[str, Any] = {}
-            _divide(self, list(known), entry, (), secrets)
-            return bool(secrets)
+            found: list[_Path] = []
+            _replace(self, list(known), entry, (), lambda path, _: found.append(path))
+            return bool(found)
         return self.holds_secret_entries(known, entry)
 
     def _for_the_same_value(self, schema: Mapping[str, Any]) -> Iterator[Any]:

@@ -8,16 +8,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from supervisor.core.problem import Fault
 from supervisor.core.reading import Reader
 
 RESTART_POLICIES: Final = ("always", "on_failure", "never")
 STOP_SIGNALS: Final = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 READY_KINDS: Final = ("tcp", "unix", "command", "line", "notify")
 _TCP = re.compile(r"(?:(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:\[\]]+)):)?(?P<port>[0-9]{1,5})")
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _DAY_S: Final = 86_400
 _GRACE_S: Final = 1.0
+_MAX_WORD: Final = 4096
+_MAX_VALUE: Final = 32 * 1024
+"""Characters of a word of a command, and of a variable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,16 +125,16 @@ def tcp_address(text: str) -> tuple[str, int]:
 def read_worker(r: Reader) -> WorkerSpec:
     """The table; what one field alone cannot tell is left to `worker_problems`."""
     return WorkerSpec(
-        command=r.texts("command", required=True, unique=False, longest=4096),
+        command=r.texts("command", required=True, unique=False, longest=_MAX_WORD, example='["python", "main.py"]'),
         transport=r.choice("transport", "rpc", ("rpc", "none")),
         start_timeout_s=r.number("start_timeout_s", 15, least=0.1, most=3600),
         start_grace_s=r.number("start_grace_s", _GRACE_S, least=0, most=3600),
         stop_timeout_s=r.number("stop_timeout_s", 10, least=0, most=3600),
         stop_signal=r.choice("stop_signal", "SIGTERM", STOP_SIGNALS),
-        stop_command=r.texts("stop_command", unique=False, longest=4096),
+        stop_command=r.texts("stop_command", unique=False, longest=_MAX_WORD),
         success_exit_codes=r.wholes("success_exit_codes", (0,), least=0, most=255),
         upgrade=r.choice("upgrade", "overlap", ("overlap", "stop_first")),
-        env=r.texts_by_name("env", check_name=_variable_problem),
+        env=r.texts_by_name("env", check_name=_variable_fault, longest=_MAX_VALUE),
         ready=r.optional_sub("ready", _read_ready),
         restart=r.sub("restart", _read_restart),
         health=r.sub("health", _read_health),
@@ -138,13 +142,14 @@ def read_worker(r: Reader) -> WorkerSpec:
     )
 
 
-def worker_problems(spec: WorkerSpec) -> Iterator[tuple[str, str]]:
+def worker_problems(spec: WorkerSpec) -> Iterator[tuple[str, Fault]]:
     """What does not fit together: the field at fault and why."""
     if spec.ready is not None:
         if spec.start_grace_s != _GRACE_S:
-            yield "start_grace_s", "has no effect beside ready, whose limit is start_timeout_s: take one of them out"
+            message = "has no effect beside ready, whose limit is start_timeout_s"
+            yield "start_grace_s", Fault(message, "take one of them out")
         if spec.ready.interval_s > spec.start_timeout_s:
-            yield "ready.interval_s", f"must not be above start_timeout_s ({spec.start_timeout_s:g})"
+            yield "ready.interval_s", Fault(f"must not be above start_timeout_s ({spec.start_timeout_s:g})")
     if spec.transport == "none":
         return
     for name, used in (
@@ -154,7 +159,7 @@ def worker_problems(spec: WorkerSpec) -> Iterator[tuple[str, str]]:
         ("restart.policy", spec.restart.policy != "always"),
     ):
         if used:
-            yield name, 'is for workers without RPC: set worker.transport = "none", or take it out'
+            yield name, Fault("is for workers without RPC", 'set worker.transport = "none", or take it out')
 
 
 def _read_ready(r: Reader) -> ReadyProbe:
@@ -165,7 +170,7 @@ def _read_ready(r: Reader) -> ReadyProbe:
     return ReadyProbe(
         tcp=_read_tcp(r),
         unix=r.optional_text("unix", longest=4095, check=_path_problem),
-        command=r.texts("command", unique=False, longest=4096),
+        command=r.texts("command", unique=False, longest=_MAX_WORD),
         line=r.optional_text("line", longest=1000, check=_line_problem),
         notify=r.flag("notify", default=False),
         interval_s=r.number("interval_s", 0.2, least=0.01, most=60),
@@ -177,7 +182,7 @@ def _read_tcp(r: Reader) -> str | None:
     value = r.anything("tcp")
     if value is None:
         return None
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    text = str(value) if type(value) is int and -1 <= value <= 99_999 else value
     if not isinstance(text, str):
         r.problem("tcp", "must be a port or a string host:port", value)
     elif why := _tcp_problem(text):
@@ -233,7 +238,9 @@ def _line_problem(text: str) -> str | None:
     return "must be part of one line: it holds a line end" if "\n" in text or "\r" in text else None
 
 
-def _variable_problem(text: str) -> str | None:
+def _variable_fault(text: str) -> Fault | None:
     if not _VARIABLE.fullmatch(text):
-        return "is no name for an environment variable"
-    return "variables of this name are set by the daemon" if text.startswith("PLUGIND_") else None
+        return Fault("is no name for an environment variable", "write letters, digits and '_', first no digit")
+    if text.startswith("PLUGIND_"):
+        return Fault("variables of this name are set by the daemon", "choose one that does not begin with PLUGIND_")
+    return None

@@ -21,6 +21,7 @@ from supervisor.control.detached import Detached
 from supervisor.control.listen import bound_socket
 from supervisor.control.methods import Methods, Parts, daemon_status
 from supervisor.control.server import ControlServer
+from supervisor.core.errors import ResourceExhausted
 from supervisor.core.lifecycle import Status
 from supervisor.daemon.assembly import Assembly, Surrounding, assemble
 from supervisor.daemon.foreign import ForeignChildren
@@ -29,7 +30,8 @@ from supervisor.daemon.reaper import reap_orphans
 from supervisor.daemon.settings import describe
 from supervisor.daemon.strays import kill_strays
 from supervisor.daemon.systemd import watchdog
-from supervisor.daemon.upkeep import keep_short
+from supervisor.daemon.upkeep import keep_short, purge_uninstalled
+from supervisor.faultpoints import FaultPoint
 from supervisor.jobs.history import HistoryKeeper
 from supervisor.log import get_logger
 from supervisor.store.database import Database
@@ -124,7 +126,7 @@ class App:
             self._built = await assemble(self._given, database, self._bus)
             await self._clean_up_after_the_last_daemon()
             await self._serve(listener, task_status)
-            await kill_strays(except_pids=self._built.workers.pids(), which=self._foreign.is_not_one)
+            await kill_strays(except_pids=self._own_pids(), which=self._foreign.is_not_one)
         get_logger().info("daemon.stopped", uptime_s=round(trio.current_time() - self._started, 3))
 
     @asynccontextmanager
@@ -157,11 +159,21 @@ class App:
         interrupted = await built.runs.interrupt_leftovers()
         if interrupted:
             get_logger().warning("runs.interrupted", count=interrupted)
-        if built.database.warnings or self._damaged_databases():
-            return  # The rows are gone, not the plugins: whoever restores them wants the files still there.
-        plugins = built.registry.all()
-        await built.packages.collect({p.package_dir for p in plugins if p.status is not Status.UNINSTALLED})
-        await built.places.collect({plugin.key for plugin in plugins})
+        built.faults.reach(FaultPoint.BOOT_LEFTOVERS_REMOVED)
+        # Where the rows are gone, not the plugins, whoever restores them wants the files still there.
+        damaged = bool(built.database.warnings or self._damaged_databases())
+        try:
+            # Once more: until now a pip that outlived its daemon may have been at work in there.
+            await trio.to_thread.run_sync(state_dir.empty_staging)
+            await built.lifecycle.end_what_was_begun(keep_unnamed=damaged)
+            if not damaged:
+                await built.packages.collect(built.registry.package_dirs())
+                await built.places.collect({plugin.key for plugin in built.registry.all()})
+                built.faults.reach(FaultPoint.BOOT_COLLECTED)
+        except (ResourceExhausted, OSError) as error:
+            # A full disk must not keep the workers from running; what is left over harms nobody.
+            self.warnings.append(f"what the daemon before had begun could not all be cleaned up: {error}")
+            get_logger().error("daemon.not_cleaned_up", why=str(error))
 
     def _damaged_databases(self) -> list[Path]:
         """Moved aside by this start or an earlier one, and not yet dealt with by an operator."""
@@ -179,7 +191,7 @@ class App:
         async with trio.open_nursery() as last:  # tells who asks what is going on, to the end
             async with trio.open_nursery() as workers:  # child processes
                 await workers.start(self._built.workers.run)
-                workers.start_soon(reap_orphans, lambda pid: pid in self._built.workers.pids())
+                workers.start_soon(reap_orphans, lambda pid: pid in self._own_pids())
                 async with trio.open_nursery() as work:  # requests and runs in flight
                     self._work_scope = work.cancel_scope
                     await work.start(self._built.runner.run)
@@ -206,18 +218,22 @@ class App:
 
     async def _start_services(self, intake: trio.Nursery, work: trio.Nursery, listener: socket.socket) -> ControlServer:
         built = self._built
+        methods = Methods(self._parts())
         service = Service(
-            handlers=Methods(self._parts()).handlers,
+            handlers=methods.handlers,
+            operations=methods.operations,
             detached=Detached(work, built.requests),
             bus=self._bus,
             journal=built.journal,
             registry=built.registry,
             logs=built.logs,
             version=VERSION,
+            phase_timeout_s=self._settings.phase_timeout_s,
         )
         self._server = server = ControlServer(listener, service)
         # In this order: a run that is due at once finds its worker wanted, and a command finds all in place.
         await intake.start(built.reconciler.run)
+        await intake.start(built.editable.run)
         await intake.start(built.coordinator.run)
         await intake.start(built.scheduler.run)
         await intake.start(server.run, work)
@@ -239,6 +255,9 @@ class App:
         intake.start_soon(
             partial(keep_short, built.journal, built.requests, max_events=settings.event_keep, max_age=max_age)
         )
+        if settings.purge_after_days > 0:
+            after = timedelta(days=settings.purge_after_days)
+            intake.start_soon(partial(purge_uninstalled, built.lifecycle, self._clock, after=after))
 
     async def _check_health(self) -> None:
         """The event loop turns, or this would not run; and the database answers."""
@@ -250,6 +269,7 @@ class App:
             daemon=self,
             registry=built.registry,
             lifecycle=built.lifecycle,
+            config=built.configurator,
             next_recovery_in_s=built.reconciler.next_recovery_in_s,
             workers=built.workers,
             jobs=built.operator,
@@ -263,6 +283,10 @@ class App:
             clock=self._clock,
             methods=built.methods,
         )
+
+    def _own_pids(self) -> set[int]:
+        """Of the children that a part of the daemon waits for."""
+        return self._built.workers.pids() | self._built.children.pids()
 
     def _longest_stop_s(self) -> float:
         """Runs and requests drain, workers stop one behind the other where one requires the other, rows are written."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+import trio
 
 from supervisor.bus import EventBus
 from supervisor.clock import Clock, to_ms
@@ -23,16 +27,27 @@ from supervisor.daemon.places import PluginData, PluginPlaces
 from supervisor.daemon.settings import Settings
 from supervisor.daemon.state_dir import StateDir
 from supervisor.daemon.systemd import Notifier
+from supervisor.faultpoints import FaultPoints
 from supervisor.jobs.coordinator import JobCoordinator
 from supervisor.jobs.operator import JobOperator
 from supervisor.jobs.runner import Runner
 from supervisor.jobs.scheduler import JobScheduler
+from supervisor.lifecycle.children import Children
+from supervisor.lifecycle.config import Configurator, Restart
+from supervisor.lifecycle.config_giver import ConfigGiver
+from supervisor.lifecycle.config_references import References
+from supervisor.lifecycle.editable import EditableWatcher
+from supervisor.lifecycle.locks import PluginLocks
 from supervisor.lifecycle.manager import LifecycleManager
 from supervisor.lifecycle.packages import PackageStore
+from supervisor.lifecycle.pip_command import find_tools
 from supervisor.lifecycle.reconcile import Reconciler
+from supervisor.lifecycle.threads import Threads
 from supervisor.log import get_logger
 from supervisor.metrics import Metrics
+from supervisor.store.configs import ConfigStore
 from supervisor.store.database import Database
+from supervisor.store.intents import IntentLog
 from supervisor.store.jobs import JobStore
 from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
@@ -42,7 +57,8 @@ from supervisor.store.runs import RunStore
 from supervisor.store.state import StateStore
 from supervisor.worker.cgroup import Groups
 from supervisor.worker.containment import Containment
-from supervisor.worker.launch import Launch, Surroundings, plan_launch
+from supervisor.worker.launch import CannotLaunch, Launch, Surroundings, plan_launch
+from supervisor.worker.logfile import Entry
 from supervisor.worker.logs import PluginLogs
 from supervisor.worker.manager import WorkerManager
 from supervisor.worker.process import spawn
@@ -81,12 +97,17 @@ class Assembly:
     places: PluginPlaces
     logs: PluginLogs
     groups: Groups | None
+    children: Children
+    """Programs that an install runs; whoever reaps orphans leaves them alone."""
     containment: Containment
     workers: WorkerManager
     methods: MethodCaller
     metrics: Metrics
     lifecycle: LifecycleManager
+    faults: FaultPoints
+    configurator: Configurator
     reconciler: Reconciler
+    editable: EditableWatcher
     runner: Runner
     scheduler: JobScheduler
     coordinator: JobCoordinator
@@ -105,22 +126,42 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
     registry = await PluginRegistry.load(database)
     processes, state = ProcessBook(database), StateStore(database)
     jobs, runs = JobStore(database), RunStore(database)
-    packages = PackageStore(state_dir.packages, state_dir.staging, schedule_problem)
     logs = PluginLogs(settings.log_dir, max_bytes=settings.log_max_bytes, files=settings.log_files)
-    places = PluginPlaces(packages, state_dir.data, logs)
     metrics = Metrics(now_ms)
     groups = prepare_groups(state_dir.state_id)
     containment = Containment(groups, kill_grace_s=settings.kill_grace_s, soft_nofile=given.soft_nofile)
-    host = StoreHost(registry, processes, containment)
-    tools = _tools(given, places, logs, host, containment)
+    children = Children(containment)
+    making = find_tools(given.environ, settings.index_url, state_id=state_dir.state_id, children=children)
+    packages = PackageStore(state_dir.packages, state_dir.staging, schedule_problem, tools=making)
+    places = PluginPlaces(packages, state_dir.data, logs)
+    configs = ConfigStore(database)
+    references = References(given.environ.get("CREDENTIALS_DIRECTORY"), uid=os.geteuid())
+    giver = ConfigGiver(configs, references)
+    host = StoreHost(registry, giver, processes, containment)
+    tools = _tools(given, _preparing(given, places, packages, registry), logs, host, containment)
     workers = WorkerManager(tools, start_concurrency=settings.start_concurrency)
-    lifecycle = LifecycleManager(registry, workers, packages, PluginData(places, metrics))
+    faults = FaultPoints(given.environ)
+
+    def make_config(locks: PluginLocks, restart: Restart) -> Configurator:
+        return Configurator(registry, configs, workers, locks, references, faults, restart=restart)
+
+    lifecycle = LifecycleManager(
+        registry,
+        workers,
+        packages,
+        PluginData(places, metrics),
+        intents=IntentLog(database),
+        make_config=make_config,
+        faults=faults,
+        keep_versions=settings.keep_versions,
+    )
     reconciler = Reconciler(
         registry,
         workers,
         lifecycle,
         bus,
         journal,
+        clock,
         recover_after_s=settings.recover_after_s,
     )
     runner = Runner(runs, workers, log, max_runs=settings.run_limit, max_runs_per_plugin=settings.plugin_run_limit)
@@ -130,6 +171,7 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
     host.calls = HostCalls(
         HostParts(
             registry=registry,
+            configs=giver,
             state=state,
             feeds=WorkerFeeds(bus, journal, registry),
             metrics=metrics,
@@ -152,12 +194,16 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
         places=places,
         logs=logs,
         groups=groups,
+        children=children,
         containment=containment,
         workers=workers,
         methods=methods,
         metrics=metrics,
         lifecycle=lifecycle,
+        faults=faults,
+        configurator=lifecycle.config,
         reconciler=reconciler,
+        editable=_editable(lifecycle, registry, bus, logs, now_ms),
         runner=runner,
         scheduler=scheduler,
         coordinator=coordinator,
@@ -165,14 +211,29 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
     )
 
 
+def _editable(
+    lifecycle: LifecycleManager, registry: PluginRegistry, bus: EventBus, logs: PluginLogs, now_ms: Callable[[], int]
+) -> EditableWatcher:
+    def note(plugin: Plugin, level: str, message: str) -> None:
+        lines, at_ms = message.splitlines(), now_ms()
+        entries = [Entry(time_ms=at_ms, stream="plugind", level=level, message=line) for line in lines]
+        logs.of(plugin.key).write(entries)
+
+    return EditableWatcher(registry, bus, partial(lifecycle.in_place.refresh, check_schedule=schedule_problem), note)
+
+
 def _tools(
-    given: Surrounding, places: PluginPlaces, logs: PluginLogs, host: StoreHost, containment: Containment
+    given: Surrounding,
+    prepare: Callable[[Plugin], Awaitable[Launch]],
+    logs: PluginLogs,
+    host: StoreHost,
+    containment: Containment,
 ) -> Tools:
     settings = given.settings
     return Tools(
         host=host,
         graces=Graces(term_s=settings.term_grace_s, kill_s=settings.kill_grace_s),
-        prepare=_preparing(given, places),
+        prepare=prepare,
         spawn=lambda launch: spawn(launch, containment),
         open_log=lambda plugin: logs.of(plugin.key),
         now_ms=lambda: to_ms(given.clock.now()),
@@ -180,19 +241,31 @@ def _tools(
     )
 
 
-def _preparing(given: Surrounding, places: PluginPlaces) -> Callable[[Plugin], Launch]:
+def _preparing(
+    given: Surrounding, places: PluginPlaces, packages: PackageStore, registry: PluginRegistry
+) -> Callable[[Plugin], Awaitable[Launch]]:
     around = Surroundings(python=sys.executable, environ=given.environ, state_id=given.state_dir.state_id)
+    threads, limit_s = Threads(given.settings.start_concurrency), given.settings.phase_timeout_s
 
-    def prepare(plugin: Plugin) -> Launch:
+    def plan(plugin: Plugin) -> Launch:
         data_dir = places.data_dir(plugin)
         data_dir.mkdir(mode=0o700, exist_ok=True)
         return plan_launch(
             plugin,
             package_dir=places.package_dir(plugin),
+            environment=places.environment(plugin),
             data_dir=data_dir,
             around=around,
             is_file=Path.is_file,
             which=lambda name, path: shutil.which(name, path=path),
         )
+
+    async def prepare(plugin: Plugin) -> Launch:
+        # In threads, and bounded: a file system that does not answer costs this start, and no other plugin anything.
+        with trio.move_on_after(limit_s):
+            if plugin.editable is None:
+                await packages.verify(plugin.package_dir, registry)
+            return await threads.run(partial(plan, plugin))
+        raise CannotLaunch(f"cannot be started: its files could not be looked at within {limit_s:g} s")
 
     return prepare

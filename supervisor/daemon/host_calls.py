@@ -14,9 +14,9 @@ from supervisor.core.errors import InvalidParams, LocalProtocolError, NotFound, 
 from supervisor.core.event import PluginEmitted
 from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import PluginId
-from supervisor.core.secrets import divide
 from supervisor.daemon.host_events import WorkerFeeds
 from supervisor.jobs.active import ActiveRuns
+from supervisor.lifecycle.config_giver import ConfigGiver
 from supervisor.metrics import Metrics
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.state import StateStore
@@ -40,6 +40,7 @@ class HostParts:
     """What the answers are made of."""
 
     registry: PluginRegistry
+    configs: ConfigGiver
     state: StateStore
     feeds: WorkerFeeds
     metrics: Metrics
@@ -88,11 +89,11 @@ class HostCalls:
     # configuration
 
     async def _config_get(self, link: WorkerLink, _: worker.ConfigGet) -> Any:
-        config, _secrets = await self._divided_config(link)
-        return {"config": config}
+        given = await self._parts.configs.given(link.plugin)
+        return {"config": given.config}
 
     async def _secrets_get(self, link: WorkerLink, request: worker.SecretsGet) -> Any:
-        _config, secrets = await self._divided_config(link)
+        secrets = await self._parts.configs.secrets(link.plugin)
         if request.name not in secrets:
             known = ", ".join(sorted(secrets)) or "none"
             raise NotFound(
@@ -101,15 +102,12 @@ class HostCalls:
             )
         return {"value": secrets[request.name]}
 
-    async def _divided_config(self, link: WorkerLink) -> tuple[dict[str, Any], dict[str, Any]]:
-        return divide(link.plugin.manifest.config_schema, await self._parts.registry.config(link.plugin.id))
-
     # state
 
     async def _state_get(self, link: WorkerLink, request: worker.StateGet) -> Any:
         async with link.large_answer():
-            found, value = await self._parts.state.get(link.plugin.id, request.key)
-        return {"found": found, "value": value}
+            found, value, revision = await self._parts.state.get(link.plugin.id, request.key)
+        return {"found": found, "value": value, "revision": revision}
 
     async def _state_set(self, link: WorkerLink, request: worker.StateSet) -> Any:
         # It is to fit, inside a list of others, into what may be sent.
@@ -117,11 +115,14 @@ class HostCalls:
             raise InvalidParams(f"state {request.key[:100]!r} cannot be set: {problem}")
         if (most := _MAX_STATE_VALUES) < count_values(request.value, most):
             raise InvalidParams(f"state {request.key[:100]!r} cannot be set: it holds more than {most} values")
-        await self._parts.state.set(link.plugin.id, request.key, request.value)
-        return {}
+        store = self._parts.state
+        return {
+            "revision": await store.set(link.plugin.id, request.key, request.value, if_revision=request.if_revision)
+        }
 
     async def _state_delete(self, link: WorkerLink, request: worker.StateDelete) -> Any:
-        return {"found": await self._parts.state.delete(link.plugin.id, request.key)}
+        store = self._parts.state
+        return {"found": await store.delete(link.plugin.id, request.key, if_revision=request.if_revision)}
 
     async def _state_list(self, link: WorkerLink, request: worker.StateList) -> Any:
         check_limit(request.limit)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import trio
 
-from supervisor.core.plugin import Plugin
+from supervisor.core.package import ENVIRONMENT_DIR
+from supervisor.core.plugin import Plugin, PluginId, PluginKey
 from supervisor.lifecycle.packages import PackageStore
 from supervisor.log import get_logger
 from supervisor.metrics import Metrics
@@ -24,7 +25,12 @@ class PluginPlaces:
         self._logs = logs
 
     def package_dir(self, plugin: Plugin) -> Path:
-        return self._packages.path(plugin.package_dir)
+        """Where it runs from: its package in the store, or its source where that is run in place."""
+        return Path(plugin.editable) if plugin.editable else self._packages.path(plugin.package_dir)
+
+    def environment(self, plugin: Plugin) -> Path:
+        """Its virtual environment, if it has one; always in the store."""
+        return self._packages.path(plugin.package_dir) / ENVIRONMENT_DIR
 
     def data_dir(self, plugin: Plugin) -> Path:
         return self._data / plugin.key
@@ -32,15 +38,16 @@ class PluginPlaces:
     def shown(self, plugin: Plugin) -> dict[str, str]:
         """All of them as text. Joined by hand: this is asked for with every status, and paths are slow to make."""
         return {
-            "package_dir": f"{self._packages.root}/{plugin.package_dir}",
+            "package_dir": plugin.editable or f"{self._packages.root}/{plugin.package_dir}",
             "data_dir": f"{self._data}/{plugin.key}",
             "log_file": str(self._logs.path(plugin.key)),
         }
 
-    async def remove(self, plugin: Plugin) -> None:
-        """Its data directory and its logs. Does not raise: what is left over is logged, and goes at the next boot."""
-        logs = self._logs.retire(plugin.key)
-        await trio.to_thread.run_sync(_remove, self.data_dir(plugin), logs)
+    async def remove(self, key: PluginKey) -> None:
+        """A plugin's data directory and its logs. Does not raise: what is left over is logged, and goes at the next
+        boot."""
+        logs = self._logs.retire(key)
+        await trio.to_thread.run_sync(_remove, self._data / key, logs)
 
     async def collect(self, keys: Container[str]) -> None:
         """Remove the data directories of plugins that are not there any more: a removal was cut short."""
@@ -60,10 +67,11 @@ class PluginData:
         self._places = places
         self._metrics = metrics
 
-    async def remove(self, plugin: Plugin) -> None:
-        """Does not raise."""
-        self._metrics.forget(plugin.id)
-        await self._places.remove(plugin)
+    async def remove(self, key: PluginKey, plugin_id: PluginId | None) -> None:
+        """No id: the daemon that knew it is gone. Does not raise."""
+        if plugin_id is not None:
+            self._metrics.forget(plugin_id)
+        await self._places.remove(key)
 
 
 def _remove(directory: Path, files: list[Path]) -> None:

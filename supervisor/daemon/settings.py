@@ -13,7 +13,8 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from supervisor.core.errors import InvalidParams
-from supervisor.core.reading import Problem, Reader
+from supervisor.core.problem import Problem
+from supervisor.core.reading import Reader
 from supervisor.log import FORMATS, LEVELS
 from supervisor.wire.address import default_socket_path
 
@@ -24,6 +25,7 @@ _NO_SETTINGS: Final = frozenset(
     {
         "PLUGIND_CONFIG",
         "PLUGIND_STATE_ID",
+        "PLUGIND_LIFE_ID",
         "PLUGIND_PLUGIN_ID",
         "PLUGIND_PLUGIN_KEY",
         "PLUGIND_DATA_DIR",

@@ -8,13 +8,13 @@ import json
 import os
 import re
 import secrets
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from supervisor.core.errors import FailedPrecondition
+from supervisor.lifecycle.deleting import delete_tree
 from supervisor.log import log
 from supervisor.trust import entry_problem, parents_problem
 
@@ -61,6 +61,18 @@ class StateDir:
     def logs(self) -> Path:
         return self.path / "logs"
 
+    def empty_staging(self) -> None:
+        """What an install that was cut short has left. Blocking.
+
+        Raises:
+            OSError: something cannot be deleted.
+        """
+        for entry in self.staging.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                delete_tree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+
     def close(self) -> None:
         if self.lock_fd >= 0:
             os.close(self.lock_fd)
@@ -88,9 +100,16 @@ def open_state_dir(path: Path) -> StateDir:
         try:
             for part in _PARTS:
                 _check(_make(real / part, beside=real))
-            _empty(real / "staging")
             state_id, was_kept = _state_id(real)
-            return StateDir(path=real, state_id=state_id, id_was_kept=was_kept, lock_fd=lock_fd)
+            state_dir = StateDir(path=real, state_id=state_id, id_was_kept=was_kept, lock_fd=lock_fd)
+            try:
+                state_dir.empty_staging()
+            except OSError as error:
+                # A pip that outlived its daemon may be writing there: it is ended later, and this done once more.
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                log.warning("staging.in_use", path=error.filename)
+            return state_dir
         except BaseException:
             os.close(lock_fd)
             raise
@@ -164,15 +183,6 @@ def _locked(path: Path, note: bytes) -> StateDirLocked:
         pid=pid,
         since=since,
     )
-
-
-def _empty(staging: Path) -> None:
-    """What an install that was cut short has left."""
-    for entry in staging.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
 
 
 def _state_id(path: Path) -> tuple[str, bool]:

@@ -21,10 +21,14 @@ _AT_ONCE: Final = 100
 _LOOK_AGAIN_S: Final = 0.1
 
 
-def left_by(worker: int, assignment: bytes) -> Which:
+def left_by(worker: int, assignment: bytes | None) -> Which:
     """Of our children: those of the session that the worker led, or with NAME=value in the environment that they were
-    started with. Who is in its process group has been killed with it."""
-    return lambda found: found.pgid != worker and (found.sid == worker or has_variable(found.pid, assignment))
+    started with, which those of another life have not. Who is in its process group has been killed with it."""
+
+    def is_its(found: ProcessStat) -> bool:
+        return found.sid == worker or (assignment is not None and has_variable(found.pid, assignment))
+
+    return lambda found: found.pgid != worker and is_its(found)
 
 
 async def kill_strays(

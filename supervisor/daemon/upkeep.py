@@ -1,4 +1,4 @@
-"""Keep the journal and the list of request ids short."""
+"""Keep the journal and the list of request ids short, and purge what was uninstalled long ago."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Final
 
 import trio
 
+from supervisor.clock import Clock
 from supervisor.core.errors import SupervisorError
+from supervisor.lifecycle.manager import LifecycleManager
 from supervisor.log import get_logger
 from supervisor.store.journal import Journal
 from supervisor.store.requests import RequestLog
@@ -42,3 +44,16 @@ async def keep_short(
         with trio.move_on_after(interval_s):
             # No plugin that emits as fast as it can is to fill the disk meanwhile.
             await journal.wait_recorded(enough)
+
+
+async def purge_uninstalled(
+    lifecycle: LifecycleManager, clock: Clock, *, after: timedelta, interval_s: float = _INTERVAL_S
+) -> None:
+    """Delete what plugins have left that were uninstalled longer than `after` ago; now and every `interval_s` seconds,
+    until cancelled. A failure is logged and the next round tries again."""
+    while True:
+        try:
+            await lifecycle.purge(clock.now() - after)
+        except SupervisorError as error:
+            get_logger().warning("plugins.not_purged", why=error.message)
+        await trio.sleep(interval_s)

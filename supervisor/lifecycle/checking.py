@@ -1,25 +1,32 @@
-"""The checks of a package directory: its manifest, with versions, schemas, and the files its command names."""
+"""The checks of a package: its manifest, with versions, schemas, and the files its command names. Blocking."""
 
 from __future__ import annotations
 
+import codecs
 import errno
-import importlib.metadata
 import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from supervisor.core.errors import InvalidParams
-from supervisor.core.manifest import MANIFEST_NAME, Checks, JobSpec, Manifest, parse_manifest
+from supervisor.core.manifest import MANIFEST_NAME, Checks, InvalidManifest, JobSpec, Manifest, parse_manifest
+from supervisor.core.problem import Fault, Problem
+from supervisor.core.toml_lines import TomlLines, TooDeep
 from supervisor.lifecycle.copying import SKIPPED
-from supervisor.lifecycle.schemas import schema_problem
+from supervisor.lifecycle.schemas import MAX_PARTS, parts_of, schema_faults
+from supervisor.version import VERSION
 
-CheckSchedule = Callable[[JobSpec, str], tuple[str, str] | None]
+CheckSchedule = Callable[[JobSpec, str], tuple[str, Fault] | None]
 """Job and plugin key -> (the job's field at fault, what is wrong) or None."""
 
-_MAX_MANIFEST_BYTES: Final = 1024 * 1024
+MAX_MANIFEST_BYTES: Final = 128 * 1024
+"""A thousand jobs and their methods fit in; what is larger would keep the daemon busy for seconds."""
+_NO_BOM: Final = "save it without one"
+_TWICE: Final = "a table is begun once, and each table of a list with two brackets, as [[jobs]]"
+_TOML_PLACE = re.compile(r" \(at line (\d+), column (\d+)\)$")
 # Programs whose first argument is a script, unless it is an option.
 _INTERPRETER = re.compile(r"python(3(\.\d+)?)?|pypy3?|node|nodejs|ruby|perl|php|lua|bash|dash|sh|zsh")
 _SCRIPTS: Final = (".py", ".js", ".mjs", ".cjs", ".sh", ".rb", ".pl", ".php", ".lua")
@@ -28,16 +35,16 @@ _SCRIPTS: Final = (".py", ".js", ".mjs", ".cjs", ".sh", ".rb", ".pl", ".php", ".
 def standard_checks(check_schedule: CheckSchedule, package: Path) -> Checks:
     """The checks of a manifest; `package` is the directory it stands in."""
     return Checks(
-        version=_version_problem,
-        supervisor_version=_supervisor_version_problem,
-        schema=schema_problem,
+        version=_version_fault,
+        supervisor_version=_supervisor_version_fault,
+        schema=_check_schemas(),
         schedule=check_schedule,
         command=lambda words: command_problems(words, package),
     )
 
 
 def check_directory(path: Path, check_schedule: CheckSchedule, *, where: Path | None = None) -> Manifest:
-    """Read and check the manifest of the package in `path`; runs nothing of it. Blocking.
+    """Read and check the manifest of the package in `path`; runs nothing of it.
 
     Cron expressions are the business of supervisor.jobs, so their check comes in. `where` is the directory that
     messages name, if not `path`.
@@ -48,24 +55,50 @@ def check_directory(path: Path, check_schedule: CheckSchedule, *, where: Path | 
     """
     file = (where or path) / MANIFEST_NAME
     try:
-        text = _read_bounded(path / MANIFEST_NAME, _MAX_MANIFEST_BYTES).decode()
-        table = tomllib.loads(text)
+        data = _read_bounded(path / MANIFEST_NAME, MAX_MANIFEST_BYTES)
     except FileNotFoundError as error:
         what = f"{file.parent} has no {MANIFEST_NAME}" if path.is_dir() else f"there is no directory {file.parent}"
         raise InvalidParams(f"{what}: a plugin is a directory with a {MANIFEST_NAME} in it") from error
     except NotADirectoryError as error:
         raise InvalidParams(f"{file.parent} is no directory: name the one that {MANIFEST_NAME} is in") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InvalidParams(f"{file}: is not UTF-8 (line {line}, byte {error.start})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidParams(f"{file}: is not TOML: {error}") from error
-    except RecursionError as error:
-        raise InvalidParams(f"{file}: is nested too deeply") from error
     except OSError as error:
         why = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
         raise InvalidParams(f"{file}: {why}") from error
-    return parse_manifest(table, standard_checks(check_schedule, path), where=str(file))
+    return check_manifest(data, standard_checks(check_schedule, path), where=str(file))
+
+
+def check_manifest(data: bytes, checks: Checks, *, where: str = MANIFEST_NAME) -> Manifest:
+    """The manifest in the content of a plugin.toml.
+
+    Raises:
+        InvalidManifest: it is no TOML, or has problems; all of them.
+    """
+    if data.startswith(codecs.BOM_UTF8):
+        raise InvalidManifest(where, [Problem(path="", message="begins with a byte order mark", line=1, hint=_NO_BOM)])
+    try:
+        text = data.decode()
+        lines = TomlLines(text)
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidManifest(where, [_no_toml(error)]) from error
+    return parse_manifest(table, checks, where=where, line=lines.line)
+
+
+def _no_toml(error: ValueError | RecursionError) -> Problem:
+    if isinstance(error, UnicodeDecodeError):
+        line = error.object[: error.start].count(b"\n") + 1
+        return Problem(path="", message=f"is not UTF-8 (byte {error.start})", line=line, hint="save it as UTF-8")
+    if isinstance(error, TooDeep):
+        return Problem(path="", message=error.rule, line=error.line)
+    if not isinstance(error, tomllib.TOMLDecodeError):
+        # Neither says where: a number of thousands of digits, and what our own look at the depth has let pass.
+        return Problem(path="", message="holds a number of too many digits, or is nested too deeply")
+    text = str(error)
+    found = _TOML_PLACE.search(text)
+    if found is None:
+        return Problem(path="", message=f"is not TOML: {text}")
+    message = f"is not TOML: {text[: found.start()]} (column {found[2]})"
+    return Problem(path="", message=message, line=int(found[1]), hint=_TWICE if "Cannot declare" in text else None)
 
 
 def command_problems(command: Sequence[str], package: Path) -> Mapping[int, str]:
@@ -108,23 +141,40 @@ def _is_missing(name: str, package: Path) -> bool:
         return True  # too long for a name
 
 
-def _version_problem(text: str) -> str | None:
+def _check_schemas() -> Callable[[Any], Sequence[tuple[str, Fault]]]:
+    """The check of a manifest's schemas, bounded for all of them together."""
+    left = MAX_PARTS
+
+    def check(schema: Any) -> Sequence[tuple[str, Fault]]:
+        nonlocal left
+        before, left = left, left - parts_of(schema)
+        if left >= 0:
+            return schema_faults(schema)
+        # Told once.
+        message = f"with it, the schemas have more than {MAX_PARTS} tables and lists together"
+        return [("", Fault(message, "make them simpler"))] if before >= 0 else []
+
+    return check
+
+
+def _version_fault(text: str) -> Fault | None:
     from packaging.version import InvalidVersion, Version
 
     try:
         Version(text)
     except InvalidVersion:
-        return "is no version (PEP 440), such as '1.2.0' or '2.0rc1'"
+        return Fault("is no version (PEP 440)", "such as '1.2.0' or '2.0rc1'")
     return None
 
 
-def _supervisor_version_problem(text: str) -> str | None:
+def _supervisor_version_fault(text: str) -> Fault | None:
     from packaging.version import Version
 
-    if problem := _version_problem(text):
-        return problem
-    own = importlib.metadata.version("plugind")
-    return f"this plugind is {own}, which is older; upgrade it first" if Version(own) < Version(text) else None
+    if fault := _version_fault(text):
+        return fault
+    if Version(VERSION) < Version(text):
+        return Fault(f"this plugind is {VERSION}, which is older", "upgrade plugind first")
+    return None
 
 
 def _read_bounded(path: Path, most: int) -> bytes:

@@ -1,10 +1,9 @@
-"""Copy a package's files and compute their digest: regular files and directories only. Blocking; for threads."""
+"""Copy a package's files: regular files and directories only. Blocking; for threads."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -32,6 +31,12 @@ class PackageLimits:
     """Files and directories."""
     max_bytes: int = 512 * 1024 * 1024
     max_depth: int = 50
+    max_ratio: int = 100
+    """Of what an archive unpacks to, to its own size; asked from 16 MiB on."""
+    max_name_bytes: int = 1024
+    """Of a path in an archive."""
+    max_stored_entries: int = 500_000
+    """Files and directories of a stored package: what came from its source, and its virtual environment."""
 
 
 class PackageRefused(InvalidParams):
@@ -56,8 +61,14 @@ class _Entry:
         return bool(self.found.st_mode & stat.S_IXUSR)
 
 
-def copy_package(source: Path, target: Path, limits: PackageLimits, check_cancelled: Callable[[], object]) -> str:
-    """Copy `source` into `target`, a directory of ours that exists and is empty; return the digest of what was copied.
+def copy_package(
+    source: Path,
+    target: Path,
+    limits: PackageLimits,
+    check_cancelled: Callable[[], object],
+    report: Callable[[int, int | None], object] = lambda done, total: None,
+) -> None:
+    """Copy `source` into `target`, a directory of ours that exists and is empty. `report` hears the bytes so far.
 
     Everything is looked at through the descriptor it is read from, so that nothing can be swapped in between. Copies
     get mode 0600 or 0700: neither special bits nor foreign ownership come along.
@@ -66,8 +77,7 @@ def copy_package(source: Path, target: Path, limits: PackageLimits, check_cancel
         PackageRefused: a kind of file that is not allowed, or one that others could change.
         ResourceExhausted: too many, too large or too deep; or the disk is full.
     """
-    digest = _Digest()
-    budget = limits.max_bytes
+    done = 0
     try:
         for entry in _walk(source, limits, trusted=False):
             check_cancelled()
@@ -78,39 +88,36 @@ def copy_package(source: Path, target: Path, limits: PackageLimits, check_cancel
             try:
                 if entry.is_executable:
                     os.fchmod(out, 0o700)
-                content = hashlib.sha256()
                 while chunk := os.read(entry.fd, _CHUNK_BYTES):
+                    done += len(chunk)  # what is really read: a file may grow, or be larger than it says
+                    if done > limits.max_bytes:
+                        raise _too_large(source, entry, limits)
+                    report(done, None)
                     check_cancelled()
-                    budget -= len(chunk)  # what is really read: a file may grow, or be larger than it says
-                    if budget < 0:
-                        raise ResourceExhausted(f"{source} holds more than {limits.max_bytes} bytes, at {entry.path}")
-                    content.update(chunk)
                     _write_all(out, chunk)
             finally:
                 os.close(out)
-            digest.add(entry, content.digest())
     except OSError as error:
         raise _explained(error, source) from error
-    return digest.hex()
 
 
-def digest_of(package: Path, limits: PackageLimits) -> str:
-    """The digest of a package that is in place: equal to that of `copy_package` while nobody has changed it.
+def look_through(
+    source: Path, limits: PackageLimits, check_cancelled: Callable[[], object] = lambda: None, *, trusted: bool
+) -> None:
+    """Look at every file as `copy_package` does, and copy none. `trusted`: whoever owns it, and may write to it.
 
     Raises:
         PackageRefused, ResourceExhausted: as `copy_package`.
     """
-    digest = _Digest()
+    size = 0
     try:
-        for entry in _walk(package, limits, trusted=True):
-            if not entry.is_dir:
-                content = hashlib.sha256()
-                while chunk := os.read(entry.fd, _CHUNK_BYTES):
-                    content.update(chunk)
-                digest.add(entry, content.digest())
+        for entry in _walk(source, limits, trusted=trusted):
+            check_cancelled()
+            size += 0 if entry.is_dir else entry.found.st_size
+            if size > limits.max_bytes:
+                raise _too_large(source, entry, limits)
     except OSError as error:
-        raise _explained(error, package) from error
-    return digest.hex()
+        raise _explained(error, source) from error
 
 
 def sync_directory(path: Path) -> None:
@@ -133,25 +140,8 @@ def sync_file_system(path: Path) -> None:
         os.close(fd)
 
 
-class _Digest:
-    """SHA-256 over path, executable bit and content of every file, in the order of the paths."""
-
-    def __init__(self) -> None:
-        self._files: list[tuple[bytes, bytes]] = []
-
-    def add(self, entry: _Entry, content: bytes) -> None:
-        self._files.append((os.fsencode(entry.name), (b"x" if entry.is_executable else b"-") + content))
-
-    def hex(self) -> str:
-        total = hashlib.sha256()
-        for name, rest in sorted(self._files):
-            # A path holds no NUL and the rest has a fixed length: no two packages read alike.
-            total.update(name + b"\0" + rest)
-        return total.hexdigest()
-
-
 def _walk(root: Path, limits: PackageLimits, *, trusted: bool) -> Iterator[_Entry]:
-    """Every entry below `root`, directories before what is in them. `trusted`: it is a copy of ours."""
+    """Every entry below `root`, directories before what is in them. `trusted`: whoever may change it."""
     count = 0
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -176,6 +166,7 @@ def _walk_dir(
             if listed.name in SKIPPED:
                 continue
             path = at / listed.name
+            _refuse_name(path, listed.name)
             # Before it is opened: to open a device or a pipe may already do something.
             _refuse_kind(path, os.stat(listed.name, dir_fd=dir_fd, follow_symlinks=False))
             fd = os.open(listed.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
@@ -192,6 +183,13 @@ def _walk_dir(
                 os.close(fd)
 
 
+def _refuse_name(path: Path, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise _refused(path, "has a name that is not UTF-8, which could not be recorded: rename it") from error
+
+
 def _refuse_kind(path: Path, found: os.stat_result) -> None:
     for is_kind, name in _KINDS:
         if is_kind(found.st_mode):
@@ -205,8 +203,13 @@ def _refuse_foreign(path: Path, found: os.stat_result) -> None:
         raise PackageRefused(problem, path=str(path))
 
 
+def _too_large(source: Path, entry: _Entry, limits: PackageLimits) -> ResourceExhausted:
+    return ResourceExhausted(f"{source} holds more than {limits.max_bytes} bytes, at {entry.path}")
+
+
 def _refused(path: Path, why: str) -> PackageRefused:
-    return PackageRefused(f"{str(path)!r} {why}", path=str(path))
+    shown = os.fsencode(path).decode(errors="backslashreplace")
+    return PackageRefused(f"{shown!r} {why}", path=shown)
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import trio
@@ -17,6 +17,7 @@ class PluginLock:
         self.overtakers: list[str] = []
         """Commands that wait for the lock and want the worker stopped, the first one first."""
         self._activation: trio.CancelScope | None = None
+        self._yields_to: Collection[str] | None = None
         self._overtaken_by = "another command"
 
     @property
@@ -24,23 +25,35 @@ class PluginLock:
         """The command that cut the last activation short."""
         return self._overtaken_by
 
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the activation under way has been cut short."""
+        return self._activation is not None and self._activation.cancel_called
+
     def overtake(self) -> None:
         """End the waiting of an activation: nobody waits 15 s for a worker he wants stopped."""
-        if self._activation is not None:
-            self._overtaken_by = self.overtakers[0]
-            self._activation.cancel(reason=f"overtaken by {self._overtaken_by}")
+        first = next((name for name in self.overtakers if self._yields_to is None or name in self._yields_to), None)
+        if self._activation is not None and first is not None:
+            self._overtaken_by = first
+            self._activation.cancel(reason=f"overtaken by {first}")
 
     @contextmanager
-    def activation(self) -> Iterator[None]:
-        """The part of a command that only waits for a worker to come up; left early when it is overtaken."""
+    def activation(self, *, yields_to: Collection[str] | None = None) -> Iterator[None]:
+        """The part of a command that only waits for a worker to come up; left early when it is overtaken.
+
+        `yields_to` are the commands that may do so, None all: one that would be refused afterwards gains nothing.
+        """
         with trio.CancelScope() as scope:
-            self._activation = scope
-            if self.overtakers:
-                self.overtake()
+            self._activation, self._yields_to = scope, yields_to
+            self.overtake()
             try:
                 yield
             finally:
                 self._activation = None
+
+    def settle(self) -> None:
+        """Within an activation: what follows is done to its end, and whoever wants the worker stopped waits."""
+        self._activation = None
 
 
 class PluginLocks:

@@ -77,7 +77,8 @@ class Operation:
             raise DeadlineExceeded(f"{name} took longer than {limit_s:g} s; nothing was changed", phase=name)
 
     def enter(self, name: str) -> None:
-        """A part that is not aborted any more."""
+        """A part that is not aborted any more, also where it begins inside a phase."""
+        self._scope = None
         self._phase = name
         self.report()
 

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
-import secrets
-import shutil
-from collections.abc import AsyncIterator, Container
+from collections.abc import AsyncIterator, Container, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from supervisor.core.errors import InvalidParams, NotFound, ResourceExhausted
-from supervisor.core.manifest import Manifest
-from supervisor.core.package import FileRecord
+from supervisor.core.errors import InvalidParams, ResourceExhausted, SupervisorError
+from supervisor.core.package import FileRecord, Package, PackageChanged
 from supervisor.core.plugin import key_problem
-from supervisor.lifecycle.checking import CheckSchedule, check_directory
-from supervisor.lifecycle.copying import PackageLimits, copy_package, digest_of, sync_directory, sync_file_system
-from supervisor.trust import parents_problem
+from supervisor.lifecycle.checking import CheckSchedule
+from supervisor.lifecycle.copying import PackageLimits, sync_directory, sync_file_system
+from supervisor.lifecycle.operation import Operation
+from supervisor.lifecycle.records import Survey, digest_of, not_as_installed, record, survey, verify
+from supervisor.lifecycle.sources import Source
+from supervisor.lifecycle.staging import Staged, Stager, delete
+from supervisor.lifecycle.threads import Threads, check_cancelled
+from supervisor.log import get_logger
+
+if TYPE_CHECKING:
+    from supervisor.lifecycle.pip_command import EnvironmentTools
 
 _VERSION_DIR = re.compile(r"[0-9A-Za-z.!+_-]{1,120}-[0-9a-f]{12}")
-_CLEANUP_S: Final = 30.0
+_LOOKING_AT_ONCE: Final = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Staged:
-    """A checked copy, not in the store yet: to be committed or discarded."""
+class Records(Protocol):
+    """Where it is remembered what a package's files are: the registry of plugins."""
 
-    manifest: Manifest
-    digest: str
-    """SHA-256 in hex over path, executable bit and content of every file."""
-    dir: Path
-    files: tuple[FileRecord, ...] = ()
-    source: str = ""
-    """What the operator named."""
-    editable: str | None = None
+    async def files(self, package_dir: str) -> tuple[FileRecord, ...] | None:
+        """None: nothing was recorded of it."""
+
+    async def record_files(self, package_dir: str, digest: str, files: tuple[FileRecord, ...]) -> None: ...
 
 
 class PackageStore:
@@ -53,71 +52,90 @@ class PackageStore:
         staging: Path,
         check_schedule: CheckSchedule,
         limits: PackageLimits | None = None,
+        tools: EnvironmentTools | None = None,
     ) -> None:
+        """Without `tools` nothing is installed that needs a Python environment, or has to be fetched."""
         self.root = root
-        self._staging = staging
-        self._check_schedule = check_schedule
         self._limits = limits or PackageLimits()
+        self._stager = Stager(staging, (staging, root), check_schedule, self._limits, tools)
+        self._looking = Threads(_LOOKING_AT_ONCE)
+        self._verified: dict[str, bytes] = {}
+        """The mark of each package when all of it had last been hashed and found well."""
 
-    async def stage(self, source: Path) -> Staged:
-        """Copy the directory `source` into staging and check the copy. Failed or cancelled, it leaves nothing behind.
+    async def stage(self, source: Source, operation: Operation) -> Staged:
+        """Make a checked package of `source`, in staging. Failed or cancelled, it leaves nothing behind.
 
         Raises:
             PackageRefused: a link, a device, a setuid file; or what others than root and we could change.
             InvalidParams: no package; `InvalidManifest`: its manifest has problems.
             ResourceExhausted: over the limits, or the disk is full.
+            CallCancelled, DeadlineExceeded: as `Operation.phase`.
         """
-        # Not abandoned when cancelled: the thread notices by itself, cleans up, and is gone when this returns.
-        return await trio.to_thread.run_sync(self._stage, source)
+        return await self._stager.stage(source, operation)
 
     @asynccontextmanager
-    async def staged(self, source: Path) -> AsyncIterator[Staged]:
+    async def staged(self, source: Source, operation: Operation) -> AsyncIterator[Staged]:
         """`stage`, and `discard` on the way out unless it was committed meanwhile."""
-        staged = await self.stage(source)
+        staged = await self.stage(source, operation)
         try:
             yield staged
         finally:
             await self.discard(staged)
 
-    async def commit(self, staged: Staged) -> str:
-        """Move a staged package into the store, durably, and return its name there.
+    async def commit(self, staged: Staged) -> Package:
+        """Move a staged package into the store, durably, under `staged.name`.
 
-        A package of this name that is already there is kept if it is intact and replaced if not.
+        A package of this name that is already there is kept if every file of it is as recorded, and replaced if not: by
+        two renames, between which a crash leaves the name to nobody. A worker that runs from it goes on, and finds what
+        it opens by path from then on in the new one, which is what it was started from before somebody changed it.
 
         Raises:
             ResourceExhausted: the disk is full or broken; it is still staged.
         """
-        name = _name(staged)
         try:
-            await trio.to_thread.run_sync(self._commit, staged, name)
+            await trio.to_thread.run_sync(self._commit, staged)
         except OSError as error:
-            raise ResourceExhausted(f"cannot store the package {name} in {self.root}: {error.strerror}") from error
-        return name
+            raise ResourceExhausted(
+                f"cannot store the package {staged.name} in {self.root}: {error.strerror}"
+            ) from error
+        self._verified.pop(staged.name, None)
+        return staged.package
 
     async def discard(self, staged: Staged) -> None:
         """Give up a staged package; also while cancelled. Takes 30 s at most: the rest is for the next boot."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLEANUP_S):
-            await trio.to_thread.run_sync(_delete, staged.dir, abandon_on_cancel=True)
+        await self._stager.delete(staged.dir)
+
+    async def verify(self, package_dir: str, records: Records) -> None:
+        """Look whether a stored package is what was installed: costs an lstat for each file, and where anything has
+        changed since the last time, the hash of every file. It may be cancelled, also while the disk does not answer.
+
+        A package stored before files were recorded is held against the digest in its name, and recorded.
+
+        Raises:
+            PackageChanged: it is not; of the first file that is different.
+            OSError: it cannot be looked at.
+        """
+        path = self.path(package_dir)
+        found, mark = await self._looking.run(partial(self._survey, path))
+        if self._verified.get(package_dir) == mark:
+            return
+        files = await records.files(package_dir)
+        if files is None:
+            await self._adopt(package_dir, path, records)
+        else:
+            await self._looking.run(partial(verify, path, found, files, check_cancelled))
+        if found.is_settled:
+            self._verified[package_dir] = mark
 
     async def remove(self, package_dir: str) -> None:
         """Delete a package from the store; one that is not there is fine."""
-        await trio.to_thread.run_sync(self._remove, self.path(package_dir))
+        path = self.path(package_dir)
+        self._verified.pop(package_dir, None)
+        await trio.to_thread.run_sync(self._remove, path)
 
     async def collect(self, in_use: Container[str]) -> list[str]:
         """Delete the packages that are not `in_use`; return their names. For boot, before anything is installed."""
         return await trio.to_thread.run_sync(self._collect, in_use)
-
-    async def digest(self, package_dir: str) -> str:
-        """The digest as it is now; other than that of the installed package if somebody has changed a file.
-
-        Raises:
-            NotFound: the package is not there.
-            PackageRefused: something is in it that no installed package holds.
-        """
-        path = self.path(package_dir)
-        if not path.is_dir():
-            raise NotFound(f"the package {package_dir} is not in {self.root}", package_dir=package_dir)
-        return await trio.to_thread.run_sync(digest_of, path, self._limits)
 
     def path(self, package_dir: str) -> Path:
         """Where a package is, or would be.
@@ -130,41 +148,34 @@ class PackageStore:
             raise InvalidParams(f"{package_dir!r} is no package directory: <key>/<version>-<digest>")
         return self.root / key / version
 
-    def _stage(self, source: Path) -> Staged:
-        real = self._checked_source(source)
-        check_directory(real, self._check_schedule)  # before anything is copied
-        target = self._fresh()
-        try:
-            target.mkdir(0o700)
-            digest = copy_package(real, target, self._limits, trio.from_thread.check_cancelled)
-            # Once more, from the copy: it is the copy that will run.
-            manifest = check_directory(target, self._check_schedule, where=real)
-            return Staged(manifest=manifest, digest=digest, dir=target)
-        except OSError as error:
-            _delete(target)
-            raise ResourceExhausted(f"cannot write to {self._staging}: {error.strerror}") from error
-        except BaseException:  # trio.Cancelled too
-            _delete(target)
-            raise
+    def _survey(self, path: Path) -> tuple[Survey, bytes]:
+        found = survey(path, self._limits, check_cancelled)
+        return found, found.mark
 
-    def _checked_source(self, source: Path) -> Path:
+    async def _adopt(self, package_dir: str, path: Path, records: Records) -> None:
+        files = tuple(await self._looking.run(partial(self._record_stored, package_dir, path)))
         try:
-            real = source.resolve(strict=True)
-        except (OSError, RuntimeError) as error:
-            raise InvalidParams(f"there is no directory {source} that this daemon can see") from error
-        if any(place.resolve().is_relative_to(real) for place in (self._staging, self.root)):
-            raise InvalidParams(f"{source} holds the daemon's own state directory; name the plugin's directory")
-        if problem := parents_problem(real, os.geteuid()):
-            raise InvalidParams(problem)
-        return real
+            await records.record_files(package_dir, digest_of(files), files)
+        except ResourceExhausted as error:
+            # A full disk stops no worker: it is well, and the next start records it.
+            get_logger().warning("package.not_recorded", package=package_dir, why=error.message)
 
-    def _commit(self, staged: Staged, name: str) -> None:
-        path = self.path(name)
+    def _record_stored(self, package_dir: str, path: Path) -> list[FileRecord]:
+        try:
+            files = record(path, self._limits, check_cancelled, lambda _done, _total: None)
+        except SupervisorError as error:
+            raise not_as_installed(package_dir, error.message) from error
+        if not package_dir.endswith(digest_of(files)[:12]):
+            raise not_as_installed(package_dir, "its digest is another than its name says")
+        return files
+
+    def _commit(self, staged: Staged) -> None:
+        path = self.path(staged.name)
         sync_file_system(staged.dir)
         while True:
             if path.is_dir():
-                if self._is_intact(path, staged.digest):
-                    _delete(staged.dir)
+                if staged.editable is None and self._is_intact(path, staged.files):
+                    delete(staged.dir)
                     return
                 self._displace(path)
             path.parent.mkdir(0o700, exist_ok=True)
@@ -180,20 +191,21 @@ class PackageStore:
         for changed in (path.parent, self.root):
             sync_directory(changed)
 
-    def _is_intact(self, path: Path, digest: str) -> bool:
+    def _is_intact(self, path: Path, files: Sequence[FileRecord]) -> bool:
         try:
-            return digest_of(path, self._limits) == digest
-        except (InvalidParams, ResourceExhausted):
+            verify(path, survey(path, self._limits, _go_on), files, _go_on)
+        except (PackageChanged, OSError):
             return False
+        return True
 
     def _displace(self, path: Path) -> None:
         """One rename, so that it is there whole or not at all; a deletion that is cut short ends at the next boot."""
-        aside = self._fresh()
+        aside = self._stager.fresh()
         try:
             path.rename(aside)
         except FileNotFoundError:
             return
-        _delete(aside)
+        delete(aside)
 
     def _remove(self, path: Path) -> None:
         self._displace(path)
@@ -218,18 +230,6 @@ class PackageStore:
                 parent.rmdir()
         return gone
 
-    def _fresh(self) -> Path:
-        return self._staging / secrets.token_hex(8)
 
-
-def _name(staged: Staged) -> str:
-    from packaging.version import Version
-
-    return f"{staged.manifest.key}/{Version(staged.manifest.version)}-{staged.digest[:12]}"
-
-
-def _delete(path: Path) -> None:
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return
+def _go_on() -> None:
+    """What is past its commit point is not cancelled."""

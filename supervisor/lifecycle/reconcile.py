@@ -9,10 +9,11 @@ from typing import Final
 import trio
 
 from supervisor.bus import EventBus, Gap, Subscription
+from supervisor.clock import Clock
 from supervisor.core.errors import CallCancelled, FailedPrecondition, SupervisorError
-from supervisor.core.event import PluginFailed, WorkerStarted
+from supervisor.core.event import PluginFailed, PluginUpgraded, WorkerStarted
 from supervisor.core.lifecycle import Status, wants_worker
-from supervisor.core.plugin import Plugin, PluginKey
+from supervisor.core.plugin import Plugin, PluginId, PluginKey
 from supervisor.core.requires import required_first
 from supervisor.lifecycle.manager import LifecycleManager
 from supervisor.log import get_logger
@@ -35,6 +36,7 @@ class Reconciler:
         lifecycle: LifecycleManager,
         bus: EventBus,
         journal: Journal,
+        clock: Clock,
         *,
         recover_after_s: float,
     ) -> None:
@@ -43,6 +45,7 @@ class Reconciler:
         self._lifecycle = lifecycle
         self._bus = bus
         self._journal = journal
+        self._clock = clock
         self._recover_after_s = recover_after_s
         self._recovering: dict[str, float] = {}
         """Plugins in error that have a task looking after them, one each, and when it tries them next."""
@@ -74,6 +77,8 @@ class Reconciler:
             if wants_worker(plugin.status):
                 self._workers.want(plugin, queued=True)
                 nursery.start_soon(self._see_it_up, plugin)
+            if plugin.probation_until is not None:
+                nursery.start_soon(self._see_probation_through, plugin.id)
         self._recover_all([plugin for plugin in plugins if _is_to_recover(plugin)], nursery)
         nursery.start_soon(self._say_all, [plugin for plugin in plugins if not wants_worker(plugin.status)])
 
@@ -126,10 +131,13 @@ class Reconciler:
             if isinstance(event, Gap):
                 for plugin in self._registry.all():
                     nursery.start_soon(self._recover_until_up, plugin.id)
+                    nursery.start_soon(self._see_probation_through, plugin.id)
                     if plugin.id in self._lifecycle.owing and self._workers.phase(plugin.id) is Phase.RUNNING:
                         nursery.start_soon(self._say_what_is_owed, plugin.id)
             elif event.type == PluginFailed.TYPE:
                 nursery.start_soon(self._recover_until_up, event.plugin_id)
+            elif event.type == PluginUpgraded.TYPE:
+                nursery.start_soon(self._see_probation_through, event.plugin_id)
             elif event.type == WorkerStarted.TYPE and event.plugin_id in self._lifecycle.owing:
                 nursery.start_soon(self._say_what_is_owed, event.plugin_id)
 
@@ -152,6 +160,10 @@ class Reconciler:
             get_logger().warning("plugin.give_up_not_stored", plugin=plugin_id, error=error.message)
             return False
         return True
+
+    async def _see_probation_through(self, plugin_id: str) -> None:
+        with _reporting(plugin_id):
+            await self._lifecycle.probation.see_it_through(PluginId(plugin_id), self._clock)
 
     async def _recover_until_up(self, plugin_id: str) -> None:
         """Try again and again, as long as it is in error for no operator's reason."""

@@ -34,7 +34,7 @@ _NOT_READY: Final[Mapping[Status, Standing]] = {
     Status.INSTALLED: Standing("is not loaded yet", way_out="load"),
     Status.DISABLED: Standing("is disabled", way_out="enable"),
     Status.ERROR: Standing("is in error", way_out="enable"),
-    Status.UPGRADE_PENDING: Standing("has an upgrade that is to be decided", way_out="enable"),
+    Status.UPGRADE_PENDING: Standing("has an upgrade that is to be decided", way_out="approve or reject"),
     Status.UNINSTALLED: Standing("is uninstalled", way_out="install and load"),
 }
 _NOT_THERE: Final = Standing("is not installed", way_out="install and load")

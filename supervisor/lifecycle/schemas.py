@@ -10,38 +10,57 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from supervisor.core.errors import InvalidParams
-from supervisor.core.reading import shown
+from supervisor.core.problem import Fault, did_you_mean, joined, shown
 
+MAX_PARTS: Final = 2000
+"""Tables and lists that the schemas of one manifest may have together: each takes a third of a millisecond to check."""
+_DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 _MAX_PROBLEMS: Final = 20
 _MAX_DEPTH: Final = 32
+_MAX_STEPS: Final = 1000
+"""Schemas that may hold for one and the same value."""
+_MAX_REFERENCES: Final = 20_000
+"""Those followed for one whole value: a few that branch would otherwise take years."""
+_INT64: Final = range(-(2**63), 2**63)
 # Below these, names are the author's own and values are schemas; below those, everything is plain data.
 _NAMED_SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 _DATA: Final = frozenset({"const", "enum", "default", "examples"})
+_SAME_VALUE: Final = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
 # One of each kind: a schema that refers to itself without consuming anything never ends on some of them.
 _PROBES: Final[tuple[Any, ...]] = (None, True, 0, "", [], {})
 
 
-def schema_problem(schema: object) -> str | None:
-    """Why this is no schema that we can check values with, or None."""
-    if not isinstance(schema, Mapping | bool):
-        return "must be a table"
-    if problem := next(_not_json(schema, "", 0), None):
-        return problem
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
+def parts_of(schema: object) -> int:
+    """How many tables and lists are in it."""
+    count, left = 0, [schema]
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping | list):
+            count += 1
+            left += value.values() if isinstance(value, Mapping) else value
+    return count
 
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        return _told(error)
-    for reference in _references(schema):
-        if problem := _reference_problem(schema, reference):
-            return problem
-    return _probe_problem(schema)
+
+def schema_faults(schema: object) -> list[tuple[str, Fault]]:
+    """Why this is no schema that we can check values with: places in it, `` for the whole, and what is wrong there."""
+    if not isinstance(schema, Mapping | bool):
+        return [("", Fault("must be a table"))]
+    if faults := list(_not_json(schema, "", 0)):
+        return faults[:_MAX_PROBLEMS]
+    from jsonschema import Draft202012Validator
+
+    meta = Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    wrong = sorted(meta.iter_errors(schema), key=lambda error: [str(step) for step in error.absolute_path])
+    faults = [(_path(error), _told(error)) for error in wrong] + list(_other_draft(schema))
+    if not faults:
+        faults = _References(schema).faults()
+    if not faults and (problem := _probe_problem(schema)):
+        faults = [("", Fault(problem))]
+    return faults[:_MAX_PROBLEMS]
 
 
 def validate(schema: Mapping[str, Any], value: object, what: str) -> None:
-    """Check `value` against a schema that `schema_problem` has passed. `what` names it in the message.
+    """Check `value` against a schema that `schema_faults` has passed. `what` names it in the message.
 
     Raises:
         InvalidParams: with all problems (20 at most); details: problems, a list of {path, message}.
@@ -53,7 +72,7 @@ def validate(schema: Mapping[str, Any], value: object, what: str) -> None:
     try:
         errors = sorted(_validator(schema).iter_errors(value), key=lambda e: [str(step) for step in e.absolute_path])
     except RecursionError as error:
-        raise InvalidParams(f"{what}: is nested too deeply for its schema") from error
+        raise InvalidParams(f"{what}: is nested too deeply for its schema, or takes too many references") from error
     except Unresolvable as error:
         raise InvalidParams(f"{what}: a reference in its schema leads nowhere: {shown(str(error))}") from error
     if not errors:
@@ -66,23 +85,49 @@ def validate(schema: Mapping[str, Any], value: object, what: str) -> None:
 
 def _validator(schema: Any) -> Any:
     from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
     from referencing import Registry
 
+    followed = 0
+
+    def counting(keyword: str) -> Any:
+        follow = Draft202012Validator.VALIDATORS[keyword]
+
+        def count(validator: Any, reference: Any, instance: Any, inside: Any) -> Any:
+            nonlocal followed
+            followed += 1
+            if followed > _MAX_REFERENCES:
+                raise RecursionError
+            return follow(validator, reference, instance, inside)
+
+        return count
+
+    validator = Draft202012Validator
+    if any(True for _ in _references(schema)):
+        validator = extend(validator, {keyword: counting(keyword) for keyword in ("$ref", "$dynamicRef")})
     # An empty registry retrieves nothing; jsonschema's own default one would.
-    return Draft202012Validator(schema, registry=Registry())
+    return validator(schema, registry=Registry())
 
 
-def _told(error: Any) -> str:
+def _told(error: Any) -> Fault:
     """Of a schema itself, where nothing is secret: the values that would do are named."""
-    place = _place(error)
     named = next((each for each in (error, *error.context) if each.validator == "enum"), None)
     if named is not None:
-        message = f"must be one of {', '.join(map(str, named.validator_value))}"
-    elif error.validator in ("anyOf", "oneOf"):
-        message = "is not what JSON Schema has here"
-    else:
-        message = _message(error)
-    return f"{place}: {message}" if place != "(the whole)" else message
+        known = [str(value) for value in named.validator_value]
+        return Fault(f"must be one of {', '.join(known)}", did_you_mean(error.instance, known))
+    if error.validator in ("anyOf", "oneOf"):
+        return Fault("is not what JSON Schema has here")
+    if error.validator == "format" and error.cause is not None:
+        return Fault(f"{_message(error)}: {str(error.cause)[:200]}")
+    return Fault(_message(error))
+
+
+def _path(error: Any) -> str:
+    """As the problems of a manifest name places."""
+    path = ""
+    for step in error.absolute_path:
+        path = f"{path}[{step}]" if isinstance(step, int) else joined(path, str(step))
+    return path
 
 
 def _place(error: Any) -> str:
@@ -106,51 +151,126 @@ def _message(error: Any) -> str:
             return f"does not fit {rule!r}: {shown(wanted)}"
 
 
-def _not_json(value: object, path: str, depth: int) -> Iterator[str]:
+def _not_json(value: object, path: str, depth: int) -> Iterator[tuple[str, Fault]]:
     """TOML knows dates and infinity, JSON does not; the schema is stored and shown as JSON."""
-    where = f"{path}: " if path else ""
     if depth > _MAX_DEPTH:
-        yield f"{where}is nested more than {_MAX_DEPTH} deep"
+        yield path, Fault(f"is nested more than {_MAX_DEPTH} deep")
     elif isinstance(value, Mapping):
         for name, entry in value.items():
-            yield from _not_json(entry, f"{path}.{name}" if path else str(name), depth + 1)
+            yield from _not_json(entry, joined(path, str(name)), depth + 1)
     elif isinstance(value, list | tuple):
         for i, entry in enumerate(value):
             yield from _not_json(entry, f"{path}[{i}]", depth + 1)
     elif isinstance(value, float) and not math.isfinite(value):
-        yield f"{where}{value} is no JSON number"
+        yield path, Fault(f"{value} is no JSON number")
+    elif isinstance(value, int) and value not in _INT64:
+        yield path, Fault("is a number of more than 64 bits")
     elif not isinstance(value, str | int | float | None):
-        yield f"{where}a {type(value).__name__} is no JSON value; write it as a string"
+        yield path, Fault(f"a {type(value).__name__} is no JSON value", "write it as a string")
 
 
-def _references(schema: object, *, named: bool = False) -> Iterator[str]:
-    """Every `$ref` and `$dynamicRef`, wherever a schema may stand."""
+def _other_draft(schema: Any) -> Iterator[tuple[str, Fault]]:
+    draft = schema.get("$schema") if isinstance(schema, Mapping) else None
+    if draft is not None and str(draft).rstrip("#") != _DRAFT:
+        message = f"names another draft: {shown(draft)}"
+        yield joined("", "$schema"), Fault(message, f"write it for {_DRAFT!r}, or leave $schema out")
+
+
+def _subschemas(schema: object, path: str, *, named: bool = False) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every table that may stand for a schema, and its place."""
     if isinstance(schema, list):
-        for entry in schema:
-            yield from _references(entry)
+        for i, entry in enumerate(schema):
+            yield from _subschemas(entry, f"{path}[{i}]")
     if not isinstance(schema, Mapping):
         return
+    if not named:
+        yield path, schema
     for name, entry in schema.items():
-        if named:
-            yield from _references(entry)
-        elif name in ("$ref", "$dynamicRef") and isinstance(entry, str):
-            yield entry
-        elif name not in _DATA:
-            yield from _references(entry, named=name in _NAMED_SCHEMAS)
+        if named or name not in _DATA:
+            below = joined(path, str(name))
+            yield from _subschemas(entry, below, named=not named and name in _NAMED_SCHEMAS)
 
 
-def _reference_problem(schema: object, reference: str) -> str | None:
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import DRAFT202012
+def _references(schema: object) -> Iterator[tuple[str, str]]:
+    """The place and the text of every reference."""
+    for path, inner in _subschemas(schema, ""):
+        for keyword in ("$ref", "$dynamicRef"):
+            if isinstance(inner.get(keyword), str):
+                yield joined(path, keyword), inner[keyword]
 
-    if not reference.startswith("#"):
-        return f"$ref {shown(reference)}: only references inside the schema (#/$defs/…) are followed"
-    try:
-        Registry().resolver_with_root(DRAFT202012.create_resource(schema)).lookup(reference)
-    except Unresolvable:
-        return f"$ref {shown(reference)} leads nowhere"
-    return None
+
+class _References:
+    """Where the references of a schema lead, and whether checking one value with it ends, and soon."""
+
+    def __init__(self, schema: Any) -> None:
+        from referencing import Registry
+        from referencing.jsonschema import DRAFT202012
+
+        self._schema = schema
+        self._resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
+        self._targets: dict[str, Any] = {}
+        self._steps: dict[int, int] = {}
+
+    def faults(self) -> list[tuple[str, Fault]]:
+        if nested := [path for path, inner in _subschemas(self._schema, "") if path and "$id" in inner]:
+            way_out = "name the part in $defs and refer to it as '#/$defs/…'"
+            return [(joined(path, "$id"), Fault("is for the whole schema only", way_out)) for path in nested]
+        faults = []
+        for place, reference in _references(self._schema):
+            if reference not in self._targets and (fault := self._resolve(reference)):
+                faults.append((place, fault))
+        return faults or self._endless()
+
+    def _resolve(self, reference: str) -> Fault | None:
+        from referencing.exceptions import Unresolvable
+
+        if not reference.startswith("#"):
+            return Fault(
+                f"{shown(reference)}: only references inside the schema are followed", "write it as '#/$defs/…'"
+            )
+        try:
+            self._targets[reference] = self._resolver.lookup(reference).contents
+        except Unresolvable:
+            return Fault(f"{shown(reference)} leads nowhere")
+        return None
+
+    def _endless(self) -> list[tuple[str, Fault]]:
+        for path, inner in _subschemas(self._schema, ""):
+            steps = self._count(inner, [])
+            if steps is None:
+                return [(path, Fault(f"refers to itself without end, or over more than {_MAX_DEPTH} schemas"))]
+            if steps > _MAX_STEPS:
+                message = f"takes {shown(steps)} schemas to check one value; {_MAX_STEPS} is the most there may be"
+                return [(path, Fault(message))]
+        return []
+
+    def _count(self, schema: Any, above: list[int]) -> int | None:
+        """How many schemas hold for a value for which this one does; None: without end."""
+        if not isinstance(schema, Mapping):
+            return 1
+        known = self._steps.get(id(schema))
+        if known is not None:
+            return known
+        if id(schema) in above or len(above) > _MAX_DEPTH:
+            return None
+        total = 1
+        for inner in self._for_the_same_value(schema):
+            steps = self._count(inner, [*above, id(schema)])
+            if steps is None:
+                return None
+            total += steps
+        self._steps[id(schema)] = total
+        return total
+
+    def _for_the_same_value(self, schema: Mapping[str, Any]) -> Iterator[Any]:
+        for keyword in ("$ref", "$dynamicRef"):
+            if isinstance(schema.get(keyword), str):
+                yield self._targets[schema[keyword]]
+        for keyword in _SAME_VALUE:
+            inner = schema.get(keyword)
+            yield from inner if isinstance(inner, list) else [inner]
+        dependent = schema.get("dependentSchemas")
+        yield from dependent.values() if isinstance(dependent, Mapping) else ()
 
 
 def _probe_problem(schema: object) -> str | None:

@@ -8,6 +8,7 @@ are exported here. `supervisor.sdk.testing` is for tests of a plugin.
 
 from supervisor.core.errors import (
     AlreadyExists,
+    Conflict,
     FailedPrecondition,
     InvalidParams,
     NotFound,
@@ -25,6 +26,7 @@ __all__ = [
     "AsyncContext",
     "AsyncRunContext",
     "Cancelled",
+    "Conflict",
     "Context",
     "FailedPrecondition",
     "InvalidParams",

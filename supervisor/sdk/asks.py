@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 from supervisor.core.errors import InvalidParams
 
 TIMEOUT_S: Final = 30.0
+UPDATE_ATTEMPTS: Final = 100
+"""Of `state.update`. Each that fails is another's success, so that more of them mean a mistake."""
 _PAGE: Final = 500
 _KINDS: Final = ("gauge", "counter")
 _AFTERWARDS_S: Final = 5.0
@@ -61,12 +63,22 @@ def state_get(key: str, default: Any) -> Ask:
     return Ask("state.get", {"key": key}, lambda answer: answer["value"] if answer["found"] else default)
 
 
-def state_set(key: str, value: Any) -> Ask:
-    return Ask("state.set", {"key": key, "value": value}, _nothing)
+def state_get_with_revision(key: str, default: Any) -> Ask:
+    """Its answer is read as (value, revision), revision 0 where there is no such key."""
+
+    def read(answer: Any) -> tuple[Any, int]:
+        return (answer["value"] if answer["found"] else default), answer["revision"]
+
+    return Ask("state.get", {"key": key}, read)
 
 
-def state_delete(key: str) -> Ask:
-    return Ask("state.delete", {"key": key}, lambda answer: bool(answer["found"]))
+def state_set(key: str, value: Any, if_revision: int | None) -> Ask:
+    asked = {"key": key, "value": value, "if_revision": if_revision}
+    return Ask("state.set", asked, lambda answer: int(answer["revision"]))
+
+
+def state_delete(key: str, if_revision: int | None) -> Ask:
+    return Ask("state.delete", {"key": key, "if_revision": if_revision}, lambda answer: bool(answer["found"]))
 
 
 def state_page(prefix: str, after: str | None) -> Ask:

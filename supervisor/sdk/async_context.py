@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
+from supervisor.core.errors import Conflict
 from supervisor.sdk import asks
 from supervisor.sdk.context import Facts, RunFacts, Settings
 from supervisor.sdk.outlet import LogOutlet
@@ -36,7 +37,7 @@ class AsyncContext(Facts):
         return int(await _ask(self._host, asks.emit(name, payload)))
 
     async def get_config(self) -> dict[str, Any]:
-        """The configuration as it is now; `config` is the one at the start."""
+        """The configuration as it is stored now; `config` is the one that the worker has taken."""
         config: dict[str, Any] = await _ask(self._host, asks.get_config())
         return config
 
@@ -86,13 +87,40 @@ class AsyncState:
     async def get(self, key: str, default: Any = None) -> Any:
         return await _ask(self._host, asks.state_get(key, default))
 
-    async def set(self, key: str, value: Any) -> None:
-        """Returns when it is stored."""
-        await _ask(self._host, asks.state_set(key, value))
+    async def get_with_revision(self, key: str, default: Any = None) -> tuple[Any, int]:
+        """As `State.get_with_revision`."""
+        value, revision = await _ask(self._host, asks.state_get_with_revision(key, default))
+        return value, revision
 
-    async def delete(self, key: str) -> bool:
-        """Whether it was there."""
-        return bool(await _ask(self._host, asks.state_delete(key)))
+    async def set(self, key: str, value: Any, *, if_revision: int | None = None) -> int:
+        """As `State.set`: return the value's revision when it is stored.
+
+        Raises:
+            Conflict: the key has another revision than `if_revision` (0: is not there); details: key, revision.
+        """
+        return int(await _ask(self._host, asks.state_set(key, value, if_revision)))
+
+    async def update(self, key: str, function: Callable[[Any], Any], default: Any = None) -> Any:
+        """As `State.update`: set `key` to `function(its value)`, a plain function, and return what was set.
+
+        Raises:
+            Conflict: others were quicker a hundred times.
+        """
+        for attempt in range(1, asks.UPDATE_ATTEMPTS + 1):
+            former, revision = await self.get_with_revision(key, default)
+            value = function(former)
+            try:
+                await self.set(key, value, if_revision=revision)
+            except Conflict:
+                if attempt == asks.UPDATE_ATTEMPTS:
+                    raise
+            else:
+                break
+        return value
+
+    async def delete(self, key: str, *, if_revision: int | None = None) -> bool:
+        """Whether it was there. `if_revision` as in `set`."""
+        return bool(await _ask(self._host, asks.state_delete(key, if_revision)))
 
     async def items(self, prefix: str = "") -> AsyncIterator[tuple[str, Any]]:
         """Keys that begin with `prefix` and their values, in key order, fetched a page at a time."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from supervisor.core.errors import CallCancelled
+from supervisor.core.errors import CallCancelled, Conflict
 from supervisor.sdk import asks
 from supervisor.sdk.outlet import Log, LogOutlet
 
@@ -28,7 +28,7 @@ class Host(Protocol):
 
 
 class Settings:
-    """What the handshake told: the same for all contexts of a worker."""
+    """What the handshake told: the same for all contexts of a worker. `config` is replaced as it changes."""
 
     __slots__ = ("config", "data_dir", "plugin_key")
 
@@ -53,7 +53,8 @@ class Facts:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The plugin's configuration as it was at the start, without its secrets."""
+        """The plugin's configuration, with its secrets if it was granted `secrets.read`: as it was at the start, or as
+        the last `on_config_changed` took it."""
         return self._settings.config
 
     @property
@@ -119,7 +120,7 @@ class Context(Facts):
         return int(_ask(self._host, asks.emit(name, payload)))
 
     def get_config(self) -> dict[str, Any]:
-        """The configuration as it is now; `config` is the one at the start."""
+        """The configuration as it is stored now; `config` is the one that the worker has taken."""
         config: dict[str, Any] = _ask(self._host, asks.get_config())
         return config
 
@@ -169,13 +170,44 @@ class State:
     def get(self, key: str, default: Any = None) -> Any:
         return _ask(self._host, asks.state_get(key, default))
 
-    def set(self, key: str, value: Any) -> None:
-        """Returns when it is stored."""
-        _ask(self._host, asks.state_set(key, value))
+    def get_with_revision(self, key: str, default: Any = None) -> tuple[Any, int]:
+        """Value and revision, which every change makes another; 0 where there is no such key."""
+        value, revision = _ask(self._host, asks.state_get_with_revision(key, default))
+        return value, revision
 
-    def delete(self, key: str) -> bool:
-        """Whether it was there."""
-        return bool(_ask(self._host, asks.state_delete(key)))
+    def set(self, key: str, value: Any, *, if_revision: int | None = None) -> int:
+        """Return the value's revision when it is stored. With `if_revision`, only if the key still has that revision
+        (0: is not there).
+
+        Raises:
+            Conflict: it has another; details: key, revision.
+        """
+        return int(_ask(self._host, asks.state_set(key, value, if_revision)))
+
+    def update(self, key: str, function: Callable[[Any], Any], default: Any = None) -> Any:
+        """Set `key` to `function(its value)`, whatever others do to it meanwhile; what was set.
+
+        `function` is called anew where they were quicker, so it should do nothing else. `default` is its argument
+        where there is no such key.
+
+        Raises:
+            Conflict: others were quicker a hundred times.
+        """
+        for attempt in range(1, asks.UPDATE_ATTEMPTS + 1):
+            former, revision = self.get_with_revision(key, default)
+            value = function(former)
+            try:
+                self.set(key, value, if_revision=revision)
+            except Conflict:
+                if attempt == asks.UPDATE_ATTEMPTS:
+                    raise
+            else:
+                break
+        return value
+
+    def delete(self, key: str, *, if_revision: int | None = None) -> bool:
+        """Whether it was there. `if_revision` as in `set`."""
+        return bool(_ask(self._host, asks.state_delete(key, if_revision)))
 
     def items(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """Keys that begin with `prefix` and their values, in key order, fetched a page at a time."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import time
+from collections import UserDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from supervisor.core.errors import InvalidParams, MethodNotFound, NotFound, PermissionDenied
+from supervisor.core.errors import Conflict, InvalidParams, MethodNotFound, NotFound, PermissionDenied
 from supervisor.wire.message import Params
 from supervisor.wire.typed import to_request
 from supervisor.wire.worker import HOST_REQUESTS, EventsSubscribe, HostRequest, Metric, PluginsCall, RunProgress
@@ -27,6 +29,37 @@ class LogLine:
     run_id: str | None = None
 
 
+class RevisedState(UserDict[str, Any]):
+    """A dictionary that counts its changes, a test's own too."""
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self._revisions: dict[str, int] = {}
+        self._last = 0
+        super().__init__(state)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._last += 1
+        self._revisions[key] = self._last
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        super().__delitem__(key)
+        del self._revisions[key]
+
+    def revision(self, key: str) -> int:
+        """0 where there is no such key."""
+        return self._revisions.get(key, 0)
+
+    def refuse_other_than(self, key: str, expected: int | None) -> None:
+        """
+        Raises:
+            Conflict: the key has another revision.
+        """
+        revision = self.revision(key)
+        if expected not in (None, revision):
+            raise Conflict(f"state key {key!r} has revision {revision}, not {expected}", key=key, revision=revision)
+
+
 class Memory:
     """All attributes may be looked at, and changed, by a test."""
 
@@ -42,7 +75,7 @@ class Memory:
     ) -> None:
         self.key = key
         self.config = dict(config)
-        self.state = dict(state)
+        self.state = RevisedState(state)
         self.secrets = dict(secrets)
         self.plugins = plugins
         self.capabilities = frozenset(capabilities)
@@ -69,14 +102,18 @@ class Memory:
         """The answer to all that needs nobody else: no subscriptions, and no calls of other plugins."""
         match request.METHOD:
             case "config.get":
-                return {"config": self.config}
+                return {"config": self.given_config()}
             case "secrets.get":
                 return {"value": self._secret(request.name)}
             case "state.get":
-                return {"found": request.key in self.state, "value": self.state.get(request.key)}
+                revision = self.state.revision(request.key)
+                return {"found": revision > 0, "value": self.state.get(request.key), "revision": revision}
             case "state.set":
+                self.state.refuse_other_than(request.key, request.if_revision)
                 self.state[request.key] = request.value
+                return {"revision": self.state.revision(request.key)}
             case "state.delete":
+                self.state.refuse_other_than(request.key, request.if_revision)
                 return {"found": self.state.pop(request.key, self) is not self}
             case "state.list":
                 return self._page(request.prefix, request.after, request.limit)
@@ -87,6 +124,17 @@ class Memory:
             case "run.progress":
                 self.take_progress(request)
         return {}
+
+    def given_config(self, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What the worker is told: `config`, None the present one, and `secrets` in it if `secrets.read` is granted."""
+        given = copy.deepcopy(self.config if config is None else dict(config))
+        for name, value in self.secrets.items() if "secrets.read" in self.capabilities else ():
+            *tables, last = name.split(".")
+            below = given
+            for table in tables:
+                below = below.setdefault(table, {})
+            below[last] = value
+        return given
 
     def take_progress(self, request: RunProgress) -> None:
         self.progress.append((request.run_id, request.fraction, request.message))
@@ -140,7 +188,7 @@ class Memory:
 
     def _page(self, prefix: str, after: str | None, limit: int) -> dict[str, Any]:
         keys = sorted(key for key in self.state if key.startswith(prefix) and (after is None or key > after))
-        entries = [{"key": key, "value": self.state[key]} for key in keys[:limit]]
+        entries = [{"key": key, "value": self.state[key], "revision": self.state.revision(key)} for key in keys[:limit]]
         return {"entries": entries, "next": keys[limit - 1] if len(keys) > limit else None}
 
 

@@ -83,7 +83,7 @@ class Host(Memory):
             "plugin": self.key,
             "manifest": dict(manifest or {}),
             "capabilities": sorted(self.capabilities),
-            "config": self.config,
+            "config": self.given_config(),
             "data_dir": self.data_dir,
             "api_version": 1,
         }
@@ -130,6 +130,25 @@ class Host(Memory):
     def health(self) -> Any:
         """{status, message?}."""
         return self._ask("health", {})
+
+    def validate_config(self, config: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Ask the worker about a configuration; [{path, message}, …], empty where it will do.
+
+        Raises:
+            MethodNotFound: the plugin has no `@plugin.validate_config`; plugind lets the schema alone decide.
+        """
+        answer = self._ask("validate_config", {"config": self.given_config(config)})
+        problems: list[dict[str, str]] = answer["problems"]
+        return problems
+
+    def change_config(self, config: Mapping[str, Any]) -> None:
+        """Give the worker another configuration, as plugind does when one was set.
+
+        Raises:
+            SupervisorError: the hook has raised, or there is none (MethodNotFound); plugind restarts the worker then.
+        """
+        self.config = dict(config)
+        self._ask("config_changed", {"config": self.given_config()})
 
     def publish(self, type_: str, data: Any = None, *, plugin: str = "test.other") -> int:
         """Let an event happen, for the handlers of `@plugin.on_event` that want it; its number."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     JobHandler = Callable[[RunContext], Any] | Callable[[AsyncRunContext], Awaitable[Any]]
     Hook = Callable[[Context], Any] | Callable[[AsyncContext], Awaitable[Any]]
     Task = Callable[[AsyncContext], Awaitable[Any]]
+    ConfigHook = Callable[[Context, dict[str, Any]], Any] | Callable[[AsyncContext, dict[str, Any]], Awaitable[Any]]
 
 MethodHandler = Callable[..., Any]
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -41,6 +42,7 @@ class Plugin:
         self.jobs: dict[str, JobHandler] = {}
         self.methods: dict[str, MethodHandler] = {}
         self.hooks: dict[str, Hook] = {}
+        self.config_hooks: dict[str, ConfigHook] = {}
         self.event_handlers: list[EventHandler] = []
         self.tasks: list[Task] = []
         self.outlet = LogOutlet()
@@ -69,6 +71,21 @@ class Plugin:
         Without a hook the plugin is well as long as its event loop, if it has one, does not stand still.
         """
         return self._declare(self.hooks, "hook", "health")(hook)
+
+    def validate_config(self, hook: _F) -> _F:
+        """Ask `hook(ctx, config)` whether a configuration that fits the schema will do; only then it is stored.
+
+        It returns nothing where it will, else what is wrong: a text, or a list of texts or of (path, text) such as
+        ("db.host", "is not known here"). Raising InvalidParams refuses it too. It has 10 seconds, and may be asked
+        about configurations that are never set. Say no secret: plugind masks those that it finds in the words.
+        """
+        return self._declare(self.config_hooks, "hook", "validate_config")(hook)
+
+    def on_config_changed(self, hook: _F) -> _F:
+        """Run `hook(ctx, config)` with a new configuration: `ctx.config` is still the former one, and becomes the new
+        one when the hook has returned. It has 10 seconds. Without a hook, or if it raises, the worker is restarted.
+        """
+        return self._declare(self.config_hooks, "hook", "on_config_changed")(hook)
 
     def on_event(self, *types: str, plugins: Iterable[str] = ()) -> Callable[[_F], _F]:
         """Handle events whose type is one of `types` (globs such as `plugin.*`; none: all), of those plugins only.
@@ -105,7 +122,7 @@ class Plugin:
     @property
     def needs_loop(self) -> bool:
         """Whether anything of it is async."""
-        handlers = [*self.jobs.values(), *self.methods.values(), *self.hooks.values()]
+        handlers = [*self.jobs.values(), *self.methods.values(), *self.hooks.values(), *self.config_hooks.values()]
         handlers += [declared.handler for declared in self.event_handlers]
         return bool(self.tasks) or any(is_async(handler) for handler in handlers)
 

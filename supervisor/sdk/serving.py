@@ -19,6 +19,7 @@ from supervisor.core.errors import (
     SupervisorError,
     Unavailable,
 )
+from supervisor.sdk.configuring import config_hook, given, problems_of, reading
 from supervisor.sdk.connection import Connection
 from supervisor.sdk.context import Context, RunContext, Settings
 from supervisor.sdk.declared import API_VERSION, check_handshake, check_run
@@ -187,6 +188,9 @@ class Worker:
             case "call":
                 self._must_be_open()
                 self._call(request.id, params)
+            case "validate_config" | "config_changed":
+                self._must_be_open()
+                self._configure(request.id, request.method, params)
             case _:
                 raise MethodNotFound(f"a worker has no method {request.method!r}", method=request.method)
 
@@ -246,6 +250,15 @@ class Worker:
             return handler(*bound.args, **bound.kwargs)
 
         self._start(id_, f"method {name!r}", handler, call)
+
+    def _configure(self, id_: int, method: str, params: Mapping[str, Any]) -> None:
+        hook, config = config_hook(self._plugin, method), given(params)
+
+        def taken(_: Any) -> dict[str, Any]:
+            self.settings.config = config
+            return {}
+
+        self._start(id_, method, hook, reading(hook, config, problems_of if method == "validate_config" else taken))
 
     def _start(
         self,

@@ -12,6 +12,9 @@ needed, whether they are async or not. What they did is in `h.state`, `h.events`
 - Other plugins are a map of functions: `Harness(plugin, plugins={"acme.db": {"query": lambda sql: []}})`.
 - `h.publish("plugin.enabled", {…}, plugin="acme.db")` is an event for `@plugin.on_event`; `h.wait_until(lambda: …)`
   waits until what it led to has come to plugind.
+- `h.validate_config({…})` is what `@plugin.validate_config` has against it; `h.change_config({…})` gives the worker
+  another configuration. `secrets` are in both and in `ctx.config`, unless `secrets.read` is not granted.
+- `h.state` counts revisions: a change that a test makes to it is one that the worker's `if_revision` sees.
 - `h.capabilities` is the gate: `Harness(plugin, capabilities=["state.read"])` grants only that one.
 - `run = h.start_job("slow")`, then `run.cancel()`, as plugind cancels a run, and `run.result()`.
 - `h.run_job("slow", timeout_s=0.1)` gives up like plugind does on a run that takes too long.

@@ -10,6 +10,8 @@ from typing import Any
 import peewee
 
 from supervisor.clock import from_ms
+from supervisor.core.errors import AlreadyExists, Conflict, NotFound, SupervisorError
+from supervisor.core.event import StatusChanged
 from supervisor.core.lifecycle import Status
 from supervisor.core.manifest import manifest_to_table, parse_stored_manifest
 from supervisor.core.package import Package
@@ -102,3 +104,34 @@ def read_approvals(plugin_id: PluginId) -> list[tuple[Capability, int | None, in
     row = ApprovalRow
     found: Any = row.select(row.capability, row.uid, row.approved_at_ms).where(row.plugin_id == plugin_id).tuples()
     return sorted(found)
+
+
+def status_changed(plugin_id: PluginId, key: PluginKey, previous: str | None, status: Status) -> StatusChanged:
+    # Plain strings: an enum member is one in memory, and would not be one when read back.
+    before = None if previous is None else str(previous)
+    return StatusChanged(plugin_id=plugin_id, plugin_key=key, previous=before, status=str(status))
+
+
+def already_there(former: Mapping[str, Any]) -> AlreadyExists:
+    key, status, version = former["key"], former["status"], former["version"]
+    return AlreadyExists(
+        f"plugin {key!r} is there already, in version {version} with status {status}: uninstall it first",
+        plugin=key,
+        status=status,
+    )
+
+
+def not_expected(plugin_id: str, expected: Status) -> SupervisorError:
+    row = PluginRow.get_or_none(PluginRow.id == plugin_id)
+    if row is None:
+        return gone(plugin_id)
+    return Conflict(
+        f"the status of plugin {row.key!r} changed meanwhile: it is {row.status}, not {expected}; look again",
+        plugin=row.key,
+        status=row.status,
+        expected=str(expected),
+    )
+
+
+def gone(plugin_id: str) -> NotFound:
+    return NotFound(f"there is no plugin {plugin_id!r} any more", plugin=plugin_id)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import peewee
 
-from supervisor.core.errors import InvalidParams, NotFound, ResourceExhausted
+from supervisor.core.errors import Conflict, InvalidParams, NotFound, ResourceExhausted
 from supervisor.core.plugin import PluginId
 from supervisor.store.database import Database, Transaction
 from supervisor.store.tables import current, pack, unpack
@@ -22,21 +22,24 @@ _GUESSED_VALUE_BYTES: Final = 32 * 1024
 """What a value takes that is asked for, as far as fair shares go; how long it is turns out too late."""
 _GUESSED_PAGE_BYTES: Final = 512 * 1024
 
-_SIZE: Final = "SELECT size FROM plugin_state WHERE plugin_id = ? AND key = ?"
-_USED: Final = "SELECT size FROM plugin_state_usage WHERE plugin_id = ?"
+# Of a plugin that ever had state: what it uses, the last revision given, and size and revision of the key, or NULL.
+_LOOK: Final = (
+    "SELECT u.size, u.revision, s.size, s.revision FROM plugin_state_usage u"
+    " LEFT JOIN plugin_state s ON s.plugin_id = u.plugin_id AND s.key = ? WHERE u.plugin_id = ?"
+)
 _SET: Final = (
-    "INSERT INTO plugin_state (plugin_id, key, value, size, updated_at_ms) VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT (plugin_id, key) DO UPDATE"
-    " SET value = excluded.value, size = excluded.size, updated_at_ms = excluded.updated_at_ms"
+    "INSERT INTO plugin_state (plugin_id, key, value, size, revision, updated_at_ms) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (plugin_id, key) DO UPDATE SET value = excluded.value, size = excluded.size,"
+    " revision = excluded.revision, updated_at_ms = excluded.updated_at_ms"
 )
 _SET_USED: Final = (
-    "INSERT INTO plugin_state_usage (plugin_id, size) VALUES (?, ?)"
-    " ON CONFLICT (plugin_id) DO UPDATE SET size = excluded.size"
+    "INSERT INTO plugin_state_usage (plugin_id, size, revision) VALUES (?, ?, ?)"
+    " ON CONFLICT (plugin_id) DO UPDATE SET size = excluded.size, revision = excluded.revision"
 )
 _DELETE: Final = "DELETE FROM plugin_state WHERE plugin_id = ? AND key = ?"
-_GET: Final = "SELECT value FROM plugin_state WHERE plugin_id = ? AND key = ?"
+_GET: Final = "SELECT value, revision FROM plugin_state WHERE plugin_id = ? AND key = ?"
 _LIST: Final = (
-    "SELECT key, size, value FROM plugin_state"
+    "SELECT key, size, value, revision FROM plugin_state"
     " WHERE plugin_id = ? AND key >= ? AND (? IS NULL OR key < ?) AND key > ? ORDER BY key LIMIT ?"
 )
 
@@ -44,58 +47,70 @@ _LIST: Final = (
 class StateStore:
     """Keys are 1 to 512 characters; a value is any plain value, None included, up to 1 MiB as msgpack.
 
-    The quota counts keys and packed values, in bytes.
+    The quota counts keys and packed values, in bytes. Each change gives a key another revision, counted over all of
+    the plugin's: one that was deleted and is set again never has one that it had before.
     """
 
     def __init__(self, database: Database, *, quota_bytes: int = QUOTA_BYTES) -> None:
         self._database = database
         self._quota_bytes = quota_bytes
 
-    async def get(self, plugin_id: PluginId, key: str) -> tuple[bool, Any]:
-        """Whether there is such a key, and its value."""
+    async def get(self, plugin_id: PluginId, key: str) -> tuple[bool, Any, int]:
+        """Whether there is such a key, its value, and its revision: 0 where there is none."""
         _check_key(key)
 
-        def work() -> tuple[bool, Any]:
+        def work() -> tuple[bool, Any, int]:
             row = current.execute_sql(_GET, (plugin_id, key)).fetchone()
-            return (False, None) if row is None else (True, unpack(row[0]))
+            return (False, None, 0) if row is None else (True, unpack(row[0]), row[1])
 
         return await self._database.read(work, owner=plugin_id, size=_GUESSED_VALUE_BYTES)
 
-    async def set(self, plugin_id: PluginId, key: str, value: Any) -> None:
-        """Store `value`; it is durable on return.
+    async def set(self, plugin_id: PluginId, key: str, value: Any, *, if_revision: int | None = None) -> int:
+        """Store `value` and return its revision; it is durable on return.
 
         Raises:
+            Conflict: the key has another revision than `if_revision` (0: is not there); details: key, revision.
             InvalidParams: the key, or a value that is not plain.
             ResourceExhausted: the value is too long, or the plugin's quota is used up; nothing changed.
             NotFound: the plugin is gone.
         """
         key_bytes = _check_key(key)
+        _check_revision(if_revision)
         data = _packed(key, value)
         size = key_bytes + len(data)
 
-        def work(transaction: Transaction) -> None:
-            used = _first(transaction, _USED, plugin_id)
-            after = used - _first(transaction, _SIZE, plugin_id, key) + size
+        def work(transaction: Transaction) -> int:
+            found = _look(transaction, plugin_id, key)
+            found.refuse_other_than(if_revision)
+            after, revision = found.used - found.size + size, found.last_revision + 1
             # What makes it smaller is always welcome: a quota may have been lowered.
-            if after > self._quota_bytes and after >= used:
-                raise _over_quota(key, used, after, self._quota_bytes)
+            if after > self._quota_bytes and after >= found.used:
+                raise _over_quota(key, found.used, after, self._quota_bytes)
             try:
-                transaction.execute(_SET, (plugin_id, key, data, size, transaction.now_ms))
+                transaction.execute(_SET, (plugin_id, key, data, size, revision, transaction.now_ms))
             except peewee.IntegrityError as error:
                 raise NotFound(f"there is no plugin {plugin_id!r} any more", plugin=plugin_id) from error
-            transaction.execute(_SET_USED, (plugin_id, after))
+            transaction.execute(_SET_USED, (plugin_id, after, revision))
+            return revision
 
-        await self._database.transact(work, owner=plugin_id, size=size)
+        return await self._database.transact(work, owner=plugin_id, size=size)
 
-    async def delete(self, plugin_id: PluginId, key: str) -> bool:
-        """Whether there was such a key."""
+    async def delete(self, plugin_id: PluginId, key: str, *, if_revision: int | None = None) -> bool:
+        """Whether there was such a key.
+
+        Raises:
+            Conflict: as `set`.
+        """
         _check_key(key)
+        _check_revision(if_revision)
 
         def work(transaction: Transaction) -> bool:
-            freed = _first(transaction, _SIZE, plugin_id, key)
-            if transaction.execute(_DELETE, (plugin_id, key)).rowcount == 0:
+            found = _look(transaction, plugin_id, key)
+            found.refuse_other_than(if_revision)
+            if not found.revision:
                 return False
-            transaction.execute(_SET_USED, (plugin_id, _first(transaction, _USED, plugin_id) - freed))
+            transaction.execute(_DELETE, (plugin_id, key))
+            transaction.execute(_SET_USED, (plugin_id, found.used - found.size, found.last_revision))
             return True
 
         return await self._database.transact(work, owner=plugin_id)
@@ -107,8 +122,9 @@ class StateStore:
         prefix: str = "",
         after: str | None = None,
         limit: int = 100,
-    ) -> tuple[list[tuple[str, Any]], str | None]:
-        """Keys that start with `prefix`, with their values, in the order of code points, and `after` of the next page.
+    ) -> tuple[list[tuple[str, Any, int]], str | None]:
+        """Keys that start with `prefix`, with their values and revisions, in the order of code points, and `after` of
+        the next page.
 
         A page has at most `limit` (up to 1,000) entries and about 2 MiB; the second part is None at the end.
 
@@ -122,17 +138,47 @@ class StateStore:
         # One more than wanted tells whether there is a next page. Every key is longer than the empty string.
         parameters = (plugin_id, prefix, end, end, after or "", wanted + 1)
 
-        def work() -> tuple[list[tuple[str, Any]], str | None]:
-            entries: list[tuple[str, Any]] = []
+        def work() -> tuple[list[tuple[str, Any, int]], str | None]:
+            entries: list[tuple[str, Any, int]] = []
             total = 0
-            for key, size, value in current.execute_sql(_LIST, parameters):
+            for key, size, value, revision in current.execute_sql(_LIST, parameters):
                 total += size
                 if entries and (total > MAX_PAGE_BYTES or len(entries) == wanted):
                     return entries, entries[-1][0]
-                entries.append((key, unpack(value)))
+                entries.append((key, unpack(value), revision))
             return entries, None
 
         return await self._database.read(work, owner=plugin_id, size=_GUESSED_PAGE_BYTES)
+
+
+class _Found(NamedTuple):
+    """What there is before a change, in bytes; revision 0: the key is not there."""
+
+    key: str
+    used: int
+    last_revision: int
+    size: int
+    revision: int
+
+    def refuse_other_than(self, expected: int | None) -> None:
+        if expected is not None and expected != self.revision:
+            now = f"has revision {self.revision}" if self.revision else "is not there (revision 0)"
+            raise Conflict(
+                f"state key {self.key!r} {now}, not revision {expected}: get it again, and decide anew",
+                key=self.key,
+                revision=self.revision,
+            )
+
+
+def _look(transaction: Transaction, plugin_id: PluginId, key: str) -> _Found:
+    row = transaction.execute(_LOOK, (key, plugin_id)).fetchone()
+    used, last_revision, size, revision = row or (0, 0, None, None)
+    return _Found(key, used, last_revision, size or 0, revision or 0)
+
+
+def _check_revision(revision: int | None) -> None:
+    if revision is not None and revision < 0:
+        raise InvalidParams(f"if_revision must be 0 (the key is not there) or a revision, not {revision}")
 
 
 def _check_key(key: str) -> int:
@@ -170,12 +216,6 @@ def _over_quota(key: str, used: int, after: int, quota: int) -> ResourceExhauste
         needed=after,
         quota=quota,
     )
-
-
-def _first(transaction: Transaction, sql: str, *parameters: Any) -> int:
-    """The one number asked for, or 0."""
-    row = transaction.execute(sql, parameters).fetchone()
-    return int(row[0]) if row else 0
 
 
 def _after_prefix(prefix: str) -> str | None:

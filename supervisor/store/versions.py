@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from supervisor.clock import from_ms
-from supervisor.core.manifest import manifest_to_table, parse_stored_manifest
+from supervisor.core.manifest import Manifest, manifest_to_table, parse_stored_manifest
 from supervisor.core.package import FileRecord, Package, Version
 from supervisor.core.plugin import PluginId
 from supervisor.store.tables import PluginVersionRow
@@ -63,8 +63,20 @@ def note_activated(now_ms: int, package_dir: str, *, previous_dir: str | None) -
     row.update(changes).where(row.package_dir == package_dir).execute()
 
 
+def revise_version(package_dir: str, manifest: Manifest) -> None:
+    """Of what is run in place."""
+    row = PluginVersionRow
+    row.update(manifest=manifest_to_table(manifest)).where(row.package_dir == package_dir).execute()
+
+
 def erase_versions(package_dirs: Collection[str]) -> None:
     PluginVersionRow.delete().where(PluginVersionRow.package_dir.in_(list(package_dirs))).execute()
+
+
+def package_dirs_of(plugin_id: PluginId) -> list[str]:
+    row = PluginVersionRow
+    found: Any = row.select(row.package_dir).where(row.plugin_id == plugin_id).tuples()
+    return [package_dir for (package_dir,) in found]
 
 
 def read_files(package_dir: str) -> tuple[FileRecord, ...] | None:

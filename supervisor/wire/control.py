@@ -19,6 +19,8 @@ EVENT_NOTIFICATION: Final = "rpc.event"
 PROGRESS_NOTIFICATION: Final = "rpc.progress"
 """[{request, phase, done?, total?, line?}], to whoever asked with `$progress: true`, until the answer; `request` is its
 id."""
+PROGRESS_KEY: Final = "$progress"
+"""Reserved name in named params: true asks for those notifications, where the method has any."""
 LOG_NOTIFICATION: Final = "rpc.log"
 """[{subscription, lines, place, skipped_bytes?}] or, at its end, [{subscription, end: true, reason, place}]."""
 PROTOCOL_ERROR_NOTIFICATION: Final = "rpc.error"
@@ -42,6 +44,8 @@ class ControlRequest:
     """Default when the caller names none; None: as long as it takes."""
     CHANGES: ClassVar[bool] = False
     """Changes a plugin, a job or the daemon: goes on to its end though the caller has gone."""
+    OPERATION: ClassVar[bool] = False
+    """Tells progress to who wants it, and `rpc.cancel` ends it until its commit point; then nothing has changed."""
 
 
 REQUESTS: dict[str, type[ControlRequest]] = {}
@@ -59,6 +63,7 @@ def _method(
     role: Role = Role.OBSERVER,
     deadline_s: float | None = 30.0,
     changes: bool | None = None,
+    operation: bool = False,
 ) -> Callable[[type[_R]], type[_R]]:
     """Turn a class body into the typed request of method `name`; who needs a role beyond looking mostly changes."""
 
@@ -66,6 +71,7 @@ def _method(
         request = dataclass(frozen=True, slots=True, kw_only=True)(cls)
         request.METHOD, request.RESULT, request.ROLE, request.DEADLINE_S = name, result, role, deadline_s
         request.CHANGES = role > Role.OBSERVER if changes is None else changes
+        request.OPERATION = operation
         REQUESTS[name] = request
         return request
 
@@ -140,7 +146,7 @@ class PluginsGet(ControlRequest):
     pss: bool = False
 
 
-@_method("plugins.install", results.PluginInfo, role=Role.ADMIN, deadline_s=None)
+@_method("plugins.install", results.PluginInfo, role=Role.ADMIN, deadline_s=None, operation=True)
 class PluginsInstall(ControlRequest):
     """Fetch a plugin, check it and store it; it is not loaded yet.
 
@@ -158,7 +164,7 @@ class PluginsInstall(ControlRequest):
     capabilities: list[str] | None = None
 
 
-@_method("plugins.upgrade", results.PluginInfo, role=Role.ADMIN, deadline_s=None)
+@_method("plugins.upgrade", results.PluginInfo, role=Role.ADMIN, deadline_s=None, operation=True)
 class PluginsUpgrade(ControlRequest):
     """Exchange the plugin's version for the one in `source` (as in plugins.install), or for a kept `version`.
 
@@ -345,7 +351,7 @@ class PluginsConfigSet(ControlRequest):
     expected_revision: int | None = None
 
 
-@_method("plugins.config_test", results.ConfigVerdict, role=Role.ADMIN, changes=False, deadline_s=60.0)
+@_method("plugins.config_test", results.ConfigVerdict, role=Role.ADMIN, changes=False, deadline_s=None)
 class PluginsConfigTest(ControlRequest):
     """Check a configuration against its schema and by the worker, if it runs; None checks the stored one."""
 

@@ -5,7 +5,7 @@ Instants are integers: UTC milliseconds since the Unix epoch. Durations are seco
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class PluginInfo(TypedDict):
@@ -133,6 +133,19 @@ class ConfigRevisionInfo(TypedDict):
     set_at_ms: int
     uid: int | None
     names: list[str]
+
+
+class OperationProgress(TypedDict):
+    """How far an install or upgrade is. What is not known is left out."""
+
+    request: int
+    phase: str
+    """fetch, unpack, check, environment, record, store, start, switch, drain, …"""
+    done: NotRequired[int]
+    """Bytes, of `total`."""
+    total: NotRequired[int]
+    line: NotRequired[str]
+    """What a tool such as pip has just said."""
 
 
 class PluginDetails(PluginInfo):
@@ -347,6 +360,8 @@ class MethodDescription(TypedDict):
     role: str
     deadline_ms: int | None
     survives_disconnect: bool
+    progress: bool
+    """`$progress: true` is heard, and `rpc.cancel` ends it as long as nothing has changed."""
 
 
 class Description(TypedDict):

@@ -15,7 +15,7 @@ from supervisor.wire.results import LimitInfo, UsageInfo
 from supervisor.worker.cgroup import Group, Groups
 from supervisor.worker.crash import Crash, Reason
 from supervisor.worker.kin import Identity, Kin, identity_of, send_signal, tracer_of
-from supervisor.worker.launch import PLUGIN_ID_VARIABLE, Launch
+from supervisor.worker.launch import Launch
 from supervisor.worker.limits import CGROUP, CONTROLLERS, WATCH, declared, killed_by_oom, without_cgroup
 from supervisor.worker.procfs import ProcessStat, children, oom_kills, read_stat
 from supervisor.worker.rlimits import TaskCount, TaskLimit, limit_data, limit_files, limit_files_softly
@@ -73,7 +73,7 @@ class Containment:
         Raises:
             OSError: a limit cannot be set.
         """
-        kin = Kin(pid, self._adopted, f"{PLUGIN_ID_VARIABLE}={launch.plugin_id}".encode())
+        kin = Kin(pid, self._adopted, launch.mark)
         if group and (error := group.take_in(pid, lambda: [process.pid for process in kin.note()])):
             self._note_failure("entered", error)
             group.remove()
@@ -205,6 +205,11 @@ class Ward:
             # We are out of descriptors. They are killed all the same, and not named.
             log.error("stray.not_seen", pid=self._leader, error=str(error))
             return []
+
+    @property
+    def mark(self) -> bytes | None:
+        """NAME=value in the environment that its processes were started with, and no others."""
+        return self._kin.mark
 
     def strays(self) -> list[Identity]:
         """Who is known to be the worker's, and still lives, out of reach of a signal to its process group."""

@@ -22,6 +22,8 @@ class Reason(StrEnum):
     """Another limit of its manifest."""
     CANNOT_START = "cannot_start"
     """There never was a process."""
+    PACKAGE_CHANGED = "package_changed"
+    """A file of its package is not what was installed: it is not started, and waiting would not help."""
     HANDSHAKE_TIMEOUT = "handshake_timeout"
     HANDSHAKE_REFUSED = "handshake_refused"
     HANDSHAKE_INVALID = "handshake_invalid"

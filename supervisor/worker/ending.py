@@ -46,8 +46,8 @@ class Ending:
         return self.exit.signal if self.exit else None
 
 
-def never_lived(crash: Crash) -> Ending:
-    """The ending of what could not even be started."""
+def never_lived(crash: Crash | None) -> Ending:
+    """The ending of what could not even be started; without a crash it was asked to stop before that."""
     return Ending(pid=None, crash=crash, exit=None, stage=None, ran_s=None, last_words="")
 
 

@@ -10,7 +10,8 @@ from supervisor.channel import Channel
 from supervisor.core.errors import LocalProtocolError, SupervisorError
 from supervisor.core.manifest import API_VERSION, Manifest, manifest_to_table
 from supervisor.core.plugin import Plugin
-from supervisor.core.reading import shown
+from supervisor.core.problem import shown
+from supervisor.core.secrets import hide
 from supervisor.wire.worker import HANDSHAKE
 from supervisor.worker.crash import Crash, Reason
 from supervisor.worker.host import Host
@@ -22,28 +23,34 @@ async def shake_hands(channel: Channel, plugin: Plugin, host: Host, *, data_dir:
     """Return what was wrong, None when all is well; lasts at most the plugin's `start_timeout_s`."""
     timeout_s = plugin.manifest.worker.start_timeout_s
     try:
-        config = await host.config(plugin.id)
+        given = await host.config(plugin)
     except SupervisorError as error:
         return Crash(Reason.CANNOT_START, f"was not started: its configuration cannot be read: {error.message}")
     # Our own deadline: an error of that name may also be the worker's answer.
-    with trio.move_on_after(timeout_s):
+    with trio.move_on_after(timeout_s) as waiting:
         try:
-            answer = await channel.call(HANDSHAKE, [_introduction(plugin, config, data_dir)], timeout_s=None)
+            answer = await channel.call(HANDSHAKE, [_introduction(plugin, given.config, data_dir)], timeout_s=None)
         except LocalProtocolError as error:
             return Crash(Reason.CANNOT_START, f"was not started: initialize cannot be sent: {error.message}")
         except SupervisorError as error:
-            why = f"refused initialize: {error.code}: {error.message[:_MESSAGE_CHARACTERS]}"
+            # Hidden before it is cut: half a secret would not be found.
+            words = hide(error.message, given.secrets)
+            why = f"refused initialize: {error.code}: {words[:_MESSAGE_CHARACTERS]}"
             return Crash(Reason.HANDSHAKE_REFUSED, why)
-        problem = handshake_problem(answer, plugin.manifest)
-        return Crash(Reason.HANDSHAKE_INVALID, problem) if problem else None
-    return Crash(Reason.HANDSHAKE_TIMEOUT, f"did not answer initialize within {timeout_s:g} s")
+        if problem := handshake_problem(answer, plugin.manifest):
+            return Crash(Reason.HANDSHAKE_INVALID, problem)
+    if waiting.cancelled_caught:
+        return Crash(Reason.HANDSHAKE_TIMEOUT, f"did not answer initialize within {timeout_s:g} s")
+    if given.is_new:
+        await host.config_taken(plugin.id, given.revision)
+    return None
 
 
 def _introduction(plugin: Plugin, config: dict[str, Any], data_dir: str) -> dict[str, Any]:
     return {
         "plugin": plugin.key,
         "manifest": manifest_to_table(plugin.manifest),
-        "capabilities": sorted(plugin.approved),
+        "capabilities": sorted(plugin.granted),
         "config": config,
         "data_dir": data_dir,
         "api_version": API_VERSION,

@@ -10,7 +10,7 @@ import trio
 
 from supervisor.channel import Channel
 from supervisor.core.errors import MethodNotFound, SupervisorError
-from supervisor.core.reading import shown
+from supervisor.core.problem import shown
 from supervisor.core.worker_spec import HealthPolicy
 from supervisor.wire.worker import HEALTH
 from supervisor.worker.crash import Crash, Reason

@@ -63,9 +63,10 @@ class History:
         self.failure = None
         self.finished = ending.cause
 
-    def note_crash(self, wish: Wish, ending: Ending, *, wanted: bool, renewed: bool) -> Verdict:
-        """Count it, and say what follows: nothing if it is not `wanted` any more, a start at once if wanted anew."""
-        verdict = self._judge(wish, ending)
+    def note_crash(self, wish: Wish, ending: Ending, *, wanted: bool, renewed: bool, on_trial: bool = False) -> Verdict:
+        """Count it, and say what follows: nothing if it is not `wanted` any more, a start at once if wanted anew; a
+        worker `on_trial` has no other try."""
+        verdict = Verdict(crashes=1, wait_s=None) if on_trial else self._judge(wish, ending)
         self.crashes, self.failure = verdict.crashes, activation_failure(wish.plugin, ending)
         self.reason = ending.crash.reason if ending.crash else None
         if not wanted or renewed:
@@ -81,6 +82,8 @@ class History:
         first_try = self._unproven and self.crashes == self._shortages == 0 and ending.ran_s is None
         if wish.first_try_only and first_try:
             return Verdict(crashes=1, wait_s=None)
+        if ending.crash and ending.crash.reason is Reason.PACKAGE_CHANGED:
+            return Verdict(crashes=self.crashes + 1, wait_s=None)  # whatever the policy: files do not mend by waiting
         self._shortages = self._shortages + 1 if ending.crash and ending.crash.passing else 0
         if self._shortages:
             return after_shortage(policy, crashes=self.crashes, times=self._shortages, spread=spread)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from supervisor.channel import Immediate
@@ -19,8 +19,15 @@ from supervisor.worker.link import WorkerLink
 class Host(Protocol):
     """The rest of the daemon as workers need it; the composition root supplies it."""
 
-    async def config(self, plugin_id: PluginId) -> dict[str, Any]:
-        """Of what the plugin is told: without secrets."""
+    async def config(self, plugin: Plugin) -> GivenConfig:
+        """The configuration as this version's worker is told it.
+
+        Raises:
+            SupervisorError: it cannot be read; the message names what, and holds no value.
+        """
+
+    async def config_taken(self, plugin_id: PluginId, revision: int) -> None:
+        """A worker has shaken hands with this configuration, which none had before. Does not raise."""
 
     def serve(self, plugin: Plugin, request: HostRequest, link: WorkerLink) -> Coroutine[Any, Any, Any] | Immediate:
         """Answer what the gate has let through."""
@@ -39,6 +46,16 @@ class Host(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GivenConfig:
+    """`secrets` are the texts that no message may say. `is_new`: no worker has taken this revision yet."""
+
+    config: dict[str, Any] = field(default_factory=dict, repr=False)
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    revision: int = 0
+    is_new: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stray:
     """A process that outlived its worker, having left the worker's process group; it was killed."""
 
@@ -53,7 +70,7 @@ def serve_worker(
 
     Raises:
         MethodNotFound: there is no such method.
-        PermissionDenied: the plugin's approved capabilities lack the one it needs.
+        PermissionDenied: it needs a capability that was not approved, or that the version at hand does not declare.
         InvalidParams: the params do not fit.
     """
     return host.serve(plugin, _let_through(HOST_REQUESTS, plugin, request.method, request.params), link)
@@ -68,7 +85,7 @@ def _let_through(kinds: Mapping[str, type[HostRequest]], plugin: Plugin, method:
     kind = kinds.get(method)
     if kind is None:
         raise MethodNotFound(f"the daemon has no method {method[:100]!r} for workers; there are {', '.join(kinds)}")
-    if kind.CAPABILITY is not None and kind.CAPABILITY not in plugin.approved:
+    if kind.CAPABILITY is not None and kind.CAPABILITY not in plugin.granted:
         raise PermissionDenied(
             f"{method} needs the capability {kind.CAPABILITY!r}, which {plugin.key!r} was not granted: "
             "declare it in plugin.capabilities and install again",

@@ -79,7 +79,7 @@ class Kin:
         found = read_stat(leader)
         self._leader = identity_of(found) if found else None
         self._adopted = adopted
-        self._mark = mark
+        self.mark = mark
         self._known: dict[int, Identity] = {}
 
     def look(self, adopted: Callable[[], Iterable[ProcessStat]] | None = None) -> list[ProcessStat]:
@@ -100,7 +100,7 @@ class Kin:
 
     def answers_for(self, process: ProcessStat) -> bool:
         """Whether it is the worker's, or comes from an orphan that is in no other worker's session: nobody's else."""
-        if process.pid in {one.pid for one in self.look()} or (self._mark and has_variable(process.pid, self._mark)):
+        if process.pid in {one.pid for one in self.look()} or (self.mark and has_variable(process.pid, self.mark)):
             return True
         orphans = {orphan.pid for orphan in self._adopted()}
         while process.pid not in orphans:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,8 @@ from supervisor.core.worker_spec import Limits
 RPC_FD: Final = 3
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PLUGIN_ID_VARIABLE: Final = "PLUGIND_PLUGIN_ID"
+LIFE_ID_VARIABLE: Final = "PLUGIND_LIFE_ID"
+"""Tells the processes of one life from those of another that runs beside it."""
 STATE_ID_VARIABLE: Final = "PLUGIND_STATE_ID"
 """Marks the workers of one state directory: a later daemon finds by it what an earlier one left behind."""
 
@@ -38,6 +40,16 @@ class Launch:
     limits: Limits = field(default_factory=Limits)
     plugin_id: str = "none"
 
+    def as_life(self, life_id: str) -> Launch:
+        """The same for one life, whose processes are known by its mark."""
+        return replace(self, env={**self.env, LIFE_ID_VARIABLE: life_id})
+
+    @property
+    def mark(self) -> bytes | None:
+        """NAME=value in the environment of one life's processes and of no others'; None before it is `as_life`."""
+        life_id = self.env.get(LIFE_ID_VARIABLE)
+        return None if life_id is None else f"{LIFE_ID_VARIABLE}={life_id}".encode()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
@@ -56,26 +68,33 @@ def plan_launch(
     around: Surroundings,
     is_file: Callable[[Path], bool],
     which: Callable[[str, str], str | None],
+    environment: Path | None = None,
 ) -> Launch:
     """What to execute for a plugin's worker.
 
-    `which(name, path)` looks a program up. An argument that names a file of the package becomes its absolute path,
-    since the worker runs in its data directory.
+    `package_dir` is where it runs from, its source where it is editable; `environment` is the place of its own virtual
+    environment, which counts where there is one. `which(name, path)` looks a program up. An argument that names a file
+    of the package becomes its absolute path, since the worker runs in its data directory.
 
     Raises:
-        CannotLaunch: there is no such program.
+        CannotLaunch: there is no such program, or the environment's interpreter is gone.
     """
     spec = plugin.manifest.worker
     env = _environment(plugin, package_dir=package_dir, data_dir=data_dir, around=around)
     commands = spec.commands()
-    if any(words[0] in PYTHONS for _, words in commands if words):
+    python = around.python
+    own = environment if environment is not None and is_file(environment / "pyvenv.cfg") else None
+    if own is not None:
+        python = _interpreter(own, is_file)
+        env |= {"PATH": f"{own}/bin:{env['PATH']}", "VIRTUAL_ENV": str(own)}
+    if own is not None or any(words[0] in PYTHONS for _, words in commands if words):
         env = {"PYTHONPATH": str(package_dir), **_PYTHON, **env}
 
     def resolved(where: str, words: tuple[str, ...]) -> tuple[str, ...]:
         if not words:
             return ()
         program, *arguments = words
-        executable = _executable(program, package_dir, around.python, is_file, lambda name: which(name, env["PATH"]))
+        executable = _executable(program, package_dir, python, is_file, lambda name: which(name, env["PATH"]))
         if executable is None:
             what = f"there is no program {program!r}, neither in the package nor in PATH (worker.{where})"
             raise CannotLaunch(f"cannot be started: {what}")
@@ -95,8 +114,18 @@ def plan_launch(
 
 
 PYTHONS: Final = ("python", "python3")
-# Output must be there when a worker dies, and an installed package is not to be written to.
-_PYTHON: Final = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+# Output must be there when a worker dies.
+_PYTHON: Final = {"PYTHONUNBUFFERED": "1"}
+
+
+def _interpreter(environment: Path, is_file: Callable[[Path], bool]) -> str:
+    python = environment / "bin/python"
+    if not is_file(python):
+        raise CannotLaunch(
+            f"cannot be started: the Python that its environment was made for is gone ({python} leads nowhere), as "
+            "after an upgrade of the system: upgrade the plugin, or unload and install it again (its data stays)"
+        )
+    return str(python)
 
 
 def _executable(
@@ -121,6 +150,8 @@ def _environment(plugin: Plugin, *, package_dir: Path, data_dir: Path, around: S
         "LANG": "C.UTF-8",
         **inherited,
         "HOME": str(data_dir),
+        # For every worker, since a script may start a Python too: a file more in the package would be its end.
+        "PYTHONDONTWRITEBYTECODE": "1",
         **plugin.manifest.worker.env,
         "PLUGIND_PLUGIN_KEY": plugin.key,
         PLUGIN_ID_VARIABLE: plugin.id,

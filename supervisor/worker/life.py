@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -56,6 +56,7 @@ class Life:
         self._stopping = stopping
         self._stuck = stuck
         self._wanted = trio.CancelScope()
+        self._getting_ready = trio.CancelScope()
         self._watching = trio.CancelScope(shield=True)
         self._worker: Worker | None = None
         self._output: Output | None = None
@@ -81,6 +82,7 @@ class Life:
         return self._wanted.cancel_called
 
     def ask_to_stop(self) -> None:
+        self._getting_ready.cancel(reason="the worker is no longer wanted")
         self._wanted.cancel(reason="the worker is no longer wanted")
 
     def kill(self) -> None:
@@ -88,6 +90,13 @@ class Life:
         self._killed = True
         if self._process:
             self._process.kill()
+
+    async def get_ready(self, prepare: Callable[[], Awaitable[Launch]]) -> Launch | None:
+        """What to execute; None: it was asked to stop meanwhile, and there will be no process."""
+        with self._getting_ready:
+            return await prepare()
+        self._stopping()
+        return None
 
     async def live(self, launch: Launch, spawn: Callable[[Launch], Process]) -> Ending:
         """From spawn to reaping. Cancelling it from outside is not the way to stop it (see `ask_to_stop`): it kills."""

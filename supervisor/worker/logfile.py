@@ -146,7 +146,7 @@ class LogFile:
         self._put("".join(f"{head}{json_text(line.text)}{ends[line.truncated]}" for line in lines).encode(), time_ms)
 
     def close(self) -> None:
-        """Let go of the file; the next line opens it again."""
+        """Let go of the file; the next line opens it again, also that of another who writes to it."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

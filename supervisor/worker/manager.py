@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import trio
 
-from supervisor.channel import Channel, do_nothing
-from supervisor.core.errors import InvalidParams, PluginError, ResourceExhausted, SupervisorError, Unavailable
+from supervisor.channel import do_nothing
+from supervisor.core.errors import Unavailable
 from supervisor.core.plugin import Plugin, PluginId
-from supervisor.core.requires import heaviest_chain
-from supervisor.wire.limits import CALLS_PER_WORKER
+from supervisor.worker.beside import Aside, Successor
+from supervisor.worker.calling import call_worker, channel_for_calls
 from supervisor.worker.neighbours import Neighbours
 from supervisor.worker.phase import Phase
-from supervisor.worker.shutdown import longest_stop_s
+from supervisor.worker.shutdown import WorkerUnkillable, longest_stop_of_all_s
 from supervisor.worker.supervise import Supervisor
 from supervisor.worker.tools import Tools
 from supervisor.worker.turns import Turns
 from supervisor.worker.view import Wish, WorkerView
+from supervisor.worker.waits import has_come_up, has_stopped, wait_stopped
 
-_PASSED_ON: Final = frozenset(
-    {"CANCELLED", "DEADLINE_EXCEEDED", "INVALID_PARAMS", "METHOD_NOT_FOUND", "PLUGIN_CRASHED"}
-)
-"""Codes of a worker's answer that keep their meaning for the caller; any other is its own affair: PLUGIN_ERROR."""
 _NEVER_SEEN: Final = WorkerView()
-_REAPING_S: Final = 1.0
-"""From the end of a worker's process to the next thing that is done about it, generously."""
 
 
 class WorkerManager:
@@ -42,7 +38,9 @@ class WorkerManager:
         self._neighbours = Neighbours()
         self._turns = Turns(start_concurrency)
         self._supervisors: dict[PluginId, Supervisor] = {}
-        self._running: set[PluginId] = set()
+        """Those that stand for a plugin."""
+        self._aside = Aside()
+        self._running: set[Supervisor] = set()
         self._lives: trio.Nursery | None = None
         self._closing = False
         self._closed = trio.Event()
@@ -77,31 +75,25 @@ class WorkerManager:
     def close(self) -> None:
         """Unwant all, for good."""
         self._closing = True
-        for supervisor in self._supervisors.values():
+        for supervisor in self._everybody():
             supervisor.close()
         self._closed.set()
 
     def kill_all(self) -> None:
         """Kill every worker now; each is reaped, and judged, as if it had ended by itself."""
-        for supervisor in self._supervisors.values():
+        for supervisor in self._everybody():
             supervisor.kill()
 
     def longest_stop_s(self) -> float:
         """Seconds that it takes to stop all workers that there are, at most."""
-        plugins = [s.plugin for s in self._supervisors.values() if s.plugin is not None]
-        stops_s = {p.key: longest_stop_s(p.manifest.worker, self._tools.graces) + _REAPING_S for p in plugins}
-        return heaviest_chain(stops_s, {plugin.key: plugin.manifest.requires for plugin in plugins})
+        return longest_stop_of_all_s((s.plugin for s in self._everybody() if s.plugin is not None), self._tools.graces)
 
     # What is to be.
 
     def want(self, plugin: Plugin, *, first_try_only: bool = False, queued: bool = False) -> None:
         """The plugin is to have a worker: it is kept, or started, with `queued` in its turn."""
-        if self._lives is None or self._closing:
-            raise Unavailable("the daemon is stopping")
         supervisor = self._supervisor(plugin.id)
-        if plugin.id not in self._running:
-            self._running.add(plugin.id)
-            self._lives.start_soon(supervisor.run, name=f"worker {plugin.key}")
+        self._begin(plugin, supervisor)
         supervisor.want(Wish(plugin=plugin, first_try_only=first_try_only, queued=queued))
 
     def unwant(self, plugin_id: PluginId) -> None:
@@ -113,11 +105,62 @@ class WorkerManager:
 
     def forget(self, plugin_id: PluginId) -> None:
         """The plugin is gone for good, and so is its worker."""
-        self._running.discard(plugin_id)
         if supervisor := self._supervisors.pop(plugin_id, None):
-            supervisor.close()
-            if supervisor.plugin is not None:
-                self._neighbours.remove(supervisor.plugin)
+            self._put_aside(plugin_id, supervisor)
+            self._neighbours.remove(supervisor)
+
+    @asynccontextmanager
+    async def beside(self, plugin: Plugin) -> AsyncIterator[Successor]:
+        """Start a worker for another version of the plugin, while the one that stands for it, if any, goes on.
+
+        In the block it has come up, and may take over. It has one life until then: a failure is never tried again, and
+        is no crash of the plugin's. Leaving the block without having taken over stops it, and waits for that; so does
+        cancelling, which lasts as long as a stop may. Who requires the plugin notices nothing.
+
+        Raises:
+            ActivationFailed: it did not come up; or, as the block is left, it had ended by itself without taking over.
+            FailedPrecondition: it requires a plugin that is not on its way up, or is being stopped.
+            CallCancelled, Unavailable: the daemon is stopping.
+        """
+        trial = self._new_supervisor(plugin.id, on_trial=True)
+        self._begin(plugin, trial)
+        trial.history.restarts = self.view(plugin.id).restarts
+        self._aside.add(plugin.id, trial)
+        trial.want(Wish(plugin=plugin, first_try_only=True))
+        successor = Successor(plugin, trial, self._hand_over)
+        try:
+            while not has_come_up(trial):
+                await trial.changed.wait()
+            yield successor
+            if failure := successor.failure:
+                raise failure
+        finally:
+            if not successor.took_over:
+                await self._end_trial(plugin, trial)
+
+    async def _end_trial(self, plugin: Plugin, trial: Supervisor) -> None:
+        trial.close()
+        # Also for who goes away: nothing of that version may run when its files are removed.
+        limit_s = longest_stop_of_all_s([plugin], self._tools.graces)
+        with trio.move_on_after(limit_s, shield=True), suppress(WorkerUnkillable):
+            await wait_stopped(trial)  # What outlives SIGKILL has been logged by its supervisor, which stays with it.
+
+    def _hand_over(self, plugin: Plugin, successor: Supervisor) -> Supervisor | None:
+        former = self._supervisors.get(plugin.id)
+        self._aside.discard(plugin.id, successor)
+        self._supervisors[plugin.id] = successor
+        successor.take_over(plugin, former)
+        if former is not None:
+            if former.life and former.life.channel:
+                former.life.channel.turn_away()
+            self._put_aside(plugin.id, former)
+        return former
+
+    def _put_aside(self, plugin_id: PluginId, supervisor: Supervisor) -> None:
+        if supervisor in self._running:
+            self._aside.add(plugin_id, supervisor)
+        # Who waits for a change of the plugin's hears of this one, and finds the successor.
+        supervisor.close()
 
     # What is.
 
@@ -131,7 +174,7 @@ class WorkerManager:
 
     def pids(self) -> set[int]:
         """Of all children that a supervisor will reap."""
-        return {s.pid for s in self._supervisors.values() if s.pid is not None}
+        return {s.pid for s in self._everybody() if s.pid is not None}
 
     def wanted(self, plugin_id: PluginId) -> bool:
         """Whether there is to be a worker, up or not."""
@@ -153,7 +196,7 @@ class WorkerManager:
             FailedPrecondition: it waits for a plugin that nobody wants up, or for a process that outlived SIGKILL.
             CallCancelled: nobody wants it any more.
         """
-        await self._supervisor(plugin_id).wait_running(patient=False)
+        await self._wait_come_up(plugin_id, patient=False)
 
     async def wait_running(self, plugin_id: PluginId) -> None:
         """Return when the worker takes calls, over as many attempts as there will be.
@@ -161,16 +204,21 @@ class WorkerManager:
         Raises:
             SupervisorError: none will follow: given up, stopped, or not wanted.
         """
-        await self._supervisor(plugin_id).wait_running(patient=True)
+        await self._wait_come_up(plugin_id, patient=True)
+
+    async def _wait_come_up(self, plugin_id: PluginId, *, patient: bool) -> None:
+        # Another may stand for the plugin after each wait.
+        while not has_come_up(supervisor := self._supervisor(plugin_id), patient=patient):
+            await supervisor.changed.wait()
 
     async def wait_stopped(self, plugin_id: PluginId) -> None:
-        """Return when there is no process.
+        """Return when there is no process, also none that is on trial or drained.
 
         Raises:
             WorkerUnkillable: it outlived SIGKILL.
         """
-        if supervisor := self._supervisors.get(plugin_id):
-            await supervisor.wait_stopped()
+        while alive := next((s for s in self._all_of(plugin_id) if not has_stopped(s)), None):
+            await alive.changed.wait()
 
     def changed(self, plugin_id: PluginId) -> trio.Event:
         """Set at the next change of the worker's phase; take it before you look."""
@@ -187,50 +235,61 @@ class WorkerManager:
     ) -> Any:
         """Call a running worker; cancelling it tells the worker. `on_settled` as in `Channel.call`.
 
+        It is answered by the worker that got it, also when another takes its place meanwhile.
+
         Raises:
             Unavailable: it is not running.
             ResourceExhausted: 64 calls are in flight, or given up and not answered yet.
             DeadlineExceeded, PluginCrashed, CallCancelled: no answer came, and why.
             PluginError: it answered with an error; details: name, data.
         """
-        try:
-            channel = self._channel_for_calls(plugin_id)
-        except SupervisorError:
-            on_settled()
-            raise
-        try:
-            return await channel.call(method, [params], timeout_s=timeout_s, on_settled=on_settled)
-        except SupervisorError as error:
-            if error.code in _PASSED_ON:
-                raise
-            raise PluginError(error.message, name=error.code, data=dict(error.details)) from error
+        return await call_worker(
+            lambda: channel_for_calls(self._supervisors.get(plugin_id)),
+            method,
+            params,
+            timeout_s=timeout_s,
+            on_settled=on_settled,
+        )
 
-    def _channel_for_calls(self, plugin_id: PluginId) -> Channel:
-        supervisor = self._supervisors.get(plugin_id)
-        life = supervisor.life if supervisor else None
-        if life is None:
-            phase = self.phase(plugin_id)
-            raise Unavailable(f"the worker is not running (its phase is {phase})", phase=str(phase))
-        if life.channel is None:
-            raise InvalidParams('the worker takes no calls: its manifest says worker.transport = "none"')
-        now = life.channel.statistics()
-        # Those given up count until they are answered: the worker may still be at them, and health checks need room.
-        if now.requests_out + now.unanswered_cancels >= CALLS_PER_WORKER:
-            raise ResourceExhausted(
-                f"{now.requests_out} calls to the worker are in flight and {now.unanswered_cancels} given up but "
-                f"unanswered; at most {CALLS_PER_WORKER} may be",
-                limit=CALLS_PER_WORKER,
-            )
-        return life.channel
+    # Supervisors.
+
+    def _everybody(self) -> Iterator[Supervisor]:
+        yield from self._supervisors.values()
+        yield from self._aside
+
+    def _all_of(self, plugin_id: PluginId) -> Iterator[Supervisor]:
+        if supervisor := self._supervisors.get(plugin_id):
+            yield supervisor
+        yield from self._aside.of(plugin_id)
 
     def _supervisor(self, plugin_id: PluginId) -> Supervisor:
         supervisor = self._supervisors.get(plugin_id)
         if supervisor is None:
-            supervisor = self._supervisors[plugin_id] = Supervisor(
-                self._tools, self._neighbours, self._turns, lambda: self._note_give_up(plugin_id)
-            )
+            supervisor = self._supervisors[plugin_id] = self._new_supervisor(plugin_id)
         return supervisor
 
-    def _note_give_up(self, plugin_id: PluginId) -> None:
-        self._given_up.append(plugin_id)
-        self._gave_up.set()
+    def _new_supervisor(self, plugin_id: PluginId, *, on_trial: bool = False) -> Supervisor:
+        def note_give_up() -> None:
+            # What is on trial, or drained, is nobody's loss.
+            if self._supervisors.get(plugin_id) is supervisor:
+                self._given_up.append(plugin_id)
+                self._gave_up.set()
+
+        supervisor = Supervisor(self._tools, self._neighbours, self._turns, note_give_up, on_trial=on_trial)
+        return supervisor
+
+    def _begin(self, plugin: Plugin, supervisor: Supervisor) -> None:
+        if self._lives is None or self._closing:
+            raise Unavailable("the daemon is stopping")
+        if supervisor not in self._running:
+            self._running.add(supervisor)
+            self._lives.start_soon(self._keep, plugin, supervisor, name=f"worker {plugin.key}")
+
+    async def _keep(self, plugin: Plugin, supervisor: Supervisor) -> None:
+        try:
+            await supervisor.run()
+        finally:
+            self._running.discard(supervisor)
+            self._aside.discard(plugin.id, supervisor)
+            if self._supervisors.get(plugin.id) is not supervisor:
+                self._neighbours.remove(supervisor)

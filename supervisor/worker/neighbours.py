@@ -38,25 +38,32 @@ class Neighbour(Protocol):
 
 
 class Neighbours:
-    """A graph by key. One that neither requires nor is required costs a dictionary's entry, and nothing at a change."""
+    """A graph by key. One that neither requires nor is required costs a dictionary's entry, and nothing at a change.
+
+    Of two with one key, one stands for the plugin: it alone is what others require. Both require what they require.
+    """
 
     def __init__(self) -> None:
         self._by_key: dict[PluginKey, Neighbour] = {}
-        self._dependents: dict[PluginKey, dict[PluginKey, Neighbour]] = {}
+        self._dependents: dict[PluginKey, dict[Neighbour, None]] = {}
 
-    def place(self, one: Neighbour, plugin: Plugin) -> None:
-        """Before its `plugin` becomes this one; its former place is given up."""
-        if one.plugin is not None:
-            self.remove(one.plugin)
-        self._by_key[plugin.key] = one
+    def place(self, one: Neighbour, plugin: Plugin, *, aside: bool = False) -> None:
+        """Before its `plugin` becomes this one; its former place is given up, and so is that of who stood here.
+        `aside`: it stands for nobody, and whoever does goes on."""
+        self.remove(one)
+        if not aside:
+            self._by_key[plugin.key] = one
         for key in plugin.manifest.requires:
-            self._dependents.setdefault(key, {})[plugin.key] = one
+            self._dependents.setdefault(key, {})[one] = None
 
-    def remove(self, plugin: Plugin) -> None:
-        self._by_key.pop(plugin.key, None)
-        for key in plugin.manifest.requires:
+    def remove(self, one: Neighbour) -> None:
+        if one.plugin is None:
+            return
+        if self._stands(one.plugin, one):
+            self._by_key.pop(one.plugin.key)
+        for key in one.plugin.manifest.requires:
             dependents = self._dependents.get(key, {})
-            dependents.pop(plugin.key, None)
+            dependents.pop(one, None)
             if not dependents:
                 self._dependents.pop(key, None)
 
@@ -64,9 +71,11 @@ class Neighbours:
         """The plugins that it requires and that are not up."""
         return tuple(key for key in plugin.manifest.requires if key not in self._by_key or not self._by_key[key].up)
 
-    def leant_on(self, plugin: Plugin) -> bool:
-        """Whether a worker lives that requires it."""
-        return any(one.alive for one in self._dependents.get(plugin.key, {}).values())
+    def leant_on(self, one: Neighbour) -> bool:
+        """Whether a worker lives that requires it: that requires its plugin, for which it stands."""
+        if one.plugin is None or not self._stands(one.plugin, one):
+            return False
+        return any(other.alive for other in self._dependents.get(one.plugin.key, ()))
 
     def refuse_in_vain(self, plugin: Plugin) -> None:
         """
@@ -116,6 +125,9 @@ class Neighbours:
 
     def _who_require(self, one: Neighbour) -> Iterable[tuple[Neighbour, Plugin]]:
         """In install order, so that they are started in it."""
-        dependents = self._dependents.get(one.plugin.key, {}) if one.plugin else {}
-        pairs = [(other, other.plugin) for other in dependents.values() if other.plugin is not None]
+        dependents = self._dependents.get(one.plugin.key, ()) if one.plugin and self._stands(one.plugin, one) else ()
+        pairs = [(other, other.plugin) for other in dependents if other.plugin is not None]
         return sorted(pairs, key=lambda pair: pair[1].install_order)
+
+    def _stands(self, plugin: Plugin, one: Neighbour) -> bool:
+        return self._by_key.get(plugin.key) is one

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
 from supervisor.core.errors import SupervisorError
+from supervisor.core.plugin import Plugin, PluginKey
+from supervisor.core.requires import heaviest_chain
 from supervisor.core.worker_spec import WorkerSpec
 
+_REAPING_S: Final = 1.0
+"""From the end of a worker's process to the next thing that is done about it, generously."""
 Act = Callable[[], Awaitable[bool]]
 """Asks a worker to end; False if that could not be done. Must not raise."""
 
@@ -91,6 +95,18 @@ def plan_stop(spec: WorkerSpec, graces: Graces, *, up: bool) -> list[Way]:
 def longest_stop_s(spec: WorkerSpec, graces: Graces) -> float:
     """Seconds from being asked to end to being reaped, at most."""
     return sum(way.grace_s for way in plan_stop(spec, graces, up=True))
+
+
+def longest_stop_of_all_s(plugins: Iterable[Plugin], graces: Graces) -> float:
+    """Seconds until the workers of all these are stopped and reaped, at most: one behind the other where one requires
+    the other, two of one plugin at the same time. Pure."""
+    stops_s: dict[PluginKey, float] = {}
+    requires: dict[PluginKey, set[PluginKey]] = {}
+    for plugin in plugins:
+        stop_s = longest_stop_s(plugin.manifest.worker, graces) + _REAPING_S
+        stops_s[plugin.key] = max(stops_s.get(plugin.key, 0.0), stop_s)
+        requires.setdefault(plugin.key, set()).update(plugin.manifest.requires)
+    return heaviest_chain(stops_s, requires)
 
 
 async def stop_in_stages(process: Stoppable, steps: Sequence[StopStep]) -> Stage:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import trio
 
-from supervisor.core.errors import CallCancelled, FailedPrecondition
+from supervisor.core.errors import FailedPrecondition
 from supervisor.core.plugin import Plugin
 from supervisor.log import get_logger
 from supervisor.worker.ending import Ending
@@ -31,23 +31,36 @@ class Supervisor:
     wish waits, and `look_around` tells when that may have changed.
     """
 
-    def __init__(self, tools: Tools, neighbours: Neighbours, turns: Turns, on_give_up: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        neighbours: Neighbours,
+        turns: Turns,
+        on_give_up: Callable[[], None],
+        *,
+        on_trial: bool = False,
+    ) -> None:
+        """`on_trial`: it stands for its plugin from `take_over` on. Until then it has one life and no more, and how
+        that one fails is told to who waits for it."""
         self._tools = tools
+        self._on_trial = on_trial
         self._neighbours = neighbours
         self._start = Start(neighbours, turns, self._notify)
         self._on_give_up = on_give_up
         self._teller = Teller(tools.host)
-        self._history = History(tools.random)
+        self.history = History(tools.random)
         self._plugin: Plugin | None = None
         self._wish: Wish | None = None
         self._unwanted = False  # By a command, unlike one that was given up or has finished.
         self._phase = Phase.STOPPED
         self._life: Life | None = None
         self._pause = trio.CancelScope()
-        self._stuck: WorkerUnkillable | None = None
+        self.stuck: WorkerUnkillable | None = None
+        """Its process has outlived SIGKILL."""
         self._closing = False
         self._renewed = False  # Wanted anew since the last life began: no waiting before the next.
-        self._changed = trio.Event()
+        self.changed = trio.Event()
+        """Set at the next change; take it before you look."""
         self.stands_aside = False
 
     # What others ask for: synchronous, so that a caller cannot be cut in the middle.
@@ -56,12 +69,12 @@ class Supervisor:
         """Have a worker; the count of crashes begins anew. One that runs stays, and its next life uses this wish."""
         if self._closing:
             return
-        self._neighbours.place(self, wish.plugin)
+        self._neighbours.place(self, wish.plugin, aside=self._on_trial)
         self._plugin = wish.plugin
         self._wish, self._unwanted = wish, False
         # From elsewhere than standstill there is nothing to queue up for.
         self._start.renew(queued=wish.queued and self._phase is Phase.STOPPED)
-        self._history.begin(up=self.life is not None)
+        self.history.begin(up=self.life is not None)
         self._renewed = self._life is None or self._life.stop_asked
         self._pause.cancel(reason="a worker is wanted now")
         self._tell_neighbours()
@@ -70,7 +83,7 @@ class Supervisor:
         """Have none: ends the wait for a start; or drains and stops it, once those that require it are stopped."""
         self._wish, self._unwanted = None, True
         self._start.give_back()
-        self._history.leave()
+        self.history.leave()
         self._pause.cancel(reason="the worker is no longer wanted")
         self._tell_neighbours()
 
@@ -78,6 +91,16 @@ class Supervisor:
         """As `unwant`, for good: `run` returns when the worker is gone."""
         self._closing = True
         self.unwant()
+
+    def take_over(self, plugin: Plugin, former: Supervisor | None) -> None:
+        """The trial is over: from now on it stands for the plugin, and is kept up as any other."""
+        self._neighbours.place(self, plugin)
+        self._on_trial, self._plugin = False, plugin
+        if self._wish is not None:
+            self._wish = Wish(plugin=plugin)
+        if former is not None:  # It may have been restarted since this one began.
+            self.history.restarts = former.history.restarts
+        self._tell_neighbours()
 
     def kill(self) -> None:
         """End the present life at once."""
@@ -88,7 +111,7 @@ class Supervisor:
 
     def look_around(self) -> None:
         """What the wish waits for may be so now: that nobody needs it any more, or that all it needs is up."""
-        if self._life and self._plugin and self.leaving and not self._neighbours.leant_on(self._plugin):
+        if self._life and self.leaving and not self._neighbours.leant_on(self):
             self._life.ask_to_stop()
         if self._phase is Phase.STOPPED and self._wish is not None:
             self._start.queue_up(self._wish.plugin)
@@ -97,7 +120,7 @@ class Supervisor:
     # What is seen of it.
 
     def view(self) -> WorkerView:
-        life, history = self._life, self._history
+        life, history = self._life, self.history
         channel = life.channel if life else None
         waiting = self._wish if self._phase is Phase.STOPPED else None
         return WorkerView(
@@ -134,7 +157,7 @@ class Supervisor:
 
     @property
     def alive(self) -> bool:
-        return self._life is not None and self._stuck is None
+        return self._life is not None and self.stuck is None
 
     @property
     def leaving(self) -> bool:
@@ -150,44 +173,15 @@ class Supervisor:
         usable = self._phase is Phase.RUNNING and self._life is not None and not self._life.stop_asked
         return self._life if usable else None
 
-    async def wait_running(self, *, patient: bool) -> None:
-        """Return when the worker takes calls, or has finished its work. With `patient`, all is sat out that may pass.
-
-        Raises:
-            ActivationFailed: its latest attempt failed.
-            FailedPrecondition: it waits for a plugin that nobody wants up (waiting_for), or what SIGKILL left (pid).
-            CallCancelled: nobody wants it any more.
-        """
-        while (wish := self._wish) is None or self.life is None:
-            failure = self._history.failure
-            if wish is None and self._history.finished is not None:
-                return
-            if failure is not None and (wish is None or not patient):
-                raise failure
-            if wish is None:
-                raise CallCancelled("the worker is not wanted: it was stopped by another command, or never started")
-            if not patient:
-                self._refuse_in_vain(wish.plugin)
-            await self._changed.wait()
-
-    async def wait_stopped(self) -> None:
-        """Return when there is no process; raises WorkerUnkillable if it outlived SIGKILL."""
-        while self._phase is not Phase.STOPPED:
-            if self._stuck is not None:
-                raise self._stuck
-            await self._changed.wait()
-
-    def _refuse_in_vain(self, plugin: Plugin) -> None:
-        if (stuck := self._stuck) is not None:
-            words = f"the worker of plugin {plugin.key!r} hangs: {stuck.message}; no other starts before it ends"
-            raise FailedPrecondition(words, plugin=plugin.key, **stuck.details)
+    def refuse_in_vain(self) -> None:
+        """Raises FailedPrecondition: it waits for a plugin that nobody wants up, or for what outlived SIGKILL."""
+        if (wish := self._wish) is None:
+            return
+        if (stuck := self.stuck) is not None:
+            words = f"the worker of plugin {wish.plugin.key!r} hangs: {stuck.message}; no other starts before it ends"
+            raise FailedPrecondition(words, plugin=wish.plugin.key, **stuck.details)
         if self._life is None or self.stands_aside:
-            self._neighbours.refuse_in_vain(plugin)
-
-    @property
-    def changed(self) -> trio.Event:
-        """Set at the next change; take it before you look."""
-        return self._changed
+            self._neighbours.refuse_in_vain(wish.plugin)
 
     # The task.
 
@@ -195,7 +189,7 @@ class Supervisor:
         """Make what is wished so, until closed."""
         while self._wish is not None or not self._closing:
             if self._wish is None:
-                await self._changed.wait()
+                await self.changed.wait()
             else:
                 await self._keep_up(self._tools.open_log(self._wish.plugin))
 
@@ -204,7 +198,7 @@ class Supervisor:
             while (wish := self._wish) is not None:
                 # No checkpoint between this look and the process: whoever requires, or is required, sees it coming.
                 if not self._may_start(wish.plugin):
-                    await self._changed.wait()
+                    await self.changed.wait()
                     continue
                 ending = await self._live(wish, log)
                 if wait_s := await self._note_end(wish, ending):
@@ -228,8 +222,8 @@ class Supervisor:
         self._step(Step.SPAWN)
 
         async def came_up() -> None:
-            await self._teller.started(plugin, self.pid or 0, self._history.restarts)
-            self._history.came_up()
+            await self._teller.started(plugin, self.pid or 0, self.history.restarts)
+            self.history.came_up()
             self._step(Step.UP)
 
         self._life = self._tools.new_life(
@@ -243,7 +237,7 @@ class Supervisor:
         if ending.crash is None or self._phase is Phase.STOPPING:
             await self._teller.stopped(wish.plugin, ending)
             self._leave_life(Step.REAPED)
-        elif self._history.is_done(wish, ending):
+        elif self.history.is_done(wish, ending):
             await self._note_done(wish, ending)
         elif wait_s := await self._note_crash(wish, ending):
             # No checkpoint from here to the pause: nobody can change the wish unseen.
@@ -253,23 +247,27 @@ class Supervisor:
     async def _note_done(self, wish: Wish, ending: Ending) -> None:
         if ending.ran_s is None:
             # It was quicker than its start grace: it has been up all the same, and whoever waits for that is told so.
-            await self._teller.started(wish.plugin, ending.pid or 0, self._history.restarts)
+            await self._teller.started(wish.plugin, ending.pid or 0, self.history.restarts)
         await self._teller.stopped(wish.plugin, replace(ending, ran_s=ending.ran_s or 0.0))
         if self.wanted and not self._renewed:
-            self._history.note_done(ending)
+            self.history.note_done(ending)
             self._wish = None
         self._leave_life(Step.FINISH)
 
     async def _note_crash(self, wish: Wish, ending: Ending) -> float | None:
-        verdict = self._history.note_crash(wish, ending, wanted=self.wanted, renewed=self._renewed)
+        on_trial, wanted, renewed = self._on_trial, self.wanted, self._renewed
+        verdict = self.history.note_crash(wish, ending, wanted=wanted, renewed=renewed, on_trial=on_trial)
         # The phase first: whoever sees the event looks here.
-        if self._history.gave_up:
+        if self.history.gave_up:
             self._wish = None
-        self._leave_life(Step.GIVE_UP if self._history.gave_up else Step.CRASH)
-        if self._history.gave_up:
+        self._leave_life(Step.GIVE_UP if self.history.gave_up else Step.CRASH)
+        if self.history.gave_up:
             # Told directly: the event may not get into the journal, and the plugin must not stay dead unnoticed.
             self._on_give_up()
-        await self._teller.crashed(wish.plugin, ending, verdict)
+        if on_trial:
+            await self._teller.failed_on_trial(wish.plugin, ending)
+        else:
+            await self._teller.crashed(wish.plugin, ending, verdict)
         return verdict.wait_s
 
     async def _sit_out(self, wait_s: float) -> None:
@@ -278,11 +276,11 @@ class Supervisor:
 
     def _note_stuck(self, error: WorkerUnkillable) -> None:
         get_logger().error("worker.unkillable", pid=error.details.get("pid"))
-        self._stuck = error
+        self.stuck = error
         self._tell_neighbours()
 
     def _leave_life(self, step: Step) -> None:
-        self._life, self._stuck = None, None
+        self._life, self.stuck = None, None
         self._step(step)
 
     def _step(self, step: Step) -> None:
@@ -296,5 +294,5 @@ class Supervisor:
         self.look_around()
 
     def _notify(self) -> None:
-        changed, self._changed = self._changed, trio.Event()
+        changed, self.changed = self.changed, trio.Event()
         changed.set()

@@ -40,6 +40,19 @@ class Teller:
         )
         await self._record(crash_event(plugin, ending, verdict.crashes, verdict.wait_s))
 
+    async def failed_on_trial(self, plugin: Plugin, ending: Ending) -> None:
+        """What runs of the plugin has not crashed: nobody is told so. One that had been told as started has stopped."""
+        get_logger().warning(
+            "worker.failed_on_trial",
+            plugin=plugin.key,
+            version=plugin.version,
+            pid=ending.pid,
+            cause=ending.cause,
+            ran_s=ending.ran_s,
+        )
+        if (stopped := stop_event(plugin, ending)) is not None:
+            await self._record(stopped)
+
     async def _record(self, event: Event) -> None:
         try:
             await self._host.record(event)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from supervisor.core.errors import SupervisorError
+from supervisor.core.package import PackageChanged
 from supervisor.core.plugin import Plugin
 from supervisor.report import report_failure
 from supervisor.worker.crash import Crash, Reason, is_shortage
@@ -23,8 +27,9 @@ from supervisor.worker.shutdown import Graces, WorkerUnkillable
 class Tools:
     host: Host
     graces: Graces
-    prepare: Callable[[Plugin], Launch]
-    """May raise OSError: then it counts as a crash."""
+    prepare: Callable[[Plugin], Awaitable[Launch]]
+    """Verifies the package and plans its launch; may be cancelled. What it raises counts as a crash: OSError and
+    SupervisorError as any other, PackageChanged as one after which nothing is tried."""
     spawn: Callable[[Launch], Process]
     open_log: Callable[[Plugin], LogFile]
     now_ms: Callable[[], int]
@@ -53,18 +58,25 @@ class Tools:
     async def live(self, plugin: Plugin, life: Life) -> Ending:
         """The whole of it; whatever goes wrong is an ending too."""
         try:
-            return await life.live(self._prepare(plugin), self.spawn)
+            launch = await life.get_ready(partial(self._prepare, plugin))
+            if launch is None:
+                return never_lived(None)
+            return await life.live(launch.as_life(secrets.token_hex(8)), self.spawn)
+        except PackageChanged as error:
+            crash = Crash(Reason.PACKAGE_CHANGED, f"was not started: {error.message}")
         except CannotLaunch as error:
             crash = Crash(Reason.CANNOT_START, str(error), passing=is_shortage(error.__cause__))
+        except SupervisorError as error:
+            crash = Crash(Reason.CANNOT_START, f"was not started: {error.message}")
         except Exception as error:  # noqa: BLE001  a mistake of ours costs this life, never the other workers
             log_id = report_failure("worker.start_failed", error, plugin=plugin.key)
             crash = Crash(Reason.INTERNAL, f"was lost to a mistake in plugind itself (log id {log_id})")
         return never_lived(crash)
 
-    def _prepare(self, plugin: Plugin) -> Launch:
+    async def _prepare(self, plugin: Plugin) -> Launch:
         try:
-            return self.prepare(plugin)
+            return await self.prepare(plugin)
         except CannotLaunch:
             raise
         except OSError as error:
-            raise CannotLaunch(f"cannot be started: its data directory cannot be made ready: {error}") from error
+            raise CannotLaunch(f"cannot be started: its files cannot be made ready: {error}") from error

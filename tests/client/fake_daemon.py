@@ -7,13 +7,14 @@ import fnmatch
 import inspect
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import trio
 
-from supervisor.channel import Channel, Immediate
+from supervisor.channel import Abortable, Channel, Immediate
 from supervisor.core.errors import MethodNotFound, SupervisorError, Unavailable
-from supervisor.wire.control import REQUESTS
+from supervisor.wire.control import PROGRESS_KEY, PROGRESS_NOTIFICATION, REQUESTS
 from supervisor.wire.limits import SERVER
 from supervisor.wire.message import Request
 from supervisor.wire.typed import to_request
@@ -28,8 +29,18 @@ class Turns(list[Any]):
     """Answers given one after the other."""
 
 
+@dataclass
+class Operating:
+    """As an answer: tells `progress` if asked to, and answers `result`; with none, `cancelled` once it is cancelled."""
+
+    progress: list[dict[str, Any]] = field(default_factory=list)
+    result: Any = None
+    cancelled: Any = None
+
+
 class FakeDaemon:
-    """`answers[method]` is a value, an exception, NEVER, HANG_UP, a function of the params, or Turns of those."""
+    """`answers[method]` is a value, an exception, NEVER, HANG_UP, Operating, a function of the params, or Turns of
+    those."""
 
     def __init__(self, path: str, answers: dict[str, Any] | None = None) -> None:
         self.path = path
@@ -167,11 +178,31 @@ class FakeDaemon:
             raise answer
         if answer is NEVER:
             return _never()
+        if isinstance(answer, Operating):
+            cancelled = trio.Event()
+            return Abortable(self._operate(answer, request, channel, cancelled), cancelled.set)
         if answer is HANG_UP:
             stream.socket.shutdown(2)
             return _never()
         assert not inspect.iscoroutine(answer)
         return Immediate([] if answer is None else answer)
+
+    async def _operate(self, what: Operating, request: Request, channel: Channel, cancelled: trio.Event) -> Any:
+        if request.params[0].get(PROGRESS_KEY):
+            for told in what.progress:
+                await channel.notify(PROGRESS_NOTIFICATION, [{"request": request.id, **told}])
+        answer = what.result
+        if answer is None:
+            await cancelled.wait()
+            with self._changed:
+                self.requests.append(("rpc.cancel", {}))
+                self._changed.notify_all()
+            answer = what.cancelled
+        if answer is NEVER:
+            await _never()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def _events(self, method: str, params: dict[str, Any], channel: Channel) -> Any:
         if method == "events.list":

@@ -29,6 +29,10 @@ def plugin(**changes: Any) -> dict[str, Any]:
         "disable_reason": None,
         "held": False,
         "summary": "Running since 3 minutes.",
+        "staged_version": None,
+        "previous_version": None,
+        "editable": False,
+        "probation_left_s": None,
         "install_order": 1,
         "installed_at_ms": NOW - 86_400_000,
         "updated_at_ms": NOW - 60_000,
@@ -39,6 +43,9 @@ def plugin(**changes: Any) -> dict[str, Any]:
 def details(**changes: Any) -> dict[str, Any]:
     return {
         **plugin(),
+        "source": "/src/weather",
+        "approvals": [],
+        "pending_capabilities": [],
         "requires": [],
         "required_by": [],
         "usage": None,
@@ -54,6 +61,34 @@ def details(**changes: Any) -> dict[str, Any]:
         "package_dir": "/p",
         "data_dir": "/d",
         "log_file": "/l",
+        **changes,
+    }
+
+
+def version(**changes: Any) -> dict[str, Any]:
+    return {
+        "version": "1.2.0",
+        "digest": "0123456789abcdef" * 4,
+        "state": "active",
+        "source": "/src/weather",
+        "stored_at_ms": NOW - 60_000,
+        "activated_at_ms": NOW - 50_000,
+        "package_dir": "acme.weather/1.2.0-0123456789ab",
+        "capabilities": ["jobs.schedule"],
+        **changes,
+    }
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    return {
+        "config": {"city": "Rome", "db": {"port": 5432, "password": "********"}},
+        "secrets": ["db.password"],
+        "revision": 3,
+        "good": True,
+        "set_at_ms": NOW - 60_000,
+        "uid": 0,
+        "config_schema": {"type": "object"},
+        "restarted": False,
         **changes,
     }
 
@@ -146,6 +181,10 @@ def answers() -> dict[str, Any]:
             f"plugins.{verb}": plugin()
             for verb in (
                 "install",
+                "upgrade",
+                "approve",
+                "reject",
+                "rollback",
                 "load",
                 "enable",
                 "disable",
@@ -163,7 +202,15 @@ def answers() -> dict[str, Any]:
         "plugins.metrics": [
             {"name": "rows", "kind": "counter", "value": 3.0, "labels": {"table": "a"}, "at_ms": NOW},
         ],
-        "plugins.state_list": {"entries": [{"key": "count", "value": 3}], "next": None},
+        "plugins.state_list": {"entries": [{"key": "count", "value": 3, "revision": 7}], "next": None},
+        "plugins.versions": [version()],
+        "plugins.config_get": config(),
+        "plugins.config_set": config(revision=4),
+        "plugins.config_restore": config(revision=4, restarted=True),
+        "plugins.config_test": {"ok": True, "problems": [], "asked_worker": True},
+        "plugins.config_history": [
+            {"revision": 3, "current": True, "good": True, "set_at_ms": NOW, "uid": 0, "names": ["city", "db"]},
+        ],
         "jobs.list": [job()],
         "jobs.get": job(),
         "jobs.next": {"job": "acme.weather/refresh", "timezone": "UTC", "times": ["2026-01-01T00:00:00+00:00"]},

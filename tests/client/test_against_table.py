@@ -12,11 +12,12 @@ import pytest
 
 from client import async_nouns, protocol, sync_nouns
 from client.async_client import AsyncClient
-from client.cli.main import FIRST_WORDS, NOUNS, SHORT, _commands
+from client.cli.main import FIRST_WORDS, NOUNS, SHORT, _verbs
 from client.sync_client import Client
 from client.version import VERSION
-from supervisor.wire.control import REQUESTS
+from supervisor.wire.control import PROGRESS_KEY, PROGRESS_NOTIFICATION, REQUESTS
 from supervisor.wire.message import DEADLINE_KEY
+from supervisor.wire.peer import CANCEL
 
 WRAPPED = {
     *("events.subscribe", "events.unsubscribe", "events.credit"),
@@ -57,7 +58,8 @@ def test_the_clients_offer_exactly_the_methods_of_the_table(prefix: str) -> None
 def test_params_and_defaults_are_those_of_the_table(prefix: str, method: str) -> None:
     function = offered(prefix)[method]
     params = [(p.name, p.default) for p in inspect.signature(function).parameters.values()][1:]
-    assert params == declared(METHODS[method])
+    heard = [("on_progress", None)] if METHODS[method].OPERATION else []
+    assert params == declared(METHODS[method]) + heard
     assert inspect.iscoroutinefunction(function) == (prefix == "Async")
 
 
@@ -65,19 +67,26 @@ def test_params_and_defaults_are_those_of_the_table(prefix: str, method: str) ->
 @pytest.mark.parametrize("method", METHODS)
 async def test_each_sends_its_params_under_their_names(prefix: str, method: str) -> None:
     sent: list[tuple[str, dict[str, Any]]] = []
+    heard: list[Any] = []
 
-    def caller(name: str, params: dict[str, Any]) -> Any:
+    def caller(name: str, params: dict[str, Any], on_progress: Any = None) -> Any:
         sent.append((name, params))
+        heard.append(on_progress)
         return _answer() if prefix else "answer"
 
     async def _answer() -> str:
         return "answer"
 
     noun, verb = method.split(".")
-    values = {name: [name] if default == () else name for name, default in declared(METHODS[method])}
-    result = getattr(getattr(SYNC[prefix], prefix + noun.title())(caller), verb)(**values)
+    values: dict[str, Any] = {
+        name: {name: 1} if name == "config" else [name] if default == () or name == "capabilities" else name
+        for name, default in declared(METHODS[method])
+    }
+    extra = {"on_progress": print} if METHODS[method].OPERATION else {}
+    result = getattr(getattr(SYNC[prefix], prefix + noun.title())(caller), verb)(**values, **extra)
     assert (await result if prefix else result) == "answer"
     assert sent == [(method, values)]
+    assert heard == [extra.get("on_progress")]
 
 
 def test_the_same_surface_beside_the_nouns() -> None:
@@ -102,18 +111,32 @@ def test_what_is_not_limited_has_no_deadline() -> None:
     }
 
 
+def test_what_can_be_cancelled_is_an_operation() -> None:
+    assert {name for name, r in REQUESTS.items() if r.OPERATION} == protocol.OPERATIONS
+
+
+def test_both_clients_are_typed_alike() -> None:
+    for noun in ("Daemon", "Plugins", "Jobs", "Events", "Logs"):
+        blocking, asynchronous = (vars(getattr(SYNC[prefix], prefix + noun)) for prefix in ("", "Async"))
+        for verb in blocking.keys() - {"__doc__", "__module__"}:
+            assert inspect.get_annotations(blocking[verb]) == inspect.get_annotations(asynchronous[verb])
+            assert blocking[verb].__doc__ == asynchronous[verb].__doc__
+
+
 def test_constants_that_are_written_twice_to_save_imports_agree() -> None:
     assert protocol.DEADLINE_KEY == DEADLINE_KEY
+    assert (protocol.PROGRESS_KEY, protocol.PROGRESS) == (PROGRESS_KEY, PROGRESS_NOTIFICATION)
+    assert protocol.CANCEL == CANCEL
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     assert project["project"]["version"] == VERSION
 
 
 def test_pluginctl_has_every_method_as_noun_and_verb() -> None:
-    verbs = {f"{noun}.{verb.replace('-', '_')}" for noun in NOUNS for verb in _commands(noun)}
+    verbs = {f"{noun}.{verb.replace('-', '_')}" for noun in NOUNS for verb in _verbs(noun)}
     assert METHODS.keys() - verbs == set()
 
 
 def test_every_short_form_leads_somewhere() -> None:
     for target in [*SHORT.values(), *(t for verbs in FIRST_WORDS.values() for t in verbs.values())]:
         noun, verb = target.split()
-        assert verb in _commands(noun)
+        assert verb in _verbs(noun)

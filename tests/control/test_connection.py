@@ -44,7 +44,18 @@ async def test_errors_are_strings_before_hello_and_maps_after(world: ControlWorl
         ("plugins.wait", [{"plugin": "acme.one", "status": "happy"}], "installed, ready"),
         ("plugins.wait", [{"plugin": "acme.one", "timeout_s": -1}], "timeout_s"),
         ("plugins.list", [{"$deadline_ms": -5}], "$deadline_ms"),
-        ("plugins.install", ["relative/path"], "absolute"),
+        ("plugins.install", ["./relative/path"], "absolute"),
+        (
+            "plugins.install",
+            [{"source": "/x", "capabilities": ["network.outbond"]}],
+            "did you mean 'network.outbound'?",
+        ),
+        ("plugins.install", [{"source": "/x", "$progress": 1}], "$progress must be true or false"),
+        ("plugins.upgrade", [{"plugin": "acme.one"}], "name either source"),
+        ("plugins.upgrade", [{"plugin": "acme.one", "source": "/x", "version": "1"}], "name either source"),
+        ("plugins.upgrade", [{"plugin": "acme.one", "version": "1", "hashes": ["x"]}], "hashes goes with a source"),
+        ("plugins.upgrade", [{"plugin": "acme.one", "version": "1", "probation_s": 0}], "probation_s"),
+        ("plugins.upgrade", [{"plugin": "acme.one", "version": "1", "probation_s": float("nan")}], "probation_s"),
         ("events.subscribe", [{"credit": -1}], "credit"),
         ("logs.read", [{"plugin": "acme.one", "tail": 0}], "tail"),
         ("logs.read", [{"plugin": "acme.one", "level": "loud"}], "debug, info, warning, error, critical, not 'loud'"),
@@ -291,7 +302,12 @@ async def test_describe_tells_every_method(wire: Wire) -> None:
         "role": "operator",
         "deadline_ms": None,
         "survives_disconnect": True,
+        "progress": False,
     }
+    assert [name for name, method in sorted(told["methods"].items()) if method["progress"]] == [
+        "plugins.install",
+        "plugins.upgrade",
+    ]
 
 
 async def test_stop_is_answered(world: ControlWorld, wire: Wire) -> None:

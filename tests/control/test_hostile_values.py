@@ -39,7 +39,7 @@ async def test_a_wrong_request_is_answered_and_the_connection_goes_on(wire: Wire
 @pytest.mark.parametrize(
     ("method", "params", "told"),
     [
-        ("plugins.install", {"source": "/tmp/\0x"}, "source must not contain NUL"),
+        ("plugins.install", {"source": "/tmp/\0x"}, "the source holds a control character"),
         ("daemon.backup", {"path": "a\0b"}, "path must not contain NUL"),
         ("daemon.backup", {"path": "/tmp/a\0b"}, "path must not contain NUL"),
         ("daemon.backup", {"path": "a"}, "path must be an absolute path"),

@@ -30,7 +30,8 @@ def test_a_page_holds_no_more_values_than_a_message() -> None:
 
 
 def test_a_page_of_state_goes_on_behind_what_fits() -> None:
-    entries = [(f"k{n}", [0] * 100_000) for n in range(3)]
-    assert state_page(entries, "k2") == {"entries": [{"key": "k0", "value": entries[0][1]}], "next": "k0"}
-    assert state_page([("a", 1), ("b", 2)], None)["next"] is None
+    entries = [(f"k{n}", [0] * 100_000, n + 7) for n in range(3)]
+    first = {"key": "k0", "value": entries[0][1], "revision": 7}
+    assert state_page(entries, "k2") == {"entries": [first], "next": "k0"}
+    assert state_page([("a", 1, 1), ("b", 2, 2)], None)["next"] is None
     assert state_page([], None) == {"entries": [], "next": None}

@@ -39,7 +39,7 @@ def test_restarts_are_counted(restarts: int, words: str) -> None:
 
 def test_what_is_left_of_an_uninstalled_one_is_named_as_people_know_it() -> None:
     plugin = dataclasses.replace(make_plugin(), status=Status.UNINSTALLED)
-    assert f"`pluginctl uninstall {plugin.key} --remove-data`" in summary(plugin, WorkerView())
+    assert f"`pluginctl purge {plugin.key}`" in summary(plugin, WorkerView())
 
 
 DB, MQ = PluginKey("acme.db"), PluginKey("acme.mq")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import deque
 from collections.abc import AsyncIterator
@@ -24,9 +25,14 @@ from supervisor.core.event import PluginEmitted, Recorded
 from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import Plugin
 from supervisor.daemon.places import PluginPlaces
+from supervisor.faultpoints import FaultPoints
 from supervisor.jobs.operator import JobOperator
+from supervisor.lifecycle.config import Configurator
+from supervisor.lifecycle.config_references import References
+from supervisor.lifecycle.locks import PluginLock, PluginLocks
 from supervisor.lifecycle.packages import PackageStore
 from supervisor.metrics import Metrics
+from supervisor.store.configs import ConfigStore
 from supervisor.store.journal import Journal
 from supervisor.store.requests import RequestLog
 from supervisor.store.state import StateStore
@@ -137,6 +143,27 @@ class ControlWorld:
         return await self.lifecycle_world.registry.record(*events)
 
 
+def _configurator(world: LifecycleWorld) -> Configurator:
+    """A real one; what it would restart is restarted."""
+
+    async def restart(plugin: Plugin, _: PluginLock) -> Plugin:
+        world.workers.unwant(plugin.id)
+        await world.workers.wait_stopped(plugin.id)
+        world.workers.want(plugin)
+        await world.workers.wait_up(plugin.id)
+        return plugin
+
+    return Configurator(
+        world.registry,
+        ConfigStore(world.database),
+        world.workers,  # type: ignore[arg-type]
+        PluginLocks(),
+        References(None, uid=os.geteuid()),
+        FaultPoints({}),
+        restart=restart,
+    )
+
+
 @asynccontextmanager
 async def open_control_world(
     directory: Path, *, listener: socket.socket | None = None, **limits: int
@@ -168,11 +195,14 @@ async def open_control_world(
             logs=logs,
             clock=world.database.clock,
             methods=MethodCaller(world.registry, world.workers, 5),  # type: ignore[arg-type]
+            config=_configurator(world),
         )
         with bound_socket(path) as own:
             async with trio.open_nursery() as work:
+                methods = Methods(parts)
                 service = Service(
-                    handlers=Methods(parts).handlers,
+                    handlers=methods.handlers,
+                    operations=methods.operations,
                     detached=Detached(work, RequestLog(world.database)),
                     bus=world.bus,
                     journal=journal,

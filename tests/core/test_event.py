@@ -6,7 +6,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from supervisor.core.event import EVENT_TYPES, PluginDisabled, PluginEmitted, Recorded, RunFinished
+from supervisor.core.event import (
+    EVENT_TYPES,
+    PluginDisabled,
+    PluginEmitted,
+    PluginRolledBack,
+    PluginUpgraded,
+    Recorded,
+    RunFinished,
+    UpgradeFailed,
+)
 from supervisor.core.job import TERMINAL
 from supervisor.core.plugin import PluginId, PluginKey
 
@@ -19,6 +28,12 @@ FROZEN = {
     "plugin.unloaded",
     "plugin.error",
     "plugin.upgrade_pending",
+    "plugin.upgraded",
+    "plugin.rolled_back",
+    "plugin.upgrade_failed",
+    "plugin.upgrade_approved",
+    "plugin.upgrade_rejected",
+    "plugin.config_changed",
     "plugin.worker_started",
     "plugin.worker_stopped",
     "plugin.worker_crashed",
@@ -41,6 +56,14 @@ def test_the_names() -> None:
 def test_data_is_what_is_said_beside_the_plugin() -> None:
     event = PluginDisabled(**WHO, reason="maintenance")
     assert (event.type, event.data()) == ("plugin.disabled", {"reason": "maintenance"})
+
+
+def test_exchanges_of_versions_say_from_and_to() -> None:
+    versions = {"from_version": "1.0", "to_version": "2.0"}
+    assert PluginUpgraded(**WHO, **versions).data() == {"from": "1.0", "to": "2.0"}
+    back = PluginRolledBack(**WHO, from_version="2.0", to_version="1.0", reason="it crashed")
+    assert back.data() == {"from": "2.0", "to": "1.0", "reason": "it crashed"}
+    assert UpgradeFailed(**WHO, to_version="2.0", error="no license").data() == {"to": "2.0", "error": "no license"}
 
 
 def test_an_emitted_event_is_named_by_the_plugin() -> None:

@@ -5,18 +5,31 @@ from __future__ import annotations
 import pytest
 
 from supervisor.core.errors import InvalidTransition
-from supervisor.core.lifecycle import STEPS, TRANSITIONS, Command, Status, can_transition, next_status, wants_worker
+from supervisor.core.lifecycle import (
+    EXCHANGES,
+    STEPS,
+    TRANSITIONS,
+    Command,
+    Status,
+    allowed,
+    can_transition,
+    next_status,
+    refuse_exchange,
+    wants_worker,
+)
 
 # Rows are statuses; a dash means that the command is refused.
-COMMANDS = ["install", "load", "enable", "disable", "unload", "mark_error", "mark_upgrade_pending"]
+COMMANDS = ["install", "load", "enable", "disable", "unload", "mark_error", "mark_upgrade_pending", "approve", "reject"]
 TABLE = {
-    "installed": "- ready - - uninstalled error -",
-    "ready": "- - - disabled uninstalled error upgrade_pending",
-    "disabled": "- ready ready - uninstalled - -",
-    "error": "- ready ready - uninstalled - -",
-    "upgrade_pending": "- - ready - uninstalled error -",
-    "uninstalled": "installed - - - - - -",
+    "installed": "- ready - - uninstalled error - - -",
+    "ready": "- - - disabled uninstalled error upgrade_pending - -",
+    "disabled": "- ready ready - uninstalled - - - -",
+    "error": "- ready ready - uninstalled - - - -",
+    "upgrade_pending": "- - ready - uninstalled error - ready ready",
+    "uninstalled": "installed - - - - - - - -",
 }
+# Commands that exchange the version, and from where.
+EXCHANGING = {"upgrade": {"ready", "disabled", "error", "upgrade_pending"}, "rollback": {"ready", "disabled", "error"}}
 CELLS = [
     (status, command, None if target == "-" else target)
     for status, row in TABLE.items()
@@ -33,9 +46,9 @@ MAY_BECOME = {
 
 
 def test_the_table_here_is_whole() -> None:
-    assert set(COMMANDS) == set(Command)
+    assert {*COMMANDS, *EXCHANGING} == set(Command)
     assert set(TABLE) == set(Status) == set(TRANSITIONS)
-    assert len(CELLS) == len(Status) * len(Command)
+    assert len(CELLS) == len(Status) * len(COMMANDS)
 
 
 @pytest.mark.parametrize(("status", "command", "target"), CELLS)
@@ -54,7 +67,27 @@ def test_every_status_with_every_command(status: str, command: str, target: str 
     assert error.details["status"] == status
     assert error.details["command"] == command
     assert error.details["to"] == leads_to
-    assert set(error.details["allowed"]) == {c for s, c, t in CELLS if s == status and t}
+    assert set(error.details["allowed"]) == allowed_from(status)
+
+
+def allowed_from(status: str) -> set[str]:
+    exchanging = {command for command, sources in EXCHANGING.items() if status in sources}
+    return {c for s, c, t in CELLS if s == status and t} | exchanging
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("command", EXCHANGING)
+def test_what_exchanges_the_version_from_every_status(status: str, command: str) -> None:
+    assert set(EXCHANGES) == {Command(name) for name in EXCHANGING}
+    assert set(map(str, allowed(Status(status)))) == allowed_from(status)
+    if status in EXCHANGING[command]:
+        refuse_exchange("acme.weather", Status(status), Command(command))
+        return
+    with pytest.raises(InvalidTransition) as caught:
+        refuse_exchange("acme.weather", Status(status), Command(command))
+    assert f"cannot {command} plugin 'acme.weather' while it is {status}: " in caught.value.message
+    assert all(source in caught.value.message for source in EXCHANGING[command])
+    assert set(caught.value.details["allowed"]) == allowed_from(status)
 
 
 @pytest.mark.parametrize("status", Status)
@@ -70,6 +103,12 @@ def test_commands_take_only_steps_that_exist() -> None:
 def test_what_is_so_already_is_said_so() -> None:
     with pytest.raises(InvalidTransition, match="it is disabled already"):
         next_status("k", Status.DISABLED, Command.DISABLE)
+
+
+@pytest.mark.parametrize("command", [Command.APPROVE, Command.REJECT])
+def test_where_nothing_waits_it_is_said_so(command: Command) -> None:
+    with pytest.raises(InvalidTransition, match="no upgrade waits to be decided"):
+        next_status("k", Status.READY, command)
 
 
 @pytest.mark.parametrize("status", Status)

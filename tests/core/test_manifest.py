@@ -17,6 +17,7 @@ from supervisor.core.manifest import (
     parse_manifest,
     parse_stored_manifest,
 )
+from supervisor.core.problem import Fault
 
 DESIGN_EXAMPLE = """
 [plugin]
@@ -65,18 +66,18 @@ type = "object"
 """
 
 
-def _version(text: str) -> str | None:
-    return None if text[:1].isdigit() else "is no version"
+def _version(text: str) -> Fault | None:
+    return None if text[:1].isdigit() else Fault("is no version")
 
 
-def _schedule(job: JobSpec, _key: str) -> tuple[str, str] | None:
-    return ("schedule", "minute: 61 is above 59") if job.schedule and job.schedule.startswith("61") else None
+def _schedule(job: JobSpec, _key: str) -> tuple[str, Fault] | None:
+    return ("schedule", Fault("minute: 61 is above 59")) if job.schedule and job.schedule.startswith("61") else None
 
 
 CHECKS = Checks(
     version=_version,
-    supervisor_version=lambda text: "this is plugind 0.1" if text == "99" else None,
-    schema=lambda schema: "type is unknown" if schema.get("type") == "objekt" else None,
+    supervisor_version=lambda text: Fault("this is plugind 0.1") if text == "99" else None,
+    schema=lambda schema: [("type", Fault("is unknown"))] if schema.get("type") == "objekt" else [],
     schedule=_schedule,
 )
 GONE = object()
@@ -139,7 +140,7 @@ BAD = [
     ("plugin/key", "a\n", "plugin.key", "must be 1 to 100 of a-z"),
     ("plugin/key", 7, "plugin.key", "must be a string"),
     ("plugin/version", "new", "plugin.version", "is no version"),
-    ("plugin/api_version", 2, "plugin.api_version", "speaks version 1"),
+    ("plugin/api_version", 2, "plugin.api_version", "speaks version 1 only"),
     ("plugin/api_version", True, "plugin.api_version", "must be a whole number"),
     ("plugin/display_name", "", "plugin.display_name", "1 to 100 characters"),
     ("plugin/description", LONG, "plugin.description", "1 to 500 characters"),
@@ -147,9 +148,9 @@ BAD = [
     ("plugin/categories", [], "plugin.categories", "at least one entry"),
     ("plugin/categories", ["fun"], "plugin.categories[0]", "must be one of connector"),
     ("plugin/categories", ["ui", "ui"], "plugin.categories[1]", "is there twice"),
-    (CAPS, ["jobs.schedul"], "plugin.capabilities[0]", "is no capability; did you mean 'jobs.schedule'?"),
+    (CAPS, ["jobs.schedul"], "plugin.capabilities[0]", "did you mean 'jobs.schedule'?"),
     (CAPS, ["filesystem.reed:/tmp"], "plugin.capabilities[0]", "did you mean 'filesystem.read:/tmp'?"),
-    (CAPS, ["everything"], "plugin.capabilities[0]", "is no capability; known are"),
+    (CAPS, ["everything"], "plugin.capabilities[0]", "known are"),
     (CAPS, ["filesystem.read:etc"], "plugin.capabilities[0]", "needs an absolute path"),
     (CAPS, ["filesystem.write"], "plugin.capabilities[0]", "needs an absolute path"),
     (CAPS, ["methods.register"], "jobs", "needs the capability 'jobs.schedule'"),
@@ -163,11 +164,13 @@ BAD = [
     ("worker/command", ["a\0b"], "worker.command[0]", "without NUL"),
     ("worker/transport", "http", "worker.transport", "must be 'rpc' or 'none'"),
     ("worker/transport", "none", "jobs", 'set worker.transport = "rpc"'),
+    ("plugin", {}, "plugin.key", 'is required; such as key = "acme.weather"'),
+    ("worker", {}, "worker.command", 'is required; such as command = ["python", "main.py"]'),
     ("worker/start_timeout_s", 0, "worker.start_timeout_s", "must be a number from 0.1"),
     ("worker/start_timeout_s", "15", "worker.start_timeout_s", "must be a number"),
     ("worker/stop_timeout_s", float("nan"), "worker.stop_timeout_s", "must be a number from 0 to 3600"),
     ("worker/upgrade", "never", "worker.upgrade", "must be 'overlap' or 'stop_first'"),
-    ("worker/env", {"A B": "x"}, "worker.env.A B", "is no name for an environment variable"),
+    ("worker/env", {"A B": "x"}, 'worker.env."A B"', "is no name for an environment variable"),
     ("worker/env", {"PLUGIND_X": "x"}, "worker.env.PLUGIND_X", "are set by the daemon"),
     ("worker/env", {"A": 1}, "worker.env.A", "must be a string"),
     ("worker/restart/max_backoff_s", 0.5, "worker.restart.max_backoff_s", "must not be below backoff_s (1)"),
@@ -183,7 +186,7 @@ BAD = [
     ("jobs/0/shedule", "* * * * *", "jobs[0].shedule", "did you mean 'schedule'?"),
     ("methods/0/name", "fore cast", "methods[0].name", "letters, digits"),
     ("methods/0/params_schema", [], "methods[0].params_schema", "must be a table: a JSON Schema"),
-    ("config_schema", {"type": "objekt"}, "config_schema", "is no JSON Schema (draft 2020-12): type is unknown"),
+    ("config_schema", {"type": "objekt"}, "config_schema.type", "is no JSON Schema (draft 2020-12): is unknown"),
     ("wroker", {}, "wroker", "did you mean 'worker'?"),
 ]
 
@@ -192,8 +195,8 @@ BAD = [
 def test_a_bad_one(path: str, value: Any, where: str, why: str) -> None:
     with pytest.raises(InvalidManifest) as caught:
         parse_manifest(changed(path, value), CHECKS)
-    problems = caught.value.details["problems"]
-    assert any(problem["path"] == where and why in problem["message"] for problem in problems), problems
+    problems = caught.value.problems
+    assert any(problem.path == where and why in problem.told() for problem in problems), problems
     assert f"{where}: " in caught.value.message
 
 
@@ -201,8 +204,11 @@ def test_a_bad_one(path: str, value: Any, where: str, why: str) -> None:
 def test_twins(table: str, name: str) -> None:
     document = example()
     document[table] *= 2
-    with pytest.raises(InvalidManifest, match=f"{table}: 2 of them have the {name}"):
+    with pytest.raises(InvalidManifest) as caught:
         parse_manifest(document, CHECKS)
+    [problem] = caught.value.problems
+    assert problem.path == f"{table}[1].{name}"
+    assert problem.message == f"is the {name} of {table}[0] too: it must be unique"
 
 
 def test_all_problems_at_once_in_one_message() -> None:
@@ -229,7 +235,7 @@ def test_the_empty_document() -> None:
 def test_secrets_need_the_capability_to_read_them() -> None:
     document = example()
     document["config_schema"] = {"properties": {"token": {"type": "string", "writeOnly": True}}}
-    with pytest.raises(InvalidManifest, match=r"is writeOnly: needs the capability 'secrets\.read'") as caught:
+    with pytest.raises(InvalidManifest, match=r"without the capability 'secrets\.read'; add it to") as caught:
         parse_manifest(document, CHECKS)
     assert [problem["path"] for problem in caught.value.details["problems"]] == ["config_schema.properties.token"]
     document["plugin"]["capabilities"].append("secrets.read")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.core.secrets import divide, marked
+from supervisor.core.secrets import MASK, divide, hide, is_reference, marked, mask, spoken, unmask
 
 SECRET = {"writeOnly": True}
 
@@ -59,3 +59,97 @@ def test_where_it_is_marked() -> None:
     assert marked(schema) == ["properties.a", "properties.b.items[0].properties.c", "$defs.writeOnly"]
     assert marked(SECRET) == [""]
     assert marked("no schema") == marked(None) == []
+
+
+# --- masks ---
+
+WALLET = below(token=SECRET, db=below(host={}, password=SECRET), keys={"items": SECRET}, vault=SECRET)
+STORED = {
+    "token": "t",
+    "db": {"host": "h", "password": "p"},
+    "keys": ["a", "b"],
+    "vault": {"x": {"y": 1}, "z": 2},
+    "plain": MASK,
+}
+
+
+def test_masked() -> None:
+    assert mask(WALLET, STORED) == {
+        "token": MASK,
+        "db": {"host": "h", "password": MASK},
+        "keys": MASK,
+        "vault": MASK,
+        "plain": MASK,
+    }
+    assert mask(WALLET, {"token": None, "db": {}}) == {"token": MASK, "db": {}}
+
+
+def test_a_reference_says_where_a_secret_is_and_is_shown() -> None:
+    config = {"token": "$file:/run/token", "db": {"password": "$credential:db"}, "vault": {"x": "$file:/a"}}
+    shown = {"token": "$file:/run/token", "db": {"password": "$credential:db"}, "vault": MASK}
+    assert mask(WALLET, config) == shown
+    assert [is_reference(text) for text in ("$file:/a", "$credential:", "$$file:/a", " $file:/a", "$FILE:/a", 1)] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        (mask(WALLET, STORED), STORED),
+        ({"token": MASK}, {"token": "t"}),
+        ({"token": "new", "keys": MASK}, {"token": "new", "keys": ["a", "b"]}),
+        ({"vault": {"x": MASK, "z": 3}}, {"vault": {"x": {"y": 1}, "z": 3}}),
+        ({"vault": {"x": {"y": MASK}}}, {"vault": {"x": {"y": 1}}}),
+        ({"db": {"password": f" {MASK}"}}, {"db": {"password": f" {MASK}"}}),
+        ({"plain": MASK, "more": {"deep": MASK}}, {"plain": MASK, "more": {"deep": MASK}}),
+    ],
+)
+def test_unmasked(sent: dict[str, Any], stored: dict[str, Any]) -> None:
+    assert unmask(WALLET, sent, STORED) == (stored, [])
+
+
+@pytest.mark.parametrize(
+    ("sent", "paths"),
+    [
+        ({"token": MASK, "db": {"password": MASK}}, ["token", "db.password"]),
+        ({"vault": {"nothing": MASK}}, ["vault.nothing"]),
+        ({"keys": ["new", MASK]}, ["keys"]),
+        ({"keys": [{"deep": [MASK]}]}, ["keys"]),
+        ({"vault": {"x": [MASK]}}, ["vault.x"]),
+    ],
+)
+def test_a_mask_that_stands_for_nothing(sent: dict[str, Any], paths: list[str]) -> None:
+    stored: dict[str, Any] = {"token": "t"} if "keys" in sent else {"db": "no table"}
+    _, problems = unmask(WALLET, sent, stored)
+    assert [path for path, _ in problems] == paths
+    assert all(MASK in message for _, message in problems)
+
+
+# --- messages ---
+
+
+@pytest.mark.parametrize(
+    ("words", "secret", "hidden"),
+    [
+        ("no secret in it", "s3cret", "no secret in it"),
+        ("login with s3cret: s3cret!", "s3cret", f"login with {MASK}: {MASK}!"),
+        (repr("a\nb'\"é"), "a\nb'\"é", f"'{MASK}'"),
+        ('{"k": "a\\nb\\u00e9"}', "a\nbé", f'{{"k": "{MASK}"}}'),
+        ("pin 1234", 1234, f"pin {MASK}"),
+        ("it is True, true, None", [True, None], "it is True, true, None"),
+        ("b'\\xff'", b"\xff", f"b'{MASK}'"),
+        ("a.*b axxb", "a.*b", f"{MASK} axxb"),
+        ("**", "*", MASK + MASK),
+        ("", "", ""),
+        ("abc", {"x": ["ab", {"y": "abc"}]}, MASK),
+        ({"tail": ["x s3cret"], "code": 3}, "s3cret", {"tail": [f"x {MASK}"], "code": 3}),
+    ],
+)
+def test_what_no_message_says(words: Any, secret: Any, hidden: Any) -> None:
+    assert hide(words, frozenset(spoken(secret))) == hidden

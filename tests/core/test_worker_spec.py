@@ -42,7 +42,7 @@ HEAD = {
 CHECKS = Checks(
     version=lambda _: None,
     supervisor_version=lambda _: None,
-    schema=lambda _: None,
+    schema=lambda _: (),
     schedule=lambda _job, _key: None,
     command=lambda words: {i: "is not in the package" for i, word in enumerate(words) if word == "absent.py"},
 )
@@ -57,7 +57,10 @@ def parse(worker: str) -> Manifest:
 def problems(worker: str) -> list[tuple[str, str, str | None]]:
     with pytest.raises(InvalidManifest) as caught:
         parse(worker)
-    return [(found["path"], found["message"], found["value"]) for found in caught.value.details["problems"]]
+    return [
+        (found.path, found.message + (f"; {found.hint}" if found.hint else ""), found.value)
+        for found in caught.value.problems
+    ]
 
 
 def test_what_is_left_out() -> None:
@@ -164,7 +167,7 @@ BAD = [
     ('ready = {tcp = 1, line = "x"}', "worker.ready", ONE_OF + "tcp, line", None),
     ('ready = "notify"', "worker.ready", "must be a table", "'notify'"),
     ("ready = {tpc = 1, notify = true}", "worker.ready.tpc", "unknown key; did you mean 'tcp'?", None),
-    ("ready = {tcp = true}", "worker.ready.tcp", "must be a port or a string host:port", "True"),
+    ("ready = {tcp = true}", "worker.ready.tcp", "must be a port or a string host:port", "true"),
     ("ready = {tcp = 1.5}", "worker.ready.tcp", "must be a port or a string host:port", "1.5"),
     ("ready = {tcp = 0}", "worker.ready.tcp", "must have a port from 1 to 65535", "0"),
     ("ready = {tcp = -1}", "worker.ready.tcp", "must be a port or host:port", "-1"),
@@ -208,7 +211,7 @@ def test_a_bad_one_is_one_problem(text: str, where: str, why: str, value: str | 
 )
 def test_what_is_for_workers_without_rpc(text: str, where: str) -> None:
     [(path, message, _)] = problems('command = ["x"]\n' + text)
-    assert (path, message) == (where, 'is for workers without RPC: set worker.transport = "none", or take it out')
+    assert (path, message) == (where, 'is for workers without RPC; set worker.transport = "none", or take it out')
 
 
 def test_all_at_once() -> None:

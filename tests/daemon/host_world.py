@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,10 @@ from supervisor.daemon.host import StoreHost
 from supervisor.daemon.host_calls import HostCalls, HostParts
 from supervisor.daemon.host_events import WorkerFeeds
 from supervisor.jobs.active import ActiveRuns
+from supervisor.lifecycle.config_giver import ConfigGiver
+from supervisor.lifecycle.config_references import References
 from supervisor.metrics import Metrics
+from supervisor.store.configs import ConfigStore
 from supervisor.store.journal import Journal
 from supervisor.store.processes import ProcessBook
 from supervisor.store.state import StateStore
@@ -72,6 +76,7 @@ class FakeWorker:
 class HostWorld:
     world: LifecycleWorld
     host: StoreHost
+    configs: ConfigStore
     metrics: Metrics
     runs: ActiveRuns
     nursery: trio.Nursery
@@ -86,14 +91,14 @@ class HostWorld:
     ) -> Plugin:
         manifest = replace(
             self.world.packages.manifest_of(key),
-            capabilities=(Capability("jobs.schedule"), Capability("methods.register"), Capability("secrets.read")),
+            capabilities=tuple(map(Capability, sorted(ALL))),
             config_schema=SECRETIVE,
             methods=methods,
         )
         plugin = await self.world.registry.install(
             a_package(manifest, key), approved=frozenset(map(Capability, capabilities)), uid=0
         )
-        await self.world.registry.set_config(plugin.id, CONFIG)
+        await self.configs.set(plugin, CONFIG, uid=0)
         if ready:
             plugin = await self.world.registry.set_status(plugin.id, expected=Status.INSTALLED, status=Status.READY)
             self.world.workers.want(plugin)
@@ -141,10 +146,13 @@ async def open_host_world(directory: Path) -> AsyncIterator[HostWorld]:
         journal = Journal(world.database)
         world.bus.last_seq = await journal.last_seq()
         metrics, runs = Metrics(lambda: 1234), ActiveRuns()
-        host = StoreHost(world.registry, ProcessBook(world.database), Containment())
+        configs = ConfigStore(world.database)
+        giver = ConfigGiver(configs, References(None, uid=os.geteuid()))
+        host = StoreHost(world.registry, giver, ProcessBook(world.database), Containment())
         host.calls = HostCalls(
             HostParts(
                 registry=world.registry,
+                configs=giver,
                 state=StateStore(world.database),
                 feeds=WorkerFeeds(world.bus, journal, world.registry),
                 metrics=metrics,
@@ -154,5 +162,5 @@ async def open_host_world(directory: Path) -> AsyncIterator[HostWorld]:
                 now_ms=lambda: 1234,
             )
         )
-        yield HostWorld(world, host, metrics, runs, nursery)
+        yield HostWorld(world, host, configs, metrics, runs, nursery)
         nursery.cancel_scope.cancel()

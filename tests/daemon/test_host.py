@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from supervisor.core.errors import (
+    Conflict,
     InvalidParams,
     NotFound,
     PermissionDenied,
@@ -28,13 +29,13 @@ from tests.daemon.host_world import ALL, CONFIG, HostWorld
 from tests.jobs.world import job
 
 GOOD: dict[str, tuple[dict[str, Any], Any]] = {
-    "config.get": ({}, {"config": {"city": "Oslo", "db": {"host": "h"}}}),
-    "state.get": ({"key": "k"}, {"found": False, "value": None}),
-    "state.set": ({"key": "k", "value": 1}, {}),
+    "config.get": ({}, {"config": {"city": "Oslo", "db": {"host": "h"}}}),  # no secrets.read
+    "state.get": ({"key": "k"}, {"found": False, "value": None, "revision": 0}),
+    "state.set": ({"key": "k", "value": 1}, {"revision": 1}),
     "state.delete": ({"key": "k"}, {"found": False}),
     "state.list": ({}, {"entries": [], "next": None}),
-    "events.emit": ({"name": "beat"}, {"seq": 3}),
-    "events.subscribe": ({}, {"subscription": 1, "last_seq": 2}),
+    "events.emit": ({"name": "beat"}, {"seq": 4}),
+    "events.subscribe": ({}, {"subscription": 1, "last_seq": 3}),
     "events.unsubscribe": ({"subscription": 7}, NotFound),
     "metrics.write": ({"metrics": [{"name": "rows", "value": 1}]}, {}),
     "secrets.get": ({"name": "db.password"}, {"value": "hunter2"}),
@@ -90,6 +91,9 @@ async def test_each_without_its_capability(autojump_clock: Any, host_world: Host
         ("state.set", {"key": "x" * 1_000_000, "value": nested(13)}, "INVALID_PARAMS", "nested"),
         ("state.set", {"key": "k", "value": nested(13)}, "INVALID_PARAMS", "nested"),
         ("state.set", {"key": "k", "value": "x" * 1_100_000}, "RESOURCE_EXHAUSTED", "1048576"),
+        ("state.set", {"key": "k", "value": 1, "if_revision": -1}, "INVALID_PARAMS", "if_revision"),
+        ("state.set", {"key": "k", "value": 1, "if_revision": True}, "INVALID_PARAMS", "if_revision"),
+        ("state.delete", {"key": "k", "if_revision": "1"}, "INVALID_PARAMS", "if_revision"),
         ("state.list", {"limit": 0}, "INVALID_PARAMS", "limit"),
         ("state.list", {"limit": -(2**63)}, "INVALID_PARAMS", "limit"),
         ("state.list", {"limit": 1.5}, "INVALID_PARAMS", "limit"),
@@ -131,7 +135,7 @@ async def test_what_is_wrong_is_told_shortly_and_the_connection_goes_on(
             await worker.ask(method, **params)
         assert caught.value.code == error
         assert len(caught.value.message) < 1000
-        assert await worker.ask("state.set", key="after", value=None) == {}
+        assert await worker.ask("state.set", key="after", value=None) == {"revision": 1}
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, "\0", b"\xff\x00", nested(12), -(2**63), {"a": {"b": []}}])
@@ -160,19 +164,47 @@ async def test_what_is_emitted_can_be_sent_on(autojump_clock: Any, host_world: H
         encode(message, max_bytes=SERVER.max_frame_out_bytes, max_depth=SERVER.max_depth)
 
 
-async def test_secrets_are_in_no_other_answer(autojump_clock: Any, host_world: HostWorld) -> None:
+async def test_a_configuration_with_its_secrets_for_who_may_read_them(
+    autojump_clock: Any, host_world: HostWorld
+) -> None:
+    plugin = await host_world.plugin()
+    async with host_world.life(plugin) as worker:
+        assert await worker.ask("config.get") == {"config": CONFIG}
+    given = await host_world.host.config(plugin)
+    assert (given.config, given.revision, given.is_new) == (CONFIG, 1, True)
+    await host_world.host.config_taken(plugin.id, 1)
+    assert not (await host_world.host.config(plugin)).is_new
+    assert (await host_world.configs.get(plugin.id)).good
+
+
+async def test_compare_and_set(autojump_clock: Any, host_world: HostWorld) -> None:
+    async with host_world.life(await host_world.plugin()) as worker:
+        assert await worker.ask("state.set", key="k", value=1, if_revision=0) == {"revision": 1}
+        for change in (
+            worker.ask("state.set", key="k", value=2, if_revision=0),
+            worker.ask("state.delete", key="k", if_revision=7),
+        ):
+            with pytest.raises(Conflict) as caught:
+                await change
+            assert caught.value.details == {"key": "k", "revision": 1}
+        entry = {"key": "k", "value": 1, "revision": 1}
+        assert await worker.ask("state.list") == {"entries": [entry], "next": None}
+        assert await worker.ask("state.delete", key="k", if_revision=1) == {"found": True}
+
+
+async def test_secrets_are_in_no_other_answer_than_the_configuration(
+    autojump_clock: Any, host_world: HostWorld
+) -> None:
     plugin = await host_world.plugin()
     async with host_world.life(plugin) as worker:
         assert await worker.ask("secrets.get", name="token") == {"value": "s3cret"}
         everything = [
-            await host_world.host.config(plugin.id),
-            await worker.ask("config.get"),
             await worker.ask("plugins.list"),
             await worker.ask("state.list"),
             [event.to_wire() for event in host_world.world.events],
         ]
     assert not any(secret in repr(everything) for secret in ("s3cret", "hunter2"))
-    assert await host_world.world.registry.config(plugin.id) == CONFIG
+    assert (await host_world.configs.get(plugin.id)).data == CONFIG
 
 
 async def test_pages_are_made_for_who_takes_them(autojump_clock: Any, host_world: HostWorld) -> None:
@@ -275,7 +307,7 @@ async def test_a_wrong_notification_is_passed_over(
     host_world.runs.add(active)
     async with host_world.life(plugin) as worker:
         await worker.channel.notify(notification.method, notification.params)
-        assert await worker.ask("state.get", key="k") == {"found": False, "value": None}
+        assert await worker.ask("state.get", key="k") == {"found": False, "value": None, "revision": 0}
     assert active.progress is None
 
 

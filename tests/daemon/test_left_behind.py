@@ -25,7 +25,7 @@ from supervisor.worker.procfs import children, has_variable, read_stat
 from tests.daemon.processes import as_subreaper, sleeping
 
 PLUGIN = PluginId("11111111-1111-4111-8111-111111111111")
-MARK = f"PLUGIND_PLUGIN_ID={PLUGIN}".encode()
+MARK = b"PLUGIND_LIFE_ID=this"
 HEAD = "import os, sys, time, signal\n"
 BARE = "os.setsid(); os.execve('/bin/sleep', ['sleep', '60'], {})"
 
@@ -64,14 +64,14 @@ class Life:
 @asynccontextmanager
 async def life(code: str, limits: Limits | None = None) -> AsyncIterator[Life]:
     containment = Containment()
-    host = StoreHost(cast(Any, None), cast(Any, NoBook()), containment)
+    host = StoreHost(cast(Any, None), cast(Any, None), cast(Any, NoBook()), containment)
     launch = Launch(
         argv=(sys.executable, "-S", "-c", HEAD + code),
         env={"PLUGIND_PLUGIN_ID": PLUGIN},
         cwd=Path("/"),
         rpc=False,
         limits=limits or Limits(),
-    )
+    ).as_life("this")
     process = spawn(launch, containment)
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
@@ -157,7 +157,8 @@ async def test_what_is_in_its_group_is_no_stray() -> None:
 
 
 async def test_nobody_else_is_touched() -> None:
-    with sleeping() as child, sleeping(start_new_session=True, env={"PLUGIND_PLUGIN_ID": f"{PLUGIN}0"}) as other:
+    another = {"PLUGIND_PLUGIN_ID": PLUGIN, "PLUGIND_LIFE_ID": "this0"}
+    with sleeping() as child, sleeping(start_new_session=True, env=another) as other:
         async with life("print(0, flush=True); time.sleep(60)") as it:
             await it.numbers()
             assert await it.end() == []

@@ -37,6 +37,10 @@ def test_defaults_of_a_user(tmp_path):
         "event_keep_days": 7,
         "run_keep": 1000,
         "run_keep_days": 30,
+        "phase_timeout_s": 120,
+        "keep_versions": 3,
+        "purge_after_days": 0,
+        "index_url": "",
     }
     assert tuple(describe(settings)) == NAMES
     assert (settings.config_file, settings.origins, settings.warnings) == (None, {}, ())

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -77,6 +78,23 @@ def test_staging_is_emptied_and_the_rest_is_kept(tmp_path):
     with open_state_dir(tmp_path / "s") as state:
         assert list(state.staging.iterdir()) == []
         assert (state.data / "mine").read_text() == "x"
+
+
+def test_staging_that_somebody_still_writes_to_is_emptied_later(tmp_path, monkeypatch):
+    with open_state_dir(tmp_path / "s") as state:
+        (state.staging / "half").mkdir()
+
+    def busy(path):
+        raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("supervisor.daemon.state_dir.delete_tree", busy)
+        with open_state_dir(tmp_path / "s") as state:
+            with pytest.raises(OSError, match="not empty"):
+                state.empty_staging()
+            patch.undo()
+            state.empty_staging()
+            assert list(state.staging.iterdir()) == []
 
 
 def test_a_second_daemon_is_told_who_holds_it(tmp_path):

@@ -14,11 +14,13 @@ import trio.testing
 from supervisor.clock import SystemClock
 from supervisor.core.errors import ResourceExhausted
 from supervisor.core.event import PluginEmitted, Recorded
+from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import PluginId, PluginKey
-from supervisor.daemon.upkeep import keep_short
+from supervisor.daemon.upkeep import keep_short, purge_uninstalled
 from supervisor.store.database import Database
 from supervisor.store.journal import Journal
 from supervisor.store.requests import RequestLog
+from tests.fakes import open_lifecycle_world
 
 
 async def emit(database: Database, count: int, size: int) -> list[Recorded]:
@@ -58,3 +60,25 @@ async def test_who_emits_much_is_trimmed_at_once(
         assert trimmed[3:] == [began + 110]
         nursery.cancel_scope.cancel()
     await database.aclose()
+
+
+async def test_what_was_uninstalled_long_ago_goes_with_its_data(autojump_clock: Any, tmp_path: Path) -> None:
+    async with open_lifecycle_world(tmp_path / "d.db") as world:
+        for key in ("acme.gone", "acme.back"):
+            await world.put(key, Status.DISABLED)
+            await world.lifecycle.unload(key)
+        await world.put("acme.there", Status.DISABLED)
+        world.forget_the_past()
+        purge = partial(purge_uninstalled, after=timedelta(days=30), interval_s=3600)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(purge, world.lifecycle, world.database.clock)
+            await trio.sleep(86_400 * 29)
+            assert world.told() == []
+            await world.put("acme.back", Status.DISABLED)
+            world.fail_next_transaction(ResourceExhausted("the disk is full"))
+            await trio.sleep(86_400 * 2)
+            nursery.cancel_scope.cancel()
+        assert world.told() == ["unloaded"]
+        assert dict(world.events[0].data) == {"remove_data": True}
+        assert {plugin.key for plugin in world.registry.all()} == {"acme.back", "acme.there"}
+        assert world.data.removed == ["acme.gone"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 import subprocess
 import sys
 import time
@@ -23,17 +22,10 @@ CONFIG = {"city": "Oslo", "token": "t0ps3cret"}
 
 @pytest.fixture
 def rpc(daemon: Daemon, plugin: Callable[[str], Path]) -> Iterator[Rpc]:
-    """With a configuration, which nobody can set over the socket yet: it is written between two daemons."""
+    """With a configuration."""
     with daemon.start() as rpc:
         rpc.install(plugin("asks_host"))
-        plugin_id = rpc.call("plugins.get", plugin=KEY)["id"]
-    daemon.stop()
-    database = sqlite3.connect(daemon.state / "plugind.db")
-    with database:
-        row = (plugin_id, msgpack.packb(CONFIG), 0)
-        database.execute("INSERT INTO config (plugin_id, data, updated_at_ms) VALUES (?, ?, ?)", row)
-    database.close()
-    with daemon.start() as rpc:
+        rpc.call("plugins.config_set", plugin=KEY, config=CONFIG)
         rpc.call("plugins.load", plugin=KEY)
         yield rpc
 
@@ -61,19 +53,60 @@ def until(look: Callable[[], bool]) -> None:
 
 
 def test_configuration_and_secrets(daemon: Daemon, rpc: Rpc) -> None:
-    assert ask(rpc, "config.get") == {"config": {"city": "Oslo"}}
-    assert rpc.call("plugins.health", plugin=KEY)["message"] == "['city']"  # what came with initialize
+    assert ask(rpc, "config.get") == {"config": CONFIG}
+    assert rpc.call("plugins.health", plugin=KEY)["message"] == "['city', 'token']"  # what came with initialize
     assert ask(rpc, "secrets.get", name="token") == {"value": "t0ps3cret"}
     assert refused(rpc, "secrets.get", name="city") == "NOT_FOUND"
+    shown = rpc.call("plugins.config_get", plugin=KEY)
+    assert (shown["config"], shown["secrets"]) == ({"city": "Oslo", "token": "********"}, ["token"])
+    assert (shown["revision"], shown["good"]) == (1, True)  # it has shaken hands with it
     told = [rpc.call("events.list", limit=1000), rpc.call("plugins.get", plugin=KEY), rpc.call("daemon.settings")]
     log = Path(rpc.call("plugins.get", plugin=KEY)["log_file"])
     assert "t0ps3cret" not in repr(told) + daemon.log.read_text() + (log.read_text() if log.exists() else "")
 
 
+def test_a_configuration_that_changes_under_a_worker(rpc: Rpc, tmp_path: Path) -> None:
+    greeter = "example.greeter"
+    rpc.load(ROOT / "supervisor" / "daemon" / "examples" / "greeter")
+    pid = rpc.call("plugins.get", plugin=greeter)["pid"]
+
+    def greet() -> str:
+        return str(
+            rpc.call("plugins.call", plugin=greeter, method="greet", params={"name": "Ada"})["result"]["greeting"]
+        )
+
+    assert greet() == "Hello, Ada!"
+    changed = rpc.call("plugins.config_set", plugin=greeter, config={"language": "de"})
+    assert (changed["revision"], changed["good"], changed["restarted"], greet()) == (1, True, False, "Guten Tag, Ada!")
+    with pytest.raises(Refused, match="INVALID_PARAMS"):
+        rpc.call("plugins.config_set", plugin=greeter, config={"language": "xx"})
+    secret = tmp_path / "language"
+    secret.write_text("no\n")
+    secret.chmod(0o600)
+    changed = rpc.call("plugins.config_set", plugin=greeter, config={"language": f"$file:{secret}"})
+    assert (changed["config"], changed["good"], greet()) == ({"language": f"$file:{secret}"}, True, "Hei, Ada!")
+    assert rpc.call("plugins.get", plugin=greeter)["pid"] == pid
+    secret.unlink()
+    with pytest.raises(Refused, match=r"No such file or directory"):
+        rpc.call("plugins.restart", plugin=greeter)
+    restored = rpc.call("plugins.config_restore", plugin=greeter)
+    assert restored["config"] == {"language": "de"}
+    until(lambda: bool(rpc.call("plugins.get", plugin=greeter)["phase"] == "running"))
+    assert greet() == "Guten Tag, Ada!"
+    history = rpc.call("plugins.config_history", plugin=greeter)
+    assert [(one["revision"], one["current"], one["good"]) for one in history] == [
+        (3, True, True),
+        (2, False, True),
+        (1, False, True),
+    ]
+
+
 def test_state_and_events(rpc: Rpc) -> None:
-    assert ask(rpc, "state.set", key="a", value={"n": [1, b"\x00"]}) == {}
-    assert ask(rpc, "state.get", key="a") == {"found": True, "value": {"n": [1, b"\x00"]}}
-    assert ask(rpc, "state.list") == {"entries": [{"key": "a", "value": {"n": [1, b"\x00"]}}], "next": None}
+    assert ask(rpc, "state.set", key="a", value={"n": [1, b"\x00"]}) == {"revision": 1}
+    assert ask(rpc, "state.get", key="a") == {"found": True, "value": {"n": [1, b"\x00"]}, "revision": 1}
+    entry = {"key": "a", "value": {"n": [1, b"\x00"]}, "revision": 1}
+    assert ask(rpc, "state.list") == {"entries": [entry], "next": None}
+    assert refused(rpc, "state.set", key="a", value=2, if_revision=0) == "CONFLICT"
     assert ask(rpc, "state.delete", key="a") == {"found": True}
     begun = ask(rpc, "events.subscribe", types=["emitted.*"])
     sent = [ask(rpc, "events.emit", name="beat", payload=n)["seq"] for n in range(3)]
@@ -121,7 +154,7 @@ def test_other_plugins(rpc: Rpc, plugin: Callable[[str], Path]) -> None:
     echo = {"plugin": "test.good", "method": "echo", "params": {"value": {"a": [1]}}}
     assert ask(rpc, "plugins.call", **echo) == {"result": {"a": [1]}}
     own = ask(rpc, "plugins.call", plugin=KEY, method="ask", params={"method": "state.get", "params": {"key": "k"}})
-    assert own["result"]["result"] == {"found": False, "value": None}
+    assert own["result"]["result"] == {"found": False, "value": None, "revision": 0}
     assert refused(rpc, "plugins.call", plugin="test.good", method="nothing") == "INVALID_PARAMS"
     slow = {"plugin": "test.good", "method": "sleep", "params": {"s": 60}}
     assert refused(rpc, "plugins.call", **slow, timeout_s=0.05) == "DEADLINE_EXCEEDED"

@@ -21,11 +21,14 @@ STAGE = """
 import os, sys, trio
 from pathlib import Path
 os.umask(int(sys.argv[1], 8))
+from supervisor.lifecycle.operation import Operation
 from supervisor.lifecycle.packages import PackageStore
+from supervisor.lifecycle.sources import directory_source
 root, staging = Path(sys.argv[3]) / "packages", Path(sys.argv[3]) / "staging"
 for place in (root, staging):
     place.mkdir(parents=True)
-print(trio.run(PackageStore(root, staging, lambda job, key: None).stage, Path(sys.argv[2])).manifest.key)
+store = PackageStore(root, staging, lambda job, key: None)
+print(trio.run(store.stage, directory_source(Path(sys.argv[2])), Operation()).manifest.key)
 """
 
 

@@ -72,7 +72,13 @@ def test_its_other_commands_are_checked_too(package: Path) -> None:
     with pytest.raises(InvalidManifest) as caught:
         check_directory(package, lambda _job, _key: None)
     [problem] = caught.value.details["problems"]
-    assert problem == {"path": "worker.stop_command[0]", "message": GONE, "value": "'bin/stop'"}
+    assert problem == {
+        "path": "worker.stop_command[0]",
+        "message": GONE,
+        "value": "'bin/stop'",
+        "hint": None,
+        "line": 13,
+    }
     (package / "bin").mkdir()
     (package / "bin/stop").write_text("")
     assert check_directory(package, lambda _job, _key: None).worker.stop_command == ("bin/stop",)

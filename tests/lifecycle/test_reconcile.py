@@ -38,6 +38,7 @@ def reconciled(world: LifecycleWorld) -> Reconciled:
             world.lifecycle,
             world.bus,
             Journal(world.database),
+            world.database.clock,
             recover_after_s=recover_after_s,
         )
         async with trio.open_nursery() as nursery:
@@ -289,6 +290,7 @@ async def test_a_daemon_cut_at_any_instant_is_made_whole_by_the_next(
             world.lifecycle,
             world.bus,
             Journal(world.database),
+            world.database.clock,
             recover_after_s=600,
         )
         async with trio.open_nursery() as nursery:

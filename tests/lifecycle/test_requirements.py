@@ -31,12 +31,13 @@ from supervisor.core.plugin import Plugin, PluginKey
 from supervisor.core.worker_spec import RestartPolicy
 from supervisor.lifecycle.manager import LifecycleManager
 from supervisor.lifecycle.reconcile import Reconciler
+from supervisor.lifecycle.sources import directory_source
 from supervisor.store.database import Database
 from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
 from supervisor.worker.phase import Phase
 from supervisor.worker.process import Exit
-from tests.fakes import FakeData, FakePackages
+from tests.fakes import FakeData, FakePackages, a_lifecycle
 from tests.jobs.world import WallClock
 from tests.packages import a_package
 from tests.worker.fakes import NEVER, Script, World, make_plugin
@@ -74,7 +75,7 @@ class Site:
     async def install(self, key: str, *requires: str, **worker: Any) -> Plugin:
         self.packages.requires[key], self.packages.worker[key] = requires, worker
         self.world.by_key.setdefault(key, GOOD)
-        return await self.lifecycle.install(Path("/src") / key, uid=0)
+        return await self.lifecycle.install(directory_source(Path("/src") / key), uid=0)
 
     async def load(self, *keys: str) -> None:
         for key in keys:
@@ -148,13 +149,14 @@ async def open_site(
 
     world.host.record = record  # type: ignore[method-assign]
     packages = Packages()
-    lifecycle = LifecycleManager(registry, world.manager, packages, FakeData())  # type: ignore[arg-type]
+    lifecycle = a_lifecycle(database, registry, world.manager, packages, FakeData())
     reconciler = Reconciler(
         registry,
         world.manager,
         lifecycle,
         bus,
         Journal(database),
+        database.clock,
         recover_after_s=recover_after_s or 0,
     )
     async with trio.open_nursery() as workers:
@@ -268,7 +270,10 @@ async def test_what_others_require_stays(autojump_clock: Any, site: Site) -> Non
 DOWN: dict[str, tuple[Callable[[Site], Awaitable[Any]], str]] = {
     "disabled": (lambda site: site.lifecycle.disable(DB), "is disabled; enable that one first"),
     "in error": (lambda site: site.lifecycle.mark_error(DB, "x"), "is in error; enable that one first"),
-    "upgrade": (lambda site: site.lifecycle.mark_upgrade_pending(DB), "has an upgrade that is to be decided; enable"),
+    "upgrade": (
+        lambda site: site.lifecycle.mark_upgrade_pending(DB),
+        "has an upgrade that is to be decided; approve or reject",
+    ),
     "stopped": (lambda site: site.lifecycle.stop_worker(DB), "has its worker stopped; start that one first"),
 }
 STARTS: dict[str, Callable[[Site], Awaitable[Any]]] = {
@@ -702,7 +707,7 @@ COMMANDS: list[Callable[[LifecycleManager, str], Awaitable[Any]]] = [
     lambda it, key: it.restart_worker(key),
     lambda it, key: it.mark_error(key, "x"),
     lambda it, key: it.unload(key),
-    lambda it, key: it.install(Path("/src") / key, uid=0),
+    lambda it, key: it.install(directory_source(Path("/src") / key), uid=0),
 ]
 
 

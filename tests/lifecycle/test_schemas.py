@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from supervisor.core.errors import InvalidParams
-from supervisor.lifecycle.schemas import schema_problem, validate
+from supervisor.lifecycle.schemas import schema_faults, validate
 
 GOOD = {
     "type": "object",
@@ -22,8 +22,12 @@ GOOD = {
 }
 
 
+def faults(schema: object) -> list[str]:
+    return [f"{place}: {fault.message}; {fault.hint}" for place, fault in schema_faults(schema)]
+
+
 def test_a_good_schema_and_value():
-    assert schema_problem(GOOD) is None
+    assert schema_faults(GOOD) == []
     validate(GOOD, {"city": "Ulm", "days": 3, "tree": [[], [[]]], "$ref": "x"}, "the configuration")
 
 
@@ -45,18 +49,18 @@ def test_a_good_schema_and_value():
     ],
 )
 def test_what_is_no_schema(schema, message):
-    assert message in (schema_problem(schema) or "")
+    assert any(message in told for told in faults(schema))
 
 
 def test_a_schema_that_is_nested_without_end():
     schema: dict = {}
     for _ in range(5000):
         schema = {"not": schema}
-    assert "nested more than" in (schema_problem(schema) or "")
+    assert [told.partition("not: ")[2] for told in faults(schema)] == ["is nested more than 32 deep; None"]
 
 
 def test_data_is_no_reference():
-    assert schema_problem({"const": {"$ref": "https://example.com"}, "default": {"$ref": "x"}}) is None
+    assert schema_faults({"const": {"$ref": "https://example.com"}, "default": {"$ref": "x"}}) == []
 
 
 def test_all_problems_are_told_and_no_value_is():
@@ -91,3 +95,55 @@ def test_nothing_is_fetched(monkeypatch):
 def test_importing_it_costs_no_jsonschema():
     code = "import sys, supervisor.lifecycle.schemas; print('jsonschema' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        ({"$schema": "http://json-schema.org/draft-07/schema#"}, '"$schema": names another draft'),
+        ({"properties": {"a": {"$id": "https://example.com/a"}}}, 'properties.a."$id": is for the whole schema only'),
+        ({"type": "objekt"}, "type: must be one of array, boolean, integer, null, number, object, string; did you"),
+        ({"properties": {"a b": {"minLength": -1}}}, 'properties."a b".minLength: does not fit'),
+        ({"allOf": [{}, {"$ref": "#/$defs/x"}]}, "allOf[1].\"$ref\": '#/$defs/x' leads nowhere"),
+        ({"anyOf": [True, {"$ref": "#"}]}, ": refers to itself without end"),
+        ({"dependentSchemas": {"a": {"$ref": "#"}}}, ": refers to itself without end"),
+        ({"maximum": 2**63}, "maximum: is a number of more than 64 bits"),
+    ],
+)
+def test_the_place_and_the_way_out(schema, told):
+    assert any(each.startswith(told) for each in faults(schema)), faults(schema)
+
+
+def test_all_faults_of_a_schema_at_once():
+    places = [place for place, _ in schema_faults({"type": "x", "required": "a", "properties": {"b": {"type": 1}}})]
+    assert places == ["properties.b.type", "required", "type"]
+
+
+def test_the_draft_may_be_named():
+    assert schema_faults({"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object"}) == []
+    assert schema_faults({"$id": "https://example.com/s", "$ref": "#/$defs/a", "$defs": {"a": {}}}) == []
+    assert schema_faults(True) == []
+
+
+def chain(levels):
+    defs = {f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(levels)}
+    return {"$ref": "#/$defs/a0", "$defs": {**defs, f"a{levels}": {"type": "object"}}}
+
+
+def test_references_that_double_at_each_step():
+    assert schema_faults(chain(4)) == []
+    [told] = faults(chain(14))
+    assert "schemas to check one value; 1000 is the most" in told
+    [told] = faults(chain(40))
+    assert "over more than 32 schemas" in told
+
+
+def test_references_that_branch_with_the_value():
+    schema = {"properties": {"a": {"allOf": [{"$ref": "#"}] * 30}}}
+    assert schema_faults(schema) == []
+    value: dict = {}
+    for _ in range(15):
+        value = {"a": value}
+    with pytest.raises(InvalidParams, match="takes too many references"):
+        validate(schema, value, "the configuration")
+    validate(schema, {"a": {"a": {}}}, "the configuration")

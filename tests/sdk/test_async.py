@@ -30,6 +30,8 @@ def plugin() -> Plugin:
 
 
 def test_every_request(plugin: Plugin) -> None:
+    whole = {"a": 1, "token": "t"}
+
     @plugin.job("all")
     async def job(ctx: AsyncRunContext) -> Any:
         await ctx.progress(0.5, "half")
@@ -42,7 +44,7 @@ def test_every_request(plugin: Plugin) -> None:
         await ctx.count("seen", 2)
         await ctx.count("seen")
         ctx.log.info("here")
-        assert (ctx.run_id, ctx.config, await ctx.get_config()) == ("r1", {"a": 1}, {"a": 1})
+        assert (ctx.run_id, ctx.config, await ctx.get_config()) == ("r1", whole, whole)
         assert [one["key"] for one in await ctx.plugins()] == ["acme.db"]
         return {
             "seq": await ctx.emit("done", {"n": 1}),

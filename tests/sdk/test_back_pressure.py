@@ -117,7 +117,7 @@ def test_what_the_loop_asks_and_answers_waits_for_room() -> None:
         for message in plugind.read():
             if message[0] == 0:
                 assert message[2] == "state.set"
-                plugind._near.sendall(msgpack.packb([1, message[1], None, {}]))
+                plugind._near.sendall(msgpack.packb([1, message[1], None, {"revision": 1}]))
             else:
                 answers[message[1]] = message[3]
             if len(answers) == 41:

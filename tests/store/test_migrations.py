@@ -85,6 +85,9 @@ def test_the_real_schema_has_its_tables_and_indexes(connection: sqlite3.Connecti
         "plugin_state_usage",
         "client_request",
         "worker_process",
+        "plugin_version",
+        "intent",
+        "config_revision",
     }
     assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
@@ -109,3 +112,22 @@ def test_a_sequence_number_is_never_given_twice(connection: sqlite3.Connection) 
     assert [connection.execute(insert).lastrowid for _ in range(3)] == [1, 2, 3]
     connection.execute("DELETE FROM event")
     assert connection.execute(insert).lastrowid == 4
+
+
+def test_a_database_of_before_versions_gets_one_for_each_installed_plugin(connection: sqlite3.Connection) -> None:
+    migrate(connection, 1, STEPS[:2])
+    plugin = "INSERT INTO plugin VALUES (?, ?, '1.0', ?, '{}', ?, ?, NULL, NULL, 0, 5, 6)"
+    connection.execute(plugin, ("id-1", "acme.one", "ready", "acme.one/1.0-000000000000", 1))
+    connection.execute(plugin, ("id-2", "acme.two", "uninstalled", "acme.two/1.0-000000000000", 2))
+    connection.execute("INSERT INTO config VALUES ('id-1', x'80', 7)")
+    connection.execute("INSERT INTO plugin_state VALUES ('id-1', 'k', x'01', 1, 8)")
+    migrate(connection, 2)
+    found = connection.execute("SELECT package_dir, plugin_id, manifest, files, activated_at_ms FROM plugin_version")
+    assert found.fetchall() == [("acme.one/1.0-000000000000", "id-1", "{}", None, 5)]
+    assert connection.execute("SELECT revision, uid FROM config").fetchall() == [(1, None)]
+    assert connection.execute("SELECT plugin_id, revision, good FROM config_revision").fetchall() == [("id-1", 1, 0)]
+    assert connection.execute("SELECT revision FROM plugin_state").fetchall() == [(1,)]
+    assert (
+        connection.execute("SELECT editable, staged_dir, probation_until_ms FROM plugin").fetchall()
+        == [(None, None, None)] * 2
+    )

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 import trio
 
-from supervisor.core.errors import AlreadyExists, Conflict, InvalidParams, NotFound
+from supervisor.core.errors import AlreadyExists, Conflict, NotFound
 from supervisor.core.event import PluginDisabled, PluginEmitted, PluginUnloaded, Recorded
 from supervisor.core.lifecycle import Status
 from supervisor.core.manifest import Manifest
 from supervisor.core.plugin import Capability, Plugin, PluginId
+from supervisor.store.configs import ConfigStore
 from supervisor.store.database import Database
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.state import StateStore
-from supervisor.store.tables import ApprovalRow, ConfigRow, JobRow, JobRunRow, PluginRow
+from supervisor.store.tables import ApprovalRow, ConfigRevisionRow, ConfigRow, JobRow, JobRunRow, PluginRow
 from tests.packages import a_package
 
 MakeManifest = Callable[..., Manifest]
@@ -128,7 +129,7 @@ async def test_an_uninstalled_plugin_is_taken_up_again(
     await install(registry, make_manifest("other"))
     state = StateStore(database)
     await state.set(first.id, "k", 1)
-    await registry.set_config(first.id, {"city": "Bern"})
+    await ConfigStore(database).set(first, {"city": "Bern"}, uid=7)
     await registry.set_status(first.id, expected=Status.INSTALLED, status=Status.ERROR, error="x", recoverable=True)
     await registry.set_status(first.id, expected=Status.ERROR, status=Status.UNINSTALLED)
     published.clear()
@@ -141,8 +142,8 @@ async def test_an_uninstalled_plugin_is_taken_up_again(
     assert again.approved == {capability}
     assert again.installed_at == clock.now()
     assert told(published)[1] == ("plugin.status_changed", {"previous": "uninstalled", "status": "installed"})
-    assert await registry.config(first.id) == {"city": "Bern"}
-    assert await state.get(first.id, "k") == (True, 1)
+    assert (await ConfigStore(database).get(first.id)).data == {"city": "Bern"}
+    assert await state.get(first.id, "k") == (True, 1, 1)
     assert [plugin.key for plugin in registry.all()] == ["acme.weather", "other"]
     assert await reloaded(database) == registry.all()
 
@@ -275,8 +276,9 @@ async def test_deleting_takes_everything_but_the_events(
 ) -> None:
     other = await install(registry, make_manifest("other"))
     state = StateStore(database)
-    for id_ in (plugin.id, other.id):
-        await registry.set_config(id_, {"a": 1})
+    for owner in (plugin, other):
+        id_ = owner.id
+        await ConfigStore(database).set(owner, {"a": 1}, uid=None)
         await state.set(id_, "k", "v")
         job = {"id": f"job-{id_}", "plugin_id": id_, "key": "j", "spec": {}, "active": True, "paused": False}
         run = {"job_id": job["id"], "plugin_id": id_, "plugin_key": "k", "job_key": "j", "trigger": "manual"}
@@ -294,11 +296,11 @@ async def test_deleting_takes_everything_but_the_events(
     )
     assert told(published) == [("plugin.unloaded", {"remove_data": True})]
     assert registry.all() == await reloaded(database) == [other]
-    for model in (PluginRow, ApprovalRow, ConfigRow, JobRow, JobRunRow):
+    for model in (PluginRow, ApprovalRow, ConfigRevisionRow, ConfigRow, JobRow, JobRunRow):
         column = model.id if model is PluginRow else model.plugin_id
         owners = await database.read(lambda model=model, column=column: {v for (v,) in model.select(column).tuples()})
         assert owners == {other.id}
-    assert await state.get(plugin.id, "k") == (False, None)
+    assert await state.get(plugin.id, "k") == (False, None, 0)
     with pytest.raises(NotFound):
         await registry.delete(plugin.id)
     fresh = await install(registry, make_manifest())
@@ -306,23 +308,7 @@ async def test_deleting_takes_everything_but_the_events(
     assert registry.get("acme.weather") == fresh
 
 
-# --- configuration and events ---
-
-
-async def test_configuration_is_none_then_the_last_one_set(registry: PluginRegistry, plugin: Plugin) -> None:
-    assert await registry.config(plugin.id) == {}
-    await registry.set_config(plugin.id, {"city": "Bern", "blob": b"\xff", "deep": {"a": [None, 1.5]}})
-    await registry.set_config(plugin.id, {"blob": b"\xfe"})
-    assert await registry.config(plugin.id) == {"blob": b"\xfe"}
-    await registry.set_config(plugin.id, {})
-    assert await registry.config(plugin.id) == {}
-
-
-async def test_what_cannot_be_configured_is_told(registry: PluginRegistry, plugin: Plugin) -> None:
-    with pytest.raises(InvalidParams, match="configuration cannot be stored"):
-        await registry.set_config(plugin.id, {"x": object()})
-    with pytest.raises(NotFound, match="any more"):
-        await registry.set_config(PluginId("nobody"), {})
+# --- events ---
 
 
 async def test_events_of_their_own_are_recorded_in_order(
@@ -345,7 +331,7 @@ async def test_a_plugin_that_cannot_be_read_is_left_out_and_can_be_installed_aga
         registry = await PluginRegistry.load(database)
         broken = await install(registry, make_manifest())
         await install(registry, make_manifest("sound"))
-        await registry.set_config(broken.id, {"kept": True})
+        await ConfigStore(database).set(broken, {"kept": True}, uid=None)
     with closing(sqlite3.connect(tmp_path / "plugind.db")) as connection, connection:
         connection.execute("UPDATE plugin SET manifest = ? WHERE key = 'acme.weather'", (json.dumps({"plugin": {}}),))
     async with open_database() as database:
@@ -355,7 +341,7 @@ async def test_a_plugin_that_cannot_be_read_is_left_out_and_can_be_installed_aga
         assert [plugin.key for plugin in registry.all()] == ["sound"]
         again = await install(registry, make_manifest())
         assert again.id == broken.id
-        assert await registry.config(broken.id) == {"kept": True}
+        assert (await ConfigStore(database).get(broken.id)).data == {"kept": True}
         with pytest.raises(AlreadyExists):
             await install(registry, make_manifest())
 

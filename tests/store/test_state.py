@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import trio
 
-from supervisor.core.errors import InvalidParams, NotFound, ResourceExhausted
+from supervisor.core.errors import Conflict, InvalidParams, NotFound, ResourceExhausted
+from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import Plugin, PluginId
-from supervisor.store.database import Database
+from supervisor.store.database import Database, Transaction
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.state import MAX_PAGE_BYTES, MAX_VALUE_BYTES, StateStore
 from supervisor.store.tables import current
@@ -36,13 +37,13 @@ async def used(database: Database, plugin: Plugin) -> tuple[int, int]:
 
 @pytest.mark.parametrize("value", [None, False, 0, "", b"", [], {}, b"\xff\x00", {"a": [1, b"x", None]}, 2**64 - 1])
 async def test_what_is_set_is_got(state: StateStore, plugin: Plugin, value: object) -> None:
-    assert await state.get(plugin.id, "k") == (False, None)
-    await state.set(plugin.id, "k", "before")
-    await state.set(plugin.id, "k", value)
-    assert await state.get(plugin.id, "k") == (True, value)
+    assert await state.get(plugin.id, "k") == (False, None, 0)
+    assert await state.set(plugin.id, "k", "before") == 1
+    assert await state.set(plugin.id, "k", value) == 2
+    assert await state.get(plugin.id, "k") == (True, value, 2)
     assert await state.delete(plugin.id, "k") is True
     assert await state.delete(plugin.id, "k") is False
-    assert await state.get(plugin.id, "k") == (False, None)
+    assert await state.get(plugin.id, "k") == (False, None, 0)
 
 
 async def test_each_plugin_has_its_own_keys(
@@ -55,7 +56,7 @@ async def test_each_plugin_has_its_own_keys(
     await state.set(plugin.id, "k", 1)
     await state.set(other.id, "k", 2)
     assert await state.delete(other.id, "k")
-    assert await state.get(plugin.id, "k") == (True, 1)
+    assert await state.get(plugin.id, "k") == (True, 1, 1)
     assert await state.list(other.id) == ([], None)
 
 
@@ -70,7 +71,7 @@ async def test_the_longest_key_and_value_fit(state: StateStore, plugin: Plugin) 
     key = "ü" * 512
     longest = b"x" * (MAX_VALUE_BYTES - 5)
     await state.set(plugin.id, key, longest)
-    assert await state.get(plugin.id, key) == (True, longest)
+    assert await state.get(plugin.id, key) == (True, longest, 1)
     with pytest.raises(
         ResourceExhausted, match=rf"'k' has {MAX_VALUE_BYTES + 1} bytes, the limit is {MAX_VALUE_BYTES}"
     ):
@@ -96,7 +97,7 @@ async def test_the_quota_holds_and_freeing_helps(database: Database, plugin: Plu
     with pytest.raises(ResourceExhausted, match=r"from 100 to 102 bytes with key 'c', its quota is 100") as caught:
         await state.set(plugin.id, "c", 1)
     assert (caught.value.details["used"], caught.value.details["quota"]) == (100, 100)
-    assert await state.get(plugin.id, "c") == (False, None)
+    assert await state.get(plugin.id, "c") == (False, None, 0)
     await state.set(plugin.id, "a", b"x" * 45)
     await state.set(plugin.id, "c", 1)
     with pytest.raises(ResourceExhausted):
@@ -141,12 +142,14 @@ async def test_lists_page_in_key_order(state: StateStore, plugin: Plugin) -> Non
     keys = ["B", "a", "a%", "a%b", "a_", "a_b", "aXb", "b", "ü", "\U0001f600"]
     for key in reversed(keys):
         await state.set(plugin.id, key, key.upper())
-    assert await state.list(plugin.id) == ([(key, key.upper()) for key in sorted(keys)], None)
+    newest_first = list(reversed(keys))
+    expected = [(key, key.upper(), 1 + newest_first.index(key)) for key in sorted(keys)]
+    assert await state.list(plugin.id) == (expected, None)
     seen: list[str] = []
     after: str | None = None
     for _ in range(4):
         page, after = await state.list(plugin.id, after=after, limit=3)
-        seen += [key for key, _ in page]
+        seen += [key for key, *_ in page]
     assert seen == sorted(keys)
     assert after is None
     page, after = await state.list(plugin.id, limit=10)
@@ -176,11 +179,11 @@ async def test_a_prefix_is_meant_literally(
     for key in ("\U0010ffff", "\U0010ffff\U0010ffff"):
         await state.set(plugin.id, key, 1)
     page, after = await state.list(plugin.id, prefix=prefix)
-    assert ([key for key, _ in page], after) == (expected, None)
+    assert ([key for key, *_ in page], after) == (expected, None)
     paged: list[str] = []
     while True:
         page, after = await state.list(plugin.id, prefix=prefix, after=after, limit=1)
-        paged += [key for key, _ in page]
+        paged += [key for key, *_ in page]
         if after is None:
             break
     assert paged == expected
@@ -203,10 +206,112 @@ async def test_a_page_is_bounded_in_bytes(state: StateStore, plugin: Plugin) -> 
 async def test_a_page_has_at_most_a_thousand_entries(state: StateStore, plugin: Plugin, database: Database) -> None:
     def fill(_: object) -> None:
         for n in range(1001):
-            current.execute_sql("INSERT INTO plugin_state VALUES (?, ?, x'c0', 5, 0)", (plugin.id, f"{n:04}"))
+            current.execute_sql("INSERT INTO plugin_state VALUES (?, ?, x'c0', 5, 0, 1)", (plugin.id, f"{n:04}"))
 
     await database.transact(fill)
     page, after = await state.list(plugin.id, limit=5000)
     assert (len(page), after) == (1000, "0999")
     with pytest.raises(InvalidParams, match="limit"):
         await state.list(plugin.id, limit=0)
+
+
+# --- revisions ---
+
+
+async def test_a_key_set_again_after_its_deletion_is_another(state: StateStore, plugin: Plugin) -> None:
+    first = await state.set(plugin.id, "k", 1)
+    await state.set(plugin.id, "other", 1)
+    assert await state.delete(plugin.id, "k")
+    again = await state.set(plugin.id, "k", 1)
+    assert again > first
+    with pytest.raises(Conflict):
+        await state.set(plugin.id, "k", 2, if_revision=first)
+    assert await state.get(plugin.id, "k") == (True, 1, again)
+
+
+async def test_each_plugin_counts_for_itself(
+    state: StateStore, plugin: Plugin, registry: PluginRegistry, make_manifest: Callable[..., Any]
+) -> None:
+    other = await registry.install(a_package(make_manifest("other"), "p"), approved=frozenset(), uid=None)
+    assert [await state.set(plugin.id, "k", n) for n in range(3)] == [1, 2, 3]
+    assert await state.set(other.id, "k", 0) == 1
+
+
+async def test_compare_and_set(state: StateStore, plugin: Plugin, database: Database) -> None:
+    assert await state.set(plugin.id, "k", "a", if_revision=0) == 1
+    with pytest.raises(Conflict, match=r"state key 'k' has revision 1, not revision 0") as caught:
+        await state.set(plugin.id, "k", "b", if_revision=0)
+    assert caught.value.details == {"key": "k", "revision": 1}
+    assert await state.set(plugin.id, "k", "b", if_revision=1) == 2
+    with pytest.raises(Conflict, match=r"state key 'n' is not there \(revision 0\), not revision 2"):
+        await state.set(plugin.id, "n", "b", if_revision=2)
+    with pytest.raises(Conflict):
+        await state.delete(plugin.id, "k", if_revision=1)
+    with pytest.raises(Conflict):
+        await state.delete(plugin.id, "n", if_revision=1)
+    assert await state.delete(plugin.id, "n", if_revision=0) is False
+    assert await state.get(plugin.id, "k") == (True, "b", 2)
+    assert await state.delete(plugin.id, "k", if_revision=2) is True
+    assert await used(database, plugin) == (0, 0)
+
+
+@pytest.mark.parametrize("revision", [-1, -(2**63)])
+async def test_a_revision_that_cannot_be_is_refused(state: StateStore, plugin: Plugin, revision: int) -> None:
+    with pytest.raises(InvalidParams, match="if_revision must be 0"):
+        await state.set(plugin.id, "k", 1, if_revision=revision)
+    with pytest.raises(InvalidParams, match="if_revision must be 0"):
+        await state.delete(plugin.id, "k", if_revision=revision)
+
+
+async def test_of_two_workers_of_one_plugin_each_change_counts(state: StateStore, plugin: Plugin) -> None:
+    """As when an upgrade has both versions running."""
+    conflicts = 0
+
+    async def worker() -> None:
+        nonlocal conflicts
+        for _ in range(25):
+            while True:
+                _, value, revision = await state.get(plugin.id, "count")
+                try:
+                    await state.set(plugin.id, "count", (value or 0) + 1, if_revision=revision)
+                except Conflict:
+                    conflicts += 1
+                else:
+                    break
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(worker)
+    assert await state.get(plugin.id, "count") == (True, 100, 100)
+    assert conflicts > 0
+
+
+async def test_one_look_and_two_writes_whether_it_compares_or_not(
+    state: StateStore, plugin: Plugin, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[str] = []
+    execute = Transaction.execute
+
+    def counted(self: Transaction, sql: str, parameters: tuple[Any, ...] = ()) -> Any:
+        statements.append(sql.split()[0])
+        return execute(self, sql, parameters)
+
+    monkeypatch.setattr(Transaction, "execute", counted)
+    revision = await state.set(plugin.id, "k", 1)
+    await state.set(plugin.id, "k", 2, if_revision=revision)
+    assert statements == ["SELECT", "INSERT", "INSERT"] * 2
+
+
+async def test_revisions_outlive_an_upgrade_and_a_reinstall(
+    state: StateStore, plugin: Plugin, registry: PluginRegistry, make_manifest: Callable[..., Any]
+) -> None:
+    kept = await state.set(plugin.id, "k", {"a": 1})
+    newer = a_package(make_manifest(version="2.0"), "acme.weather-2.0")
+    upgraded = await registry.exchange(newer, expected=plugin, status=Status.INSTALLED, forward=True, uid=0)
+    assert await state.get(upgraded.id, "k") == (True, {"a": 1}, kept)
+    await registry.set_status(plugin.id, expected=Status.INSTALLED, status=Status.UNINSTALLED)
+    again = await registry.install(
+        a_package(make_manifest(version="3.0"), "acme.weather-3.0"), approved=frozenset(), uid=0
+    )
+    assert again.id == plugin.id
+    assert await state.set(again.id, "k", 2, if_revision=kept) == kept + 1

@@ -10,7 +10,17 @@ import pytest
 from supervisor.core.errors import CLASSES, NUMBERS
 from supervisor.wire.codec import decode, encode
 from supervisor.wire.message import Request, Response
-from supervisor.wire.worker import CALL, EVENT, HANDSHAKE, HEALTH, HOST_REQUESTS, RUN_JOB, SHUTDOWN
+from supervisor.wire.worker import (
+    CALL,
+    CONFIG_CHANGED,
+    EVENT,
+    HANDSHAKE,
+    HEALTH,
+    HOST_REQUESTS,
+    RUN_JOB,
+    SHUTDOWN,
+    VALIDATE_CONFIG,
+)
 
 TEXT = (Path(__file__).parents[2] / "supervisor" / "wire" / "PROTOCOL.md").read_text()
 INITIALIZE = Request(
@@ -35,7 +45,9 @@ def test_every_error(name: str) -> None:
     assert bool(found[1]) is CLASSES[name].retryable
 
 
-@pytest.mark.parametrize("method", [HANDSHAKE, HEALTH, RUN_JOB, CALL, SHUTDOWN, EVENT, "log"])
+@pytest.mark.parametrize(
+    "method", [HANDSHAKE, HEALTH, RUN_JOB, CALL, VALIDATE_CONFIG, CONFIG_CHANGED, SHUTDOWN, EVENT, "log"]
+)
 def test_every_method_of_a_worker(method: str) -> None:
     assert f"\n| `{method}`" in TEXT
 

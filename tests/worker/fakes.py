@@ -22,7 +22,7 @@ from supervisor.core.worker_spec import HealthPolicy, RestartPolicy, WorkerSpec
 from supervisor.wire.message import Notification
 from supervisor.wire.worker import HostRequest
 from supervisor.worker.crash import Crash, Reason
-from supervisor.worker.host import Stray
+from supervisor.worker.host import GivenConfig, Stray
 from supervisor.worker.launch import Launch
 from supervisor.worker.link import WorkerLink
 from supervisor.worker.logfile import LogFile
@@ -255,9 +255,12 @@ class FakeHost:
         self.strays: list[Stray] = []
         """What the next worker leaves behind."""
 
-    async def config(self, plugin_id: PluginId) -> dict[str, Any]:
+    async def config(self, plugin: Plugin) -> GivenConfig:
         self._fail("config")
-        return {}
+        return GivenConfig()
+
+    async def config_taken(self, plugin_id: PluginId, revision: int) -> None:
+        raise AssertionError("no configuration is new")
 
     def told(self, plugin: Plugin, notification: Notification) -> None:
         self.notifications.append(notification)
@@ -301,7 +304,7 @@ class Even(random.Random):
 
 class World:
     """A manager over fake processes: the n-th spawn follows `scripts[n]`, the last one for ever. A plugin in `by_key`
-    has a script of its own."""
+    or `key@version` has a script of its own."""
 
     def __init__(
         self, tmp_path: Path, *scripts: Script, graces: Graces | None = None, start_concurrency: int = 8
@@ -314,14 +317,17 @@ class World:
         self.most_alive = 0
         self.fail_spawn: list[Exception] = []
         self.log_path = tmp_path / "plugin.log"
+        self.log = LogFile(self.log_path, max_bytes=10**7, files=5)
+        self.cwd = tmp_path
+        self.prepare_s: dict[str, float] = {}
+        """How long it takes to get a plugin ready, where it takes any time."""
+        self.fail_prepare: list[Exception] = []
         self.tools = Tools(
             host=self.host,
             graces=graces or Graces(),
-            prepare=lambda plugin: Launch(
-                argv=("/fake", plugin.key), env={}, cwd=tmp_path, rpc=plugin.manifest.worker.transport == "rpc"
-            ),
+            prepare=self.prepare,
             spawn=self.spawn,
-            open_log=lambda _: LogFile(self.log_path, max_bytes=10**7, files=5),
+            open_log=lambda _: self.log,
             now_ms=lambda: int(trio.current_time() * 1000),
             random=Even(),
         )
@@ -331,11 +337,24 @@ class World:
     def alive(self) -> list[FakeProcess]:
         return [process for process in self.processes if process.exit is None]
 
+    async def prepare(self, plugin: Plugin) -> Launch:
+        if seconds := self.prepare_s.get(plugin.key):
+            await trio.sleep(seconds)
+        if self.fail_prepare:
+            raise self.fail_prepare.pop(0)
+        return Launch(
+            argv=("/fake", plugin.key, plugin.version),
+            env={},
+            cwd=self.cwd,
+            rpc=plugin.manifest.worker.transport == "rpc",
+        )
+
     def spawn(self, launch: Launch) -> FakeProcess:
         if self.fail_spawn:
             raise self.fail_spawn.pop(0)
         key = launch.argv[1]
-        script = self.by_key.get(key) or self.scripts[min(len(self.processes), len(self.scripts) - 1)]
+        own = self.by_key.get(f"{key}@{launch.argv[2]}") or self.by_key.get(key)
+        script = own or self.scripts[min(len(self.processes), len(self.scripts) - 1)]
         process = FakeProcess(1000 + len(self.processes), replace(script, rpc=launch.rpc), key)
         self.processes.append(process)
         self.spawned_at.append(trio.current_time())

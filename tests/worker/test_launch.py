@@ -28,9 +28,10 @@ PLAIN = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
     "HOME": "/data/p",
+    "PYTHONDONTWRITEBYTECODE": "1",
     **PLUGIND,
 }
-PYTHON = {"PYTHONPATH": "/packages/p", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+PYTHON = {"PYTHONPATH": "/packages/p", "PYTHONUNBUFFERED": "1"}
 HOSTILE = {
     "LD_PRELOAD": "/x.so",
     "NOTIFY_SOCKET": "/run/notify",
@@ -53,12 +54,14 @@ def plan(
     *command: str,
     environ: Mapping[str, str] | None = None,
     is_file: Callable[[Path], bool] = lambda path: path in FILES,
+    environment: Path | None = None,
     **worker: Any,
 ) -> Launch:
     return plan_launch(
         make_plugin(command=command, **worker),
         package_dir=PACKAGE,
         data_dir=DATA,
+        environment=environment,
         around=Surroundings(python="/venv/bin/python", environ=environ or {}, state_id="S1"),
         is_file=is_file,
         which=lambda name, path: f"/found/{name}" if name in {"sh", "node"} and path else None,
@@ -75,6 +78,64 @@ def test_the_environment_of_a_python_program_whole(program: str) -> None:
     assert launch.env == {**PYTHON, **PLAIN}
     assert launch.argv == ("/venv/bin/python", "-m", "weather")
     assert (launch.cwd, launch.rpc, launch.limits) == (DATA, True, Limits())
+
+
+VENV = Path("/packages/p/.venv")
+OWN = {VENV / "pyvenv.cfg", VENV / "bin/python"}
+
+
+@pytest.mark.parametrize("program", ["python", "python3"])
+def test_its_own_environment_comes_first(program: str) -> None:
+    launch = plan(program, "main.py", environment=VENV, is_file=lambda path: path in FILES | OWN)
+    assert launch.argv == ("/packages/p/.venv/bin/python", "/packages/p/main.py")
+    own = {"PATH": f"/packages/p/.venv/bin:{PLAIN['PATH']}", "VIRTUAL_ENV": "/packages/p/.venv"}
+    assert launch.env == {**PYTHON, **PLAIN, **own}
+
+
+def test_a_script_of_its_environment_is_found_there_first() -> None:
+    looked: list[tuple[str, str]] = []
+
+    def which(name: str, path: str) -> str:
+        looked.append((name, path))
+        return f"{path.split(':')[0]}/{name}"
+
+    launch = plan_launch(
+        make_plugin(command=("weatherd", "--now"), env={"PATH": "/mine", "VIRTUAL_ENV": "/theirs"}),
+        package_dir=PACKAGE,
+        data_dir=DATA,
+        environment=VENV,
+        around=Surroundings(python="/venv/bin/python", environ={}, state_id="S1"),
+        is_file=lambda path: path in OWN,
+        which=which,
+    )
+    assert launch.argv == ("/packages/p/.venv/bin/weatherd", "--now")
+    assert looked == [("weatherd", "/packages/p/.venv/bin:/mine")]
+    assert launch.env["VIRTUAL_ENV"] == "/packages/p/.venv"
+    assert launch.env["PYTHONUNBUFFERED"] == "1"
+
+
+def test_what_is_run_in_place_keeps_its_environment_elsewhere() -> None:
+    venv = Path("/packages/stored/.venv")
+    launch = plan(
+        "python",
+        "main.py",
+        environment=venv,
+        is_file=lambda path: path in FILES | {venv / "pyvenv.cfg", venv / "bin/python"},
+    )
+    assert launch.argv == ("/packages/stored/.venv/bin/python", "/packages/p/main.py")
+    assert launch.env["PLUGIND_PACKAGE_DIR"] == launch.env["PYTHONPATH"] == "/packages/p"
+
+
+def test_where_there_is_no_environment_the_daemons_interpreter_runs_it() -> None:
+    launch = plan("python", "main.py", environment=VENV)
+    assert launch.argv[0] == "/venv/bin/python"
+    assert launch.env == {**PYTHON, **PLAIN}
+
+
+def test_an_environment_whose_interpreter_is_gone_is_not_passed_over() -> None:
+    """With the daemon's own interpreter it would start, and miss what it depends on."""
+    with pytest.raises(CannotLaunch, match=r"/packages/p/.venv/bin/python leads nowhere"):
+        plan("python", "main.py", environment=VENV, is_file=lambda path: path == VENV / "pyvenv.cfg")
 
 
 def test_nothing_of_the_daemons_environment_but_three() -> None:
@@ -94,7 +155,7 @@ def test_the_manifest_adds_and_overrides_but_not_ours() -> None:
         **ours,
     }
     launch = plan("python", "x", env=env, environ={"LANG": "de", "PATH": "/d"})
-    assert launch.env == {**PYTHON, **env, **PLUGIND}
+    assert launch.env == {**PYTHON, "PYTHONDONTWRITEBYTECODE": "1", **env, **PLUGIND}
 
 
 def test_arguments_that_name_files_of_the_package() -> None:

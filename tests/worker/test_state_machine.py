@@ -27,8 +27,8 @@ from supervisor.core.lifecycle import Status, can_transition
 from supervisor.core.manifest import Manifest
 from supervisor.core.plugin import Plugin, PluginKey
 from supervisor.core.worker_spec import HealthPolicy, RestartPolicy, WorkerSpec
-from supervisor.lifecycle.manager import LifecycleManager
 from supervisor.lifecycle.reconcile import Reconciler
+from supervisor.lifecycle.sources import directory_source
 from supervisor.store.database import Database
 from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
@@ -39,7 +39,7 @@ from supervisor.worker.phase import Phase
 from supervisor.worker.process import Exit
 from supervisor.worker.shutdown import Graces
 from supervisor.worker.tools import Tools
-from tests.fakes import FakeData, FakePackages
+from tests.fakes import FakeData, FakePackages, a_lifecycle
 from tests.jobs.world import WallClock
 from tests.worker.fakes import NEVER, FakeHost, FakeProcess, Script
 
@@ -134,6 +134,7 @@ class Plant:
         self, directory: Path, wall: WallClock, database: Database, bus: EventBus, registry: PluginRegistry
     ) -> None:
         self.wall = wall
+        self.directory = directory
         self.registry = registry
         self.processes: list[tuple[str, Talker]] = []
         self.script: dict[str, Script] = {}
@@ -142,7 +143,7 @@ class Plant:
         tools = Tools(
             host=self.host,
             graces=Graces(term_s=1, kill_s=2),
-            prepare=lambda plugin: Launch(argv=("/fake", plugin.key), env={}, cwd=directory, rpc=True),
+            prepare=self._prepare,
             spawn=self.spawn,
             open_log=lambda plugin: LogFile(directory / f"{plugin.key}.log", max_bytes=10**7, files=2),
             now_ms=lambda: int(trio.current_time() * 1000),
@@ -150,15 +151,19 @@ class Plant:
         )
         self.workers = WorkerManager(tools, start_concurrency=2)
         self.packages = Packages()
-        self.lifecycle = LifecycleManager(registry, self.workers, self.packages, FakeData())  # type: ignore[arg-type]
+        self.lifecycle = a_lifecycle(database, registry, self.workers, self.packages, FakeData())
         self.reconciler = Reconciler(
             registry,
             self.workers,
             self.lifecycle,
             bus,
             Journal(database),
+            database.clock,
             recover_after_s=RECOVER_AFTER_S,
         )
+
+    async def _prepare(self, plugin: Plugin) -> Launch:
+        return Launch(argv=("/fake", plugin.key), env={}, cwd=self.directory, rpc=True)
 
     def spawn(self, launch: Launch) -> Talker:
         key = launch.argv[1]
@@ -194,7 +199,7 @@ class Plant:
     def command(self, what: str, key: str) -> Callable[[], Coroutine[Any, Any, Any]]:
         do = self.lifecycle
         return {
-            "install": lambda: do.install(Path(key), uid=None),
+            "install": lambda: do.install(directory_source(Path("/src") / key), uid=None),
             "load": lambda: do.load(key),
             "enable": lambda: do.enable(key),
             "disable": lambda: do.disable(key, "tea"),
@@ -287,7 +292,7 @@ async def play(boots: list[list[Act]]) -> None:
 
 async def install_all(plant: Plant) -> None:
     for key in KEYS:
-        await plant.lifecycle.install(Path(key), uid=None)
+        await plant.lifecycle.install(directory_source(Path("/src") / key), uid=None)
         await plant.lifecycle.load(key)
 
 

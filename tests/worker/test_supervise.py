@@ -14,9 +14,10 @@ import pytest
 import trio
 import trio.testing
 
-from supervisor.core.errors import ActivationFailed, CallCancelled, FailedPrecondition
+from supervisor.core.errors import ActivationFailed, CallCancelled, FailedPrecondition, ResourceExhausted
 from supervisor.core.event import WorkerCrashed, WorkerStarted, WorkerStopped
-from supervisor.worker.launch import CannotLaunch, Launch
+from supervisor.core.package import PackageChanged
+from supervisor.worker.launch import CannotLaunch
 from supervisor.worker.phase import Phase
 from supervisor.worker.process import Exit
 from supervisor.worker.shutdown import WorkerUnkillable
@@ -625,21 +626,15 @@ async def test_whoever_asks_for_a_first_start_hears_of_a_shortage(autojump_clock
         (CannotLaunch("there is no program 'x'"), "there is no program 'x'"),
         (
             PermissionError(13, "Permission denied"),
-            "cannot be started: its data directory cannot be made ready: [Errno 13] Permission denied",
+            "cannot be started: its files cannot be made ready: [Errno 13] Permission denied",
         ),
+        (ResourceExhausted("the database cannot be read"), "was not started: the database cannot be read"),
         (KeyError("x"), "was lost to a mistake in plugind itself"),
     ],
 )
 async def test_preparing_fails(autojump_clock: Clock, tmp_path: Path, error: Exception, cause: str) -> None:
     world = World(tmp_path)
-    errors, prepare = [error], world.tools.prepare
-
-    def failing(plugin: Any) -> Launch:
-        if errors:
-            raise errors.pop()
-        return prepare(plugin)
-
-    object.__setattr__(world.tools, "prepare", failing)
+    world.fail_prepare = [error]
 
     async def work() -> None:
         world.manager.want(make_plugin())
@@ -648,6 +643,78 @@ async def test_preparing_fails(autojump_clock: Clock, tmp_path: Path, error: Exc
         assert world.host.of(WorkerCrashed)[0].cause.startswith(cause)
 
     await world.serve(work)
+
+
+CHANGED = "'main.py' in its package test.fake/1-0123 was changed"
+
+
+async def test_a_changed_package_is_given_up_at_once(autojump_clock: Clock, tmp_path: Path) -> None:
+    """However many tries there are left: files do not mend by waiting."""
+    world, plugin = World(tmp_path, Script(exits_after_s=100)), make_plugin(restart=policy(policy="always"))
+
+    async def work() -> None:
+        world.manager.want(plugin)
+        await world.manager.wait_up(PLUGIN_ID)
+        world.fail_prepare = [PackageChanged(CHANGED)]
+        assert await world.manager.wait_given_up() == PLUGIN_ID
+        assert trio.current_time() == 100
+        view = world.manager.view(PLUGIN_ID)
+        assert (view.gave_up, view.phase, view.last_reason) == (True, Phase.STOPPED, "package_changed")
+        assert view.last_failure == f"the worker of 'test.fake' was not started: {CHANGED}"
+        await trio.sleep(1000)
+        assert len(world.processes) == 1
+        crash = world.host.of(WorkerCrashed)[-1]
+        assert (crash.reason, crash.pid, crash.exit_code, crash.restart_in_s) == ("package_changed", None, None, None)
+
+    await world.serve(work)
+
+
+async def test_whoever_starts_a_changed_package_is_told(autojump_clock: Clock, tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.fail_prepare = [PackageChanged(CHANGED)]
+
+    async def work() -> None:
+        world.manager.want(make_plugin(), first_try_only=True)
+        with pytest.raises(ActivationFailed, match=r"was not started: 'main.py' in its package"):
+            await world.manager.wait_up(PLUGIN_ID)
+        await settle()
+        assert (trio.current_time(), world.processes) == (0, [])
+        assert world.host.types() == ["crashed"]
+        # The next who wants it has it looked at again.
+        world.manager.want(make_plugin(), first_try_only=True)
+        await world.manager.wait_up(PLUGIN_ID)
+
+    await world.serve(work)
+
+
+async def test_a_stop_comes_before_a_long_look_at_the_files_ends(autojump_clock: Clock, tmp_path: Path) -> None:
+    world, plugin = World(tmp_path), make_plugin()
+    world.prepare_s[plugin.key] = 60
+
+    async def work() -> None:
+        world.manager.want(plugin)
+        await trio.sleep(1)
+        assert world.manager.phase(PLUGIN_ID) is Phase.STARTING
+        world.manager.unwant(PLUGIN_ID)
+        await world.manager.wait_stopped(PLUGIN_ID)
+        assert (trio.current_time(), world.processes, world.host.types()) == (1, [], [])
+        world.manager.want(plugin)
+        await world.manager.wait_up(PLUGIN_ID)
+        assert trio.current_time() == 61
+
+    await world.serve(work)
+
+
+async def test_a_stopping_daemon_does_not_wait_for_a_long_look(autojump_clock: Clock, tmp_path: Path) -> None:
+    world, plugin = World(tmp_path), make_plugin()
+    world.prepare_s[plugin.key] = 60
+
+    async def work() -> None:
+        world.manager.want(plugin)
+        await trio.sleep(1)
+
+    await world.serve(work)
+    assert (trio.current_time(), world.processes) == (1, [])
 
 
 async def test_a_mistake_while_stopping_ends_the_stop(autojump_clock: Clock, tmp_path: Path) -> None:

@@ -98,6 +98,9 @@ class Bench:
         python = {"PYTHONPATH": f"{self.package_dir}:{SOURCE}"} if launch.argv[0] == sys.executable else {}
         return replace(launch, env={**launch.env, **python})
 
+    async def get_ready(self, plugin: Plugin) -> Launch:
+        return self.prepare(plugin)
+
     def open_log(self, _: Plugin) -> LogFile:
         return WatchedLog(self.log_path, self.awaited)
 
@@ -106,7 +109,7 @@ class Bench:
             Tools(
                 host=self.host,
                 graces=GRACES,
-                prepare=self.prepare,
+                prepare=self.get_ready,
                 spawn=spawn,
                 open_log=self.open_log,
                 now_ms=lambda: int(trio.current_time() * 1000),

@@ -51,7 +51,7 @@ class Expected:
 
 
 VIOLATION = (R.PROTOCOL_VIOLATION,)
-ON_REQUEST: Final = {"asks_host", "prints_on_demand"}
+ON_REQUEST: Final = {"asks_host", "prints_on_demand", "versions"}
 """Programs that do as a test of another file tells them."""
 
 ZOO: Final = {

@@ -1,4 +1,4 @@
-"""Methods that other programs call: `greet` takes a name and may be loud."""
+"""Methods that other programs call: `greet` takes a name and may be loud. Another language needs no restart."""
 
 from supervisor.sdk import Context, InvalidParams, Plugin, run
 
@@ -18,6 +18,11 @@ def greet(ctx: Context, name: str, loud: bool = False) -> dict:
 @plugin.method("languages")
 def languages(ctx: Context) -> list[str]:
     return sorted(WORDS)
+
+
+@plugin.on_config_changed
+def configured(ctx: Context, config: dict) -> None:
+    ctx.log.info("the language changed", before=ctx.config.get("language", "en"), now=config.get("language", "en"))
 
 
 if __name__ == "__main__":

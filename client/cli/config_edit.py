@@ -1,0 +1,80 @@
+"""pluginctl config edit: the configuration in an editor, back in as long as something is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from client.cli.config import verdict_text
+from client.cli.output import Context, Declined
+from client.cli.render import escaped
+from client.errors import Conflict, FailedPrecondition, InvalidParams
+
+if TYPE_CHECKING:
+    from supervisor.wire.results import ConfigInfo
+
+
+def edit(context: Context, plugin: str) -> ConfigInfo | None:
+    """The configuration as it is set then; None if nothing was changed. Secrets are masked: left so, they stay.
+
+    Raises:
+        Declined: something is wrong with it, and nobody wants to put it right.
+    """
+    info = context.client.plugins.config_get(plugin)
+    before = json.dumps(info["config"], indent=2, ensure_ascii=False) + "\n"
+    # A directory of our own, so that what an editor leaves beside the file is gone with it.
+    with tempfile.TemporaryDirectory(prefix="pluginctl-") as directory:
+        path = Path(directory) / f"{info['revision']}.json"
+        path.touch(mode=0o600)
+        path.write_text(before, encoding="utf-8")
+        revision = info["revision"]
+        while True:
+            _run_editor(path)
+            text = path.read_text(encoding="utf-8", errors="surrogateescape")
+            if text == before:
+                return None
+            try:
+                return _set(context, plugin, text, revision)
+            except _Wrong as wrong:
+                context.note(str(wrong))
+            except Conflict as conflict:
+                context.note(escaped(conflict.message))
+                revision = context.client.plugins.config_get(plugin)["revision"]
+            context.confirm("Edit it again?", yes=False)
+
+
+class _Wrong(Exception):
+    """What is wrong with the text; it may be put right."""
+
+
+def _set(context: Context, plugin: str, text: str, revision: int) -> ConfigInfo:
+    try:
+        config: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _Wrong(f"this is no JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise _Wrong("a configuration is a table of names and values: { … }")
+    plugins = context.client.plugins
+    verdict = plugins.config_test(plugin, config)
+    if not verdict["ok"]:
+        raise _Wrong(verdict_text(plugin, verdict))
+    try:
+        return plugins.config_set(plugin, config, expected_revision=revision)
+    except InvalidParams as error:
+        raise _Wrong(escaped(error.message, lines=True)) from None
+
+
+def _run_editor(path: Path) -> None:
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    try:
+        done = subprocess.run([*shlex.split(editor), str(path)], check=False)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise FailedPrecondition(f"cannot start the editor {editor!r}: {why}; set EDITOR to another one") from None
+    if done.returncode:
+        raise Declined(f"the editor ended with exit code {done.returncode}: nothing was changed")
