@@ -76,7 +76,7 @@ class Upgrader:
             self._parts.faults.reach(_F.UPGRADE_STAGED)
             _refuse_stranger(plugin, staged.manifest)
             async with abortable_hold(self._parts.locks, plugin.key, operation) as lock:
-                plugin = self._judge.exchangeable(plugin.id, Command.UPGRADE)
+                plugin = self._judge.exchangeable(name, Command.UPGRADE)
                 _refuse_same(plugin, staged)
                 way, added = await self._judge.decided(
                     plugin, staged.manifest, Command.UPGRADE, approving=wanted.approve
@@ -94,7 +94,7 @@ class Upgrader:
     async def to_version(self, name: str, version: str, wanted: Wanted, operation: Operation) -> Plugin:
         plugin = self._registry.get(name)
         async with abortable_hold(self._parts.locks, plugin.key, operation) as lock:
-            plugin = self._judge.exchangeable(plugin.id, Command.UPGRADE)
+            plugin = self._judge.exchangeable(name, Command.UPGRADE)
             to = self._judge.earlier(plugin, version)
             way, added = await self._judge.decided(plugin, to.manifest, Command.UPGRADE, approving=wanted.approve)
             if way is Way.STAGE:

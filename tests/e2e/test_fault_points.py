@@ -43,6 +43,7 @@ def stand(status: str, version: str, staged: str | None = None, level: int | Non
 
 
 ONE, TWO = stand("ready", "1.0"), stand("ready", "2.0")
+GONE = stand("uninstalled", "1.0", level=None)
 WAITING = stand("upgrade_pending", "1.0", "2.0")
 
 
@@ -54,6 +55,8 @@ class Trip:
     before: Stand = ONE
     after: Stand = ONE
     key: str = KEY
+    prepare: Sequence[tuple[str, dict[str, Any]]] = ()
+    """Steps that an earlier daemon does, unharmed."""
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -87,11 +90,11 @@ TRIPS = {
         after=stand("disabled", "1.0"),
     ),
     "probation": Trip(steps=[do("upgrade", source="dies_alone", probation_s=60)], before=TWO, after=ONE),
-    "unload": Trip(steps=[do("unload")], after=stand("uninstalled", "1.0")),
+    "unload": Trip(steps=[do("unload")], after=GONE),
     "erase": Trip(steps=[do("unload", remove_data=True)], after=None),
     "purge": Trip(
-        steps=[do("unload")],
-        before=stand("uninstalled", "1.0"),
+        prepare=[do("unload")],
+        before=GONE,
         after=None,
         environment={"PLUGIND_PURGE_AFTER_DAYS": "0.0000001"},
     ),
@@ -104,6 +107,7 @@ TRIPS = {
     "boot": Trip(),
 }
 OWN_TRIPS = {
+    FaultPoint.PROBATION_STOPPED: Trip(steps=[do("upgrade", source="lingers", probation_s=0.5)], before=TWO),
     FaultPoint.PROBATION_ENDED: Trip(steps=[do("upgrade", source="two", probation_s=0.3)], before=TWO, after=TWO),
     FaultPoint.PROBATION_FORMER_GONE: Trip(steps=[do("upgrade", source="dies", probation_s=60)], before=TWO),
     FaultPoint.ROLLBACK_FORMER_GONE: Trip(steps=[do("upgrade", source="two"), do("rollback")], before=TWO),
@@ -133,6 +137,7 @@ class Sources:
             "four": {"version": "4.0"},
             "two_alone": {"version": "2.0", "upgrade": "stop_first"},
             "broken": {"version": "2.0", "behaviour": "exits"},
+            "lingers": {"version": "2.0", "behaviour": "dies_soon", "upgrade": "stop_first", "backoff_s": 20},
             "dies": {"version": "2.0", "behaviour": "dies_soon"},
             "dies_alone": {"version": "2.0", "behaviour": "dies_soon", "upgrade": "stop_first"},
             "more": {"version": "2.0", "capabilities": more},
@@ -168,13 +173,24 @@ def site(tmp_path: Path, template: Path) -> Iterator[Daemon]:
 
 
 def lead_to_its_death(daemon: Daemon, trip: Trip, point: FaultPoint, sources: Sources) -> None:
-    with suppress(AssertionError, EOFError, ConnectionError):  # its end; how it ended is looked at below
-        with daemon.start(**{VARIABLE: str(point)}, **trip.environment) as rpc:
-            for method, params in trip.steps:
-                named = {"source": sources.make(params["source"])} if "source" in params else {}
-                with suppress(Refused):  # some are meant to fail
-                    rpc.call(method, **{**params, **named})
+    if trip.prepare:
+        with daemon.start() as rpc:
+            take(rpc, trip.prepare, sources)
+        daemon.stop()
+    # Its end cuts off whatever is asked of it; how it ended is looked at then.
+    with (
+        suppress(AssertionError, EOFError, ConnectionError),
+        daemon.start(**{VARIABLE: str(point)}, **trip.environment) as rpc,
+    ):
+        take(rpc, trip.steps, sources)
     assert daemon.wait() == -9, f"{point} was not reached; the log:\n{daemon.log.read_text()}"
+
+
+def take(rpc: Rpc, steps: Sequence[tuple[str, dict[str, Any]]], sources: Sources) -> None:
+    for method, params in steps:
+        named = {"source": sources.make(params["source"])} if "source" in params else {}
+        with suppress(Refused):  # some are meant to fail
+            rpc.call(method, **{**params, **named})
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -189,7 +205,8 @@ def look(rpc: Rpc, key: str) -> Stand:
     if not listed:
         return None
     info = listed[0]
-    level = rpc.call("plugins.config_get", plugin=key)["config"].get("level")
+    configured = info["status"] != "uninstalled"
+    level = rpc.call("plugins.config_get", plugin=key)["config"].get("level") if configured else None
     return (info["status"], info["version"], info["staged_version"], level)
 
 
@@ -246,8 +263,10 @@ def test_killed_at(point: FaultPoint, site: Daemon, tmp_path: Path) -> None:
         check_whole(site, rpc)
         check_data(site, rpc)
         # And it goes on to work: what was begun can be done again, or is done.
+        if look(rpc, KEY) == GONE:
+            rpc.load(Path(sources.make("one")))
         if trip.key == KEY and trip.after is not None:
-            rpc.call("plugins.config_set", plugin=KEY, config={"level": 3})
+            assert rpc.call("plugins.config_set", plugin=KEY, config={"level": 3})["config"] == {"level": 3}
 
 
 @pytest.mark.parametrize("point", SPECIAL)

@@ -59,8 +59,8 @@ stop_timeout_s = 3
 upgrade = "{upgrade}"
 
 [worker.restart]
-backoff_s = 0.05
-max_backoff_s = 0.1
+backoff_s = {backoff_s}
+max_backoff_s = {backoff_s}
 max_restarts = 2
 
 [[jobs]]
@@ -90,12 +90,18 @@ def write_version(
     behaviour: str = "good",
     upgrade: str = "overlap",
     capabilities: Iterable[str] = CAPABILITIES,
+    backoff_s: float = 0.05,
     more: str = "",
 ) -> Path:
     """The directory, made anew, that only we may write."""
     directory.mkdir(mode=0o755, parents=True)
     manifest = _MANIFEST.format(
-        key=key, version=version, capabilities=list(capabilities), upgrade=upgrade, more=textwrap.dedent(more)
+        key=key,
+        version=version,
+        capabilities=list(capabilities),
+        upgrade=upgrade,
+        backoff_s=backoff_s,
+        more=textwrap.dedent(more),
     )
     for name, text in (
         ("plugin.toml", manifest),
