@@ -46,7 +46,7 @@ def check_source(path: Path) -> Manifest:
         if path.name.endswith(".whl"):
             # Imported where it is needed: what makes environments imports trio.
             from supervisor.lifecycle.archives import inspect_wheel
-            from supervisor.lifecycle.fetching import manifest_of_wheel
+            from supervisor.lifecycle.wheels import manifest_of_wheel
 
             inspect_wheel(path, limits)
             (target / MANIFEST_NAME).write_bytes(manifest_of_wheel(path))

@@ -6,14 +6,12 @@ import hashlib
 import os
 import platform
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import Final
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from supervisor.core.errors import InvalidParams
-from supervisor.core.manifest import MANIFEST_NAME
-from supervisor.lifecycle.archives import copy_archive, read_wheel_file, wheel_names
+from supervisor.lifecycle.archives import copy_archive
 from supervisor.lifecycle.copying import PackageLimits
 from supervisor.lifecycle.operation import Operation
 from supervisor.lifecycle.pip_command import EnvironmentTools, find_links, pip_download
@@ -21,10 +19,6 @@ from supervisor.lifecycle.said import Said
 from supervisor.lifecycle.scratch import Scratch, scratch_beside
 from supervisor.lifecycle.sources import Source
 from supervisor.lifecycle.threads import Meter, Threads, check_cancelled
-
-_MAX_MANIFEST_BYTES: Final = 1024 * 1024
-_LISTED: Final = 10
-_NO_PACKAGES: Final = (".dist-info", ".data")
 
 
 async def fetch(source: Source, into: Path, tools: EnvironmentTools, operation: Operation) -> Path:
@@ -47,27 +41,6 @@ async def fetch(source: Source, into: Path, tools: EnvironmentTools, operation: 
             fetched = await _download(source, place, scratch)
         await Threads(1).run(lambda: _refuse_other_hash(fetched, source.hashes))
         return fetched.rename(into / fetched.name)
-
-
-def manifest_of_wheel(path: Path) -> bytes:
-    """The plugin.toml at the root of a wheel, or else in a package at its root. Blocking.
-
-    Raises:
-        InvalidParams: there is none, or more than one; all are named.
-        PackageRefused, ResourceExhausted: the wheel is not to be trusted, or its manifest is larger than 1 MiB.
-    """
-    there = [PurePosixPath(name) for name in wheel_names(path) if PurePosixPath(name).name == MANIFEST_NAME]
-    found = sorted(name for name in there if len(name.parts) <= 2 and not name.parts[0].endswith(_NO_PACKAGES))
-    shallowest = [name for name in found if len(name.parts) == min(len(each.parts) for each in found)]
-    if not shallowest:
-        others = f" (there is {_listed(there)}, which is too deep)" if there else ""
-        raise InvalidParams(
-            f"{path.name} is no plugin: a wheel has its {MANIFEST_NAME} at its root or in a top-level package{others}; "
-            "is it among the package data of the project?"
-        )
-    if len(shallowest) > 1:
-        raise InvalidParams(f"{path.name} has more than one {MANIFEST_NAME}: {_listed(shallowest)}; leave one of them")
-    return read_wheel_file(path, str(shallowest[0]), _MAX_MANIFEST_BYTES)
 
 
 async def _copy(source: Path, place: Path, operation: Operation) -> Path:
@@ -107,8 +80,3 @@ def _refuse_other_hash(path: Path, hashes: Sequence[str]) -> None:
             "nothing was installed",
             got=got,
         )
-
-
-def _listed(names: Sequence[PurePosixPath]) -> str:
-    shown = ", ".join(str(name) for name in names[:_LISTED])
-    return shown + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

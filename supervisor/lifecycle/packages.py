@@ -17,10 +17,11 @@ from supervisor.core.package import FileRecord, Package, PackageChanged
 from supervisor.core.plugin import key_problem
 from supervisor.lifecycle.checking import CheckSchedule
 from supervisor.lifecycle.copying import PackageLimits, sync_directory, sync_file_system
+from supervisor.lifecycle.deleting import delete_tree
 from supervisor.lifecycle.operation import Operation
 from supervisor.lifecycle.records import Survey, digest_of, not_as_installed, record, survey, verify
 from supervisor.lifecycle.sources import Source
-from supervisor.lifecycle.staging import Staged, Stager, delete
+from supervisor.lifecycle.staging import Staged, Stager
 from supervisor.lifecycle.threads import Threads, check_cancelled
 from supervisor.log import get_logger
 
@@ -175,7 +176,7 @@ class PackageStore:
         while True:
             if path.is_dir():
                 if staged.editable is None and self._is_intact(path, staged.files):
-                    delete(staged.dir)
+                    delete_tree(staged.dir)
                     return
                 self._displace(path)
             path.parent.mkdir(0o700, exist_ok=True)
@@ -205,7 +206,7 @@ class PackageStore:
             path.rename(aside)
         except FileNotFoundError:
             return
-        delete(aside)
+        delete_tree(aside)
 
     def _remove(self, path: Path) -> None:
         self._displace(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from supervisor.core.manifest import MANIFEST_NAME, Manifest
 from supervisor.core.package import FileRecord, Package
 from supervisor.lifecycle.checking import CheckSchedule, check_directory
 from supervisor.lifecycle.copying import PackageLimits, copy_package, look_through
+from supervisor.lifecycle.deleting import delete_tree
 from supervisor.lifecycle.operation import Operation
 from supervisor.lifecycle.records import digest_of, record
 from supervisor.lifecycle.sources import Source, SourceKind
@@ -104,7 +104,7 @@ class Stager:
     async def delete(self, path: Path) -> None:
         """Also while cancelled. Takes 30 s at most: the rest is for the next boot."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLEANUP_S):
-            await trio.to_thread.run_sync(delete, path, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(delete_tree, path, abandon_on_cancel=True)
 
     # The kinds of sources.
 
@@ -162,7 +162,7 @@ class Stager:
 
     async def _stage_wheel(self, source: Source, file: Path, target: Path, operation: Operation) -> Staged:
         from supervisor.lifecycle.archives import inspect_wheel
-        from supervisor.lifecycle.fetching import manifest_of_wheel
+        from supervisor.lifecycle.wheels import manifest_of_wheel
 
         def work() -> None:
             inspect_wheel(file, self._limits, check_cancelled, meter.report)
@@ -243,11 +243,3 @@ def _write_new(path: Path, data: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(fd, "wb") as file:
         file.write(data)
-
-
-def delete(path: Path) -> None:
-    """With all that is in it; what is not there is fine."""
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return

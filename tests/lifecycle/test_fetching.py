@@ -11,9 +11,10 @@ import trio
 
 from supervisor.core.errors import FailedPrecondition, InvalidParams, ResourceExhausted, SupervisorError
 from supervisor.lifecycle.copying import PackageRefused
-from supervisor.lifecycle.fetching import fetch, manifest_of_wheel
+from supervisor.lifecycle.fetching import fetch
 from supervisor.lifecycle.sources import read_source
 from supervisor.lifecycle.uv_command import UvIndexes, read_pip_configuration, uv_install
+from supervisor.lifecycle.wheels import manifest_of_wheel
 from tests.lifecycle.environments import Watched, a_source, tools_without_index
 from tests.wheels import make_sdist, make_wheel, plugin_wheel, sha256_of, write_project
 

@@ -76,7 +76,7 @@ def test_files_get_their_mode_for_good(package: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "socket"])
-def test_what_is_not_recorded_is_refused(package: Path, kind: str) -> None:
+def test_what_is_not_recorded_is_refused(package: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = package / "weather/bad"
     with socket.socket(socket.AF_UNIX) as sock:
         match kind:
@@ -85,7 +85,8 @@ def test_what_is_not_recorded_is_refused(package: Path, kind: str) -> None:
             case "pipe":
                 os.mkfifo(bad)
             case "socket":
-                sock.bind(str(bad))
+                monkeypatch.chdir(bad.parent)  # the whole path may be too long for an address
+                sock.bind(bad.name)
         with pytest.raises(PackageRefused, match=r"'weather/bad' is a (symbolic link|named pipe|socket)"):
             recorded(package)
 
