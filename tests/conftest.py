@@ -1,4 +1,4 @@
-"""How many processes run the tests."""
+"""How many processes run the tests, and what they hand down to those that they start."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import pytest
 
 MOST = 4
 """A container sees all of its host's cores, whatever share of them it may use."""
+
+# Hundreds of daemons and clients are started: none is to compile anew what the one before has.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -177,20 +178,29 @@ def lead_to_its_death(daemon: Daemon, trip: Trip, point: FaultPoint, sources: So
         with daemon.start() as rpc:
             take(rpc, trip.prepare, sources)
         daemon.stop()
-    # Its end cuts off whatever is asked of it; how it ended is looked at then.
-    with (
-        suppress(AssertionError, EOFError, ConnectionError),
-        daemon.start(**{VARIABLE: str(point)}, **trip.environment) as rpc,
-    ):
-        take(rpc, trip.steps, sources)
-    assert daemon.wait() == -9, f"{point} was not reached; the log:\n{daemon.log.read_text()}"
+    told: list[str] = []
+    try:
+        with daemon.start(**{VARIABLE: str(point)}, **trip.environment) as rpc:
+            told += take(rpc, trip.steps, sources)
+        until(lambda: daemon.process is not None and daemon.process.poll() is not None)
+    except (AssertionError, EOFError, ConnectionError) as error:
+        told.append(repr(error))  # Its end cuts off whatever is asked of it, its start too.
+    with suppress(subprocess.TimeoutExpired):
+        if daemon.wait() == -9:
+            return
+    raise AssertionError(f"{point} was not reached: {told}; the log:\n{daemon.log.read_text()}")
 
 
-def take(rpc: Rpc, steps: Sequence[tuple[str, dict[str, Any]]], sources: Sources) -> None:
+def take(rpc: Rpc, steps: Sequence[tuple[str, dict[str, Any]]], sources: Sources) -> list[str]:
+    """The refusals: some are meant."""
+    refused = []
     for method, params in steps:
         named = {"source": sources.make(params["source"])} if "source" in params else {}
-        with suppress(Refused):  # some are meant to fail
+        try:
             rpc.call(method, **{**params, **named})
+        except Refused as error:
+            refused.append(str(error))
+    return refused
 
 
 def until(holds: Callable[[], bool]) -> None:
