@@ -13,6 +13,7 @@ import msgpack
 
 from supervisor.core.errors import (
     NUMBERS,
+    InvalidParams,
     LocalProtocolError,
     RemoteProtocolError,
     SupervisorError,
@@ -66,11 +67,16 @@ class Frames:
         """A new call: its id and its frame.
 
         Raises:
+            InvalidParams: a text in them is no Unicode, such as a file name of other bytes.
             LocalProtocolError: the params cannot be sent.
         """
         id_ = self._next_id
         try:
             frame: bytes = msgpack.packb([_REQUEST, id_, method, params])
+        except UnicodeEncodeError as error:
+            raise InvalidParams(
+                f"'{_with_bytes(error.object)}' is no UTF-8, and plugind takes no other names and texts: rename it"
+            ) from None
         except (ValueError, TypeError, OverflowError) as error:
             raise LocalProtocolError(f"a param of {method} cannot be sent: {error}") from None
         if len(frame) > MAX_FRAME_OUT_BYTES:
@@ -113,6 +119,12 @@ def to_error(value: Any) -> SupervisorError:
     if colon and name in NUMBERS:
         return error_from_code(name, message, {})
     return error_from_code("INTERNAL", text, {})
+
+
+def _with_bytes(text: str) -> str:
+    """As in `caf\\xe9`: what Python puts for bytes that it could not read is put back."""
+    odd = (f"\\x{ord(c) - 0xDC00:02x}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
+    return "".join(odd).encode(errors="backslashreplace").decode()
 
 
 def _classify(message: Any) -> Answer | Said | Asked:

@@ -111,12 +111,18 @@ class Plugins(Noun):
         hashes: Sequence[str] = (),
         approve: bool = False,
         probation_s: float | None = None,
+        capabilities: Sequence[str] | None = None,
+        editable: bool = False,
         on_progress: OnProgress | None = None,
     ) -> results.PluginInfo:
         """Exchange the plugin's version for the one in `source` (as in install), or for a kept `version`.
 
+        With neither, for what its own source has now, asked of the index that it came from unless another is named.
+
         It happens wholly, or the version before goes on (UPGRADE_FAILED). What asks for more capabilities than were
-        approved waits for `approve`, unless `approve` is true. Who gives up within `probation_s` is rolled back.
+        approved waits for `approve`, unless `approve` is true, or they are all among `capabilities`, which you have
+        agreed to. With `editable` it is refused instead (APPROVAL_REQUIRED). Who gives up within `probation_s` is
+        rolled back.
         """
         return self._operate(
             "plugins.upgrade",
@@ -129,6 +135,8 @@ class Plugins(Noun):
             hashes=list(hashes),
             approve=approve,
             probation_s=probation_s,
+            capabilities=None if capabilities is None else list(capabilities),
+            editable=editable,
         )
 
     def approve(self, plugin: str, version: str | None = None) -> results.PluginInfo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from supervisor.lifecycle.manager import LifecycleManager
 from supervisor.lifecycle.operation import Operation
 from supervisor.lifecycle.owed import owed_events
 from supervisor.lifecycle.sources import Source
-from supervisor.lifecycle.staging import Staged
+from supervisor.lifecycle.staging import Look, Staged, came_from
 from supervisor.store.database import Database
 from supervisor.store.intents import IntentLog
 from supervisor.store.journal import Journal
@@ -39,13 +39,15 @@ Answer = Callable[[str, dict[str, Any]], Any]
 @dataclass
 class Script:
     """What a plugin's worker does; seconds. A worker whose start `fails` does so after `up_after_s`; one on trial that
-    `dies` does so `dies_after_s` after it came up, unless it has taken over."""
+    `dies` does so `dies_after_s` after it came up, unless it has taken over. One that `finishes` has done its work once
+    it takes over."""
 
     up_after_s: float = 0.5
     stops_after_s: float = 0.25
     fails: str | None = None
     dies: str | None = None
     dies_after_s: float = 0.0
+    finishes: bool = False
 
 
 class _Worker:
@@ -178,7 +180,15 @@ class FakeWorkers:
             while worker.phase is not Phase.STOPPED:
                 await worker.changed.wait()
 
-    async def call(self, plugin_id: PluginId, method: str, params: dict[str, Any], *, timeout_s: float | None) -> Any:
+    async def call(
+        self,
+        plugin_id: PluginId,
+        method: str,
+        params: dict[str, Any],
+        *,
+        timeout_s: float | None,
+        secrets: Collection[str] = (),
+    ) -> Any:
         await trio.lowlevel.checkpoint()
         return self.answer(method, params)
 
@@ -234,7 +244,10 @@ class FakeWorkers:
         former, worker = self._worker(plugin.id), _Worker()
         worker.plugin, worker.wanted, worker.alive, worker.phase = plugin, True, True, Phase.RUNNING
         self._workers[plugin.id] = worker
-        self._nursery.start_soon(self._live_on, worker, plugin)
+        if self.script_of(plugin).finishes:
+            worker.wanted, worker.alive, worker.phase = False, False, Phase.STOPPED
+        else:
+            self._nursery.start_soon(self._live_on, worker, plugin)
         self._formers.setdefault(plugin.id, []).append(former)
         self._nursery.start_soon(self._drain, former, successor.former_gone)
         former.wanted = False
@@ -352,15 +365,15 @@ class FakePackages:
         self.upgrade = "overlap"
 
     @asynccontextmanager
-    async def staged(self, source: Source, operation: Operation) -> AsyncIterator[Staged]:
+    async def staged(self, source: Source, operation: Operation, look: Look) -> AsyncIterator[Staged]:
         with operation.phase("unpack"):
             await trio.lowlevel.checkpoint()
         assert source.path is not None
+        await look(self.manifest_of(source.path.name))
         self.in_staging += 1
         try:
-            yield Staged(
-                manifest=self.manifest_of(source.path.name), digest="0" * 64, dir=source.path, source=source.text
-            )
+            staged = Staged(manifest=self.manifest_of(source.path.name), digest="0" * 64, dir=source.path)
+            yield came_from(staged, source)
         finally:
             await trio.lowlevel.cancel_shielded_checkpoint()
             self.in_staging -= 1

@@ -6,5 +6,9 @@ from supervisor.core.manifest import Manifest
 from supervisor.core.package import Package
 
 
+async def welcome(_manifest: Manifest) -> None:
+    """The look of whoever takes any plugin."""
+
+
 def a_package(manifest: Manifest, package_dir: str) -> Package:
     return Package(dir=package_dir, manifest=manifest, digest="0" * 64, files=(), source=f"/src/{manifest.key}")

@@ -15,11 +15,12 @@ Run = Callable[[Context, Options], "int | None"]
 
 
 class UsageError(Exception):
-    """Wrong words on the command line. `usage` says the right ones."""
+    """Wrong words on the command line. `usage` says the right ones, `details` tell programs what it is about."""
 
-    def __init__(self, message: str, usage: str = "") -> None:
+    def __init__(self, message: str, usage: str = "", details: Mapping[str, object] | None = None) -> None:
         super().__init__(message)
         self.usage = usage
+        self.details = details or {}
 
 
 class Argument:

@@ -58,6 +58,7 @@ def _state(info: ConfigInfo) -> str:
 def _set(context: Context, options: Options) -> None:
     plugins = context.client.plugins
     config, merge = _given(options)
+    context.hint = _about_quotes(config) if merge and not options.string else ""
     info = plugins.config_set(options.plugin, config, merge=merge, expected_revision=options.revision)
     _show_set(context, options.plugin, info)
 
@@ -83,7 +84,15 @@ def _given(options: Options) -> tuple[dict[str, Any], bool]:
         return read_file(options.file), False
     if not options.settings:
         raise UsageError("name what to set, as in `city=Rome` or `db.port=5432`, or --file FILE for the whole")
-    return read_settings(options.settings), True
+    return read_settings(options.settings, as_text=options.string), True
+
+
+def _about_quotes(config: Mapping[str, Any]) -> str:
+    """For what was meant as text and read as something else. It repeats no value: that may be a secret."""
+    odd = [name for name, value in flattened(config) if value is None or isinstance(value, bool | int | float)]
+    if not odd:
+        return ""
+    return f"to set {odd[0]} to a text, quote it twice, as in {odd[0]}='\"…\"', or say --string"
 
 
 def show_verdict(context: Context, plugin: str, verdict: ConfigVerdict) -> None:
@@ -104,6 +113,8 @@ def _test(context: Context, options: Options) -> int:
     config, merge = _given(options) if options.settings or options.file is not None else (None, False)
     verdict = context.client.plugins.config_test(options.plugin, config, merge)
     show_verdict(context, options.plugin, verdict)
+    if not verdict["ok"] and merge and config and not options.string and (hint := _about_quotes(config)):
+        context.note(f"hint: {hint}")
     return 0 if verdict["ok"] else _WRONG
 
 
@@ -141,6 +152,11 @@ def _restore(context: Context, options: Options) -> None:
 
 
 def _show_set(context: Context, plugin: str, info: ConfigInfo) -> None:
+    for note in info.get("notes", ()):
+        context.note(escaped(note))
+    if info.get("changed") is False:
+        context.show(info, f"{escaped(plugin)}: nothing changed (revision {info['revision']})")
+        return
     then = "its worker was restarted with it" if info["restarted"] else cell(_state(info))
     context.show(info, f"{escaped(plugin)}: the configuration is set (revision {info['revision']}); {then}")
 
@@ -150,8 +166,10 @@ _SETTINGS = Argument(
     metavar="NAME=VALUE",
     nargs="*",
     help="a dotted name and JSON, or a plain word; NAME=@FILE takes a file's text, NAME=- stdin's: what is secret "
-    "should not stand here",
+    "should not stand here. Wherever it comes from, $$ at the beginning of a value stands for one $, and "
+    "$file:/PATH and $credential:NAME are references",
 )
+_STRING = Argument("--string", action="store_true", help="every VALUE is a text as it stands, numbers too")
 _FILE = Argument("--file", metavar="FILE", help="the whole configuration from a TOML or JSON file; - is JSON on stdin")
 _REVISION = Argument(
     "--revision", type=whole(0, 2**62), metavar="N", help="refuse if somebody has set another one than N"
@@ -170,6 +188,7 @@ COMMANDS: Commands = {
         "config set acme.weather city=Rome db.port=5432 token=-",
         PLUGIN,
         _SETTINGS,
+        _STRING,
         _FILE,
         _REVISION,
     ),
@@ -186,6 +205,7 @@ COMMANDS: Commands = {
         "config test acme.weather city=Rome",
         PLUGIN,
         _SETTINGS,
+        _STRING,
         _FILE,
     ),
     "config-edit": Command(

@@ -41,11 +41,12 @@ def edit(context: Context, plugin: str) -> ConfigInfo | None:
             try:
                 return _set(context, plugin, text, revision)
             except _Wrong as wrong:
-                context.note(str(wrong))
+                problem = str(wrong)
             except Conflict as conflict:
-                context.note(escaped(conflict.message))
+                problem = escaped(conflict.message)
                 revision = context.client.plugins.config_get(plugin)["revision"]
-            context.confirm("Edit it again?", yes=False)
+            context.note(problem)
+            context.confirm("Edit it again?", yes=False, about={"problem": problem})
 
 
 class _Wrong(Exception):

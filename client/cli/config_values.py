@@ -12,8 +12,8 @@ from client.cli.command import UsageError
 _JSON_BEGINS = ("{", "[", '"')
 
 
-def read_settings(words: Sequence[str]) -> dict[str, Any]:
-    """`a.b=1 c=Rome d=@file e=-` as tables in tables.
+def read_settings(words: Sequence[str], *, as_text: bool = False) -> dict[str, Any]:
+    """`a.b=1 c=Rome d=@file e=-` as tables in tables; `as_text`: no value is read as JSON.
 
     Raises:
         UsageError: a word is none of these, or two of them contradict each other.
@@ -25,7 +25,7 @@ def read_settings(words: Sequence[str]) -> dict[str, Any]:
         name, equals, text = word.partition("=")
         if not equals:
             raise UsageError(f"{word!r} is no NAME=VALUE, such as city=Rome")
-        _put(config, name, _value(name, text))
+        _put(config, name, _value(name, text, as_text=as_text))
     return config
 
 
@@ -72,11 +72,13 @@ def _put(config: dict[str, Any], name: str, value: Any) -> None:
     config[last] = value
 
 
-def _value(name: str, text: str) -> Any:
+def _value(name: str, text: str, *, as_text: bool) -> Any:
     if text == "-":
         return _from_stdin(name)
     if text.startswith("@"):
         return _without_line_end(_text_of(text[1:]))
+    if as_text:
+        return text
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

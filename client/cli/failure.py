@@ -16,7 +16,7 @@ def tell(context: Context, error: SupervisorError) -> None:
     if context.json:
         _tell_json(context, error.code, error.message, error.details)
         return
-    context.note(f"pluginctl: {escaped(error.message or error.code, lines=True)}")
+    context.tell(f"pluginctl: {escaped(error.message or error.code, lines=True)}")
     tail = error.details.get("stderr_tail")
     if isinstance(tail, str) and tail.strip() and tail.strip() not in error.message:
         context.note("the worker's last words:")
@@ -26,24 +26,41 @@ def tell(context: Context, error: SupervisorError) -> None:
         context.note(f"hint: {hint}")
 
 
-def tell_usage(context: Context, message: str, usage: str) -> None:
+def tell_usage(context: Context, message: str, usage: str, details: Mapping[str, Any]) -> None:
     if context.json:
-        _tell_json(context, "USAGE", message, {})
+        _tell_json(context, "USAGE", message, details)
         return
-    context.note(f"pluginctl: {escaped(message)}")
-    context.note(usage.rstrip() if usage else "`pluginctl --help` lists the commands")
+    context.tell(f"pluginctl: {escaped(message)}")
+    context.tell(usage.rstrip() if usage else "`pluginctl --help` lists the commands")
+
+
+def tell_plainly(context: Context, name: str, message: str) -> None:
+    """What is no error of plugind's: DECLINED, or OS_ERROR."""
+    if context.json:
+        _tell_json(context, name, message, {})
+    else:
+        context.tell(f"pluginctl: {escaped(message)}")
+
+
+def tell_interrupted(context: Context, message: str) -> None:
+    """What became of it after Ctrl-C."""
+    if context.json:
+        _tell_json(context, "INTERRUPTED", message, {})
+    else:
+        context.tell(message)
 
 
 def _tell_json(context: Context, name: str, message: str, data: Mapping[str, Any]) -> None:
     from client.cli.plain import to_json
 
-    context.note(to_json({"error": {"name": name, "message": message, "data": dict(data)}}))
+    context.tell(to_json({"error": {"name": name, "message": message, "data": dict(data)}}))
 
 
 def _hint(context: Context, error: SupervisorError) -> str:
     plugin = error.details.get("plugin")
     name = plugin if isinstance(plugin, str) else context.about
     key = escaped(name or "KEY")
+    is_gone = error.details.get("status") == "uninstalled"
     match error.code:
         case "ACTIVATION_FAILED" | "PLUGIN_CRASHED":
             return f"`pluginctl logs {key}` shows what it printed; {_way_back(context, name, key)}"
@@ -59,13 +76,28 @@ def _hint(context: Context, error: SupervisorError) -> str:
             return "`--timeout S` waits for S seconds"
         case "PERMISSION_DENIED" if "socket" not in error.details:
             return "this needs a higher role: try again as root or as plugind's own user"
-        case "NOT_FOUND" if "run" in error.details or "method" in error.details:
-            return ""  # the message says where they are listed
+        case "INVALID_PARAMS":
+            return context.hint
         case "NOT_FOUND":
-            return "`pluginctl list` shows the plugins there are, `pluginctl jobs list` the jobs"
+            return _where_to_look(context, error.details, key)
+        case "INVALID_TRANSITION" if error.details.get("command") == "unload" and is_gone:
+            return f"`pluginctl purge {key}` deletes what it has left"
         case "INTERNAL" if "log_id" in error.details:
             return "plugind's own log has the details under that id: `journalctl -u plugind`"
     return ""
+
+
+def _where_to_look(context: Context, details: Mapping[str, Any], key: str) -> str:
+    """By what was not found; nothing where the message says it already."""
+    if {"run", "method", "job"} & details.keys():
+        return ""
+    if "kept" in details:
+        return f"`pluginctl versions {key}` shows the versions that are kept"
+    if "name" in details:
+        return f"`pluginctl config get {key}` shows what is set"
+    if "revision" in details or context.command == "restore":
+        return f"`pluginctl config history {key}` shows the configurations that were"
+    return "`pluginctl list -a` shows the plugins there are"
 
 
 def _way_back(context: Context, name: str | None, key: str) -> str:
@@ -74,9 +106,12 @@ def _way_back(context: Context, name: str | None, key: str) -> str:
     if name is None:
         return again
     try:
-        status = context.client.plugins.get(name)["status"]
+        plugin = context.client.plugins.get(name)
     except SupervisorError:
         return again  # the first error is the one to tell
+    status = plugin["status"]
+    if plugin["last_reason"] == "package_changed":
+        return f"its files have changed: `pluginctl upgrade {key}`, or uninstall and install it again (its data stays)"
     if status == "ready":
         return again
     verb = "load" if status == "installed" else "enable"

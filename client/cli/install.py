@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from client.cli.command import YES, Argument, Command, Options
+from client.cli.failure import tell_interrupted
 from client.cli.output import Context
 from client.cli.progress import Display
 from client.cli.render import escaped
-from client.cli.source import FETCHING, SOURCE_HELP, fetching, source_for_daemon
+from client.cli.source import FETCHING, SOURCE_HELP, ask_about_word, came_from, fetching, source_for_daemon
+from client.cli.wait import goes_on
 from client.errors import ApprovalRequired, CallCancelled, Interrupted, SupervisorError
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def _install(context: Context, options: Options) -> None:
-    source, how = source_for_daemon(options.source), fetching(options)
+    source, how = source_for_daemon(options.source, editable=options.editable), fetching(options)
+    ask_about_word(context, source, how, yes=options.yes)
 
     def install(agreed: list[str] | None) -> PluginInfo:
         def act(on_progress: OnProgress | None) -> PluginInfo:
@@ -27,14 +30,16 @@ def _install(context: Context, options: Options) -> None:
 
         return watched(context, act, "installed and not loaded", verbose=options.verbose)
 
-    info = install(None) if options.yes else _with_consent(context, source, install)
+    info = install(None) if options.yes else _with_consent(context, lambda: came_from(context, source, how), install)
     if options.load:
         info = _load(context, info)
     done = "installed and loaded" if options.load else "installed"
     context.show(info, f"{escaped(info['key'])} {escaped(info['version'])}: {done}. {escaped(info['summary'])}")
 
 
-def _with_consent(context: Context, source: str, install: Callable[[list[str]], PluginInfo]) -> PluginInfo:
+def _with_consent(
+    context: Context, origin: Callable[[], str], install: Callable[[list[str]], PluginInfo]
+) -> PluginInfo:
     """Ask for nothing first: what a plugin wants is then told, and nobody is asked about one that cannot be installed.
 
     Raises:
@@ -50,21 +55,20 @@ def _with_consent(context: Context, source: str, install: Callable[[list[str]], 
             if not isinstance(wishes, list) or set(wishes) <= set(agreed):
                 raise
             name = " ".join(escaped(wanted.details.get(part, "")) for part in ("plugin", "version"))
-            show_wishes(context, f"{name} from {escaped(source)} wants to be allowed:", wishes)
-            context.confirm("Install it, and allow this?", yes=False)
+            name += f" from {origin()}"
+            show_wishes(context, f"{name} wants to be allowed:", wishes)
+            context.confirm(f"Install {name}, and allow this?", yes=False, about=wanted.details)
             agreed = sorted({*agreed, *wishes})
 
 
 def _load(context: Context, info: PluginInfo) -> PluginInfo:
     key = info["key"]
     try:
-        return context.client.plugins.load(key)
+        with goes_on(context, f"{escaped(key)} is installed, and plugind goes on loading it", key):
+            return context.client.plugins.load(key)
     except SupervisorError as error:
         error.message = f"{key} {info['version']} is installed, but could not be loaded: {error.message}"
         error.details = {"plugin": key, **error.details}
-        raise
-    except KeyboardInterrupt:
-        context.note(f"{escaped(key)} is installed, and plugind goes on loading it: `pluginctl status {escaped(key)}`")
         raise
 
 
@@ -82,7 +86,10 @@ def watched(
         with Display(context, verbose=verbose) as display:
             return act(display.on_progress)
     except Interrupted as stop:
-        context.note(_what_became(stop, done))
+        tell_interrupted(context, _what_became(stop, done))
+        raise
+    except KeyboardInterrupt:  # once more, while that was being found out
+        tell_interrupted(context, f"plugind was told to cancel; {_unknown()}")
         raise
 
 
@@ -94,8 +101,12 @@ def _what_became(stop: Interrupted, done: str) -> str:
     if isinstance(error, CallCancelled):
         return "cancelled: nothing has changed"
     if error.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}:
-        return f"cancelled, and what became of it is not known: {escaped(error.message)}; `pluginctl list` shows it"
+        return f"plugind was told to cancel: {escaped(error.message)}; {_unknown()}"
     return f"it had failed before it could be cancelled: {escaped(error.message)}"
+
+
+def _unknown() -> str:
+    return "it goes on to its end if that came too late, and `pluginctl list` shows what became of it"
 
 
 INSTALL = Command(

@@ -55,7 +55,7 @@ def _follow(context: Context, options: Options) -> None:
         options.level,
         options.run,
         options.stream,
-        on_notice=lambda text: context.note(f"pluginctl: {escaped(text)}"),
+        on_notice=lambda text: context.tell(f"pluginctl: {escaped(text)}"),
     )
     with stream:
         for line in stream:

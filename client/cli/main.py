@@ -11,7 +11,7 @@ from client.cli.output import Context, Declined
 from supervisor.core.errors import SupervisorError
 
 if TYPE_CHECKING:
-    from client.cli.command import Command, Commands, Options
+    from client.cli.command import Command, Commands, Options, UsageError
 
 NOUNS = {
     "plugins": "install, load, enable, disable, stop … plugins, and ask about them",
@@ -131,9 +131,11 @@ def _main(context: Context, words: list[str]) -> int:
         context.about, context.command = _about(options), name.split()[-1]
         return command.run(context, options) or 0
     except UsageError as error:
-        return _tell_usage(context, str(error), error.usage, words)
+        return _tell_usage(context, error, words)
     except Declined as no:
-        context.note(f"pluginctl: {no}")
+        from client.cli.failure import tell_plainly
+
+        tell_plainly(context, "DECLINED", str(no))
         return FAILED
     except SupervisorError as error:
         from client.cli.failure import tell
@@ -156,8 +158,10 @@ def _about(options: Options) -> str | None:
 def _tell_os_error(context: Context, error: OSError) -> int:
     """Of ours, since the client has its own errors: most often the output cannot be written."""
     _drop_output()
+    from client.cli.failure import tell_plainly
+
     where = f"{error.filename}: " if error.filename else "cannot write the output: "
-    context.note(f"pluginctl: {where}{error.strerror or error}")
+    tell_plainly(context, "OS_ERROR", f"{where}{error.strerror or error}")
     return FAILED
 
 
@@ -262,11 +266,11 @@ def _version(context: Context) -> int:
     return 0
 
 
-def _tell_usage(context: Context, message: str, usage: str, words: list[str]) -> int:
+def _tell_usage(context: Context, error: UsageError, words: list[str]) -> int:
     from client.cli.failure import tell_usage
 
     context.json = context.json or "--json" in words
-    tell_usage(context, message, usage)
+    tell_usage(context, str(error), error.usage, error.details)
     return USAGE
 
 

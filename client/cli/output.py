@@ -7,6 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from client.sync_client import Client
 
 
@@ -24,6 +26,8 @@ class Context:
         """Key or id of the plugin that the command is about, if it is about one."""
         self.command = ""
         """Its last word, such as `call`."""
+        self.hint = ""
+        """What may help if its params are refused."""
         self._client: Client | None = None
 
     @property
@@ -73,13 +77,19 @@ class Context:
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """Beside the result."""
+        """Beside the result, to people: programs read nothing but results and errors."""
+        if not self.json:
+            self.tell(text)
+
+    def tell(self, text: str) -> None:
+        """An error, in the form that is wanted."""
         sys.stdout.flush()
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
-    def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask on the terminal. What is piped in is no answer: a script says `--yes`.
+    def confirm(self, question: str, *, yes: bool, about: Mapping[str, Any] | None = None) -> None:
+        """Ask on the terminal. What is piped in, or was typed before the question stood there, is no answer: a script
+        says `--yes`, and so does a program. `about` tells programs what it is about.
 
         Raises:
             Declined: the answer was not yes.
@@ -88,15 +98,27 @@ class Context:
         if yes:
             return
         sys.stdout.flush()
-        if not (sys.stdin.isatty() and _ask(f"{question} [y/N] ")):
+        if self.json or not (sys.stdin.isatty() and _forget_typed() and _ask(f"{question} [y/N] ")):
             from client.cli.command import UsageError
 
-            raise UsageError(f"this needs --yes, since there is no terminal to ask on: {question}", usage=_NO_USAGE)
+            why = "--json asks nothing" if self.json else "there is no terminal to ask on"
+            raise UsageError(f"this needs --yes, since {why}: {question}", _NO_USAGE, about)
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise Declined("nothing was done")
 
 
 _NO_USAGE = "nothing was done"
+
+
+def _forget_typed() -> bool:
+    """Drop what was typed ahead: nobody agrees to what he has not seen. Whether that could be done."""
+    import termios
+
+    try:
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+    except termios.error:
+        return False
+    return True
 
 
 def _ask(question: str) -> bool:

@@ -7,7 +7,7 @@ from client.cli.install import INSTALL
 from client.cli.output import Context
 from client.cli.render import escaped
 from client.cli.upgrade import APPROVE, REJECT, ROLLBACK, UPGRADE, VERSIONS
-from client.cli.wait import patience
+from client.cli.wait import goes_on, patience
 from client.errors import FailedPrecondition
 
 
@@ -15,7 +15,8 @@ def _unload(context: Context, options: Options) -> None:
     if options.remove_data:
         question = f"Remove {options.plugin} with its configuration, state and history, for good?"
         context.confirm(escaped(question), yes=options.yes)
-    with patience(context, options.plugin):
+    going_on = goes_on(context, "plugind goes on uninstalling it", options.plugin)
+    with going_on, patience(context, options.plugin):
         done = context.client.plugins.unload(options.plugin, options.remove_data)
     kept = "its data is gone too" if options.remove_data else "its configuration, state and history are kept"
     context.show(done, f"{escaped(options.plugin)}: uninstalled; {kept}")

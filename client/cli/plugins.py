@@ -23,7 +23,7 @@ from client.cli.output import Context
 from client.cli.plain import to_json
 from client.cli.render import cell, duration, escaped, fields, table
 from client.cli.status import STATUS
-from client.cli.wait import patience
+from client.cli.wait import goes_on, patience
 from client.errors import DeadlineExceeded
 from supervisor.core.cause import short_cause
 
@@ -87,11 +87,12 @@ def _command(
     """A command that answers with the plugin as it is afterwards; `stops`: it waits for the worker to end."""
 
     def run(context: Context, options: Options) -> None:
-        if stops:
-            with patience(context, options.plugin):
+        with goes_on(context, "plugind goes on with it", options.plugin):
+            if stops:
+                with patience(context, options.plugin):
+                    info = act(context.client, options)
+            else:
                 info = act(context.client, options)
-        else:
-            info = act(context.client, options)
         context.show(info, f"{escaped(info['key'])}: {done}. {escaped(info['summary'])}")
 
     return run

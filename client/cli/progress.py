@@ -50,9 +50,11 @@ class Display:
             sys.stderr.flush()
 
     def _choose(self, context: Context, *, verbose: bool) -> Callable[[OperationProgress], None] | None:
+        if context.json:
+            return None
         if verbose:
             return self._say
-        return self._update if sys.stderr.isatty() and not context.json else None
+        return self._update if sys.stderr.isatty() else None
 
     def _say(self, progress: OperationProgress) -> None:
         """A line for each phase, and for each line of a tool."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from client.cli.command import PSS, Argument, Command, Options, whole
 from client.cli.output import Context
 from client.cli.render import cell, clock, duration, escaped, fields, now_ms, when
 from client.cli.usage import limit_line, usage_line
+from supervisor.core.cause import short_cause
 
 if TYPE_CHECKING:
-    from supervisor.wire.results import DaemonInfo, DaemonStatus, LogLine, PluginDetails, PluginInfo
+    from supervisor.wire.results import DaemonInfo, DaemonStatus, EventInfo, LogLine, PluginDetails, PluginInfo
 
 _LOG_LINES = 10
 _LINE_CHARACTERS = 300
+_WENT_BACK = "plugin.rolled_back"
+_SINCE = (_WENT_BACK, "plugin.upgraded", "plugin.installed")
+"""What changes the version."""
 
 
 def log_line(line: LogLine) -> str:
@@ -31,12 +35,30 @@ def _status(context: Context, options: Options) -> None:
         return
     client = context.client
     details = client.plugins.get(options.plugin, pss=options.pss)
+    given_up = _given_up(client.events.list(None, _SINCE, [options.plugin], 1)["events"], details)
     lines = client.logs.read(options.plugin, tail=options.lines) if options.lines > 0 else []
-    text = _details(context, details)
+    text = f"{_details(context, details)}{_went_back(given_up)}"
     if lines:
         # A line may have 64 KiB; `pluginctl logs` shows it whole.
         text += "\n\n" + "\n".join(_shortened(log_line(line)) for line in lines)
-    context.show({**details, "log": lines}, text)
+    context.show({**details, "given_up": given_up, "log": lines}, text)
+
+
+def _given_up(newest: Sequence[EventInfo], details: PluginDetails) -> dict[str, object] | None:
+    """The version that plugind itself went back from, if nobody has changed the version since."""
+    for event in newest:
+        data = event["data"]
+        if event["type"] == _WENT_BACK and data.get("reason") and data.get("to") == details["version"]:
+            return {"version": data.get("from"), "back": data["to"], "reason": data["reason"], "at_ms": event["at_ms"]}
+    return None
+
+
+def _went_back(given_up: Mapping[str, Any] | None) -> str:
+    if given_up is None:
+        return ""
+    when_ = when(given_up["at_ms"], now_ms())
+    reason = escaped(short_cause(given_up["reason"]))
+    return f"\n\n{escaped(given_up['version'])} was given up {when_}, and {escaped(given_up['back'])} is back: {reason}"
 
 
 def _shortened(text: str) -> str:

@@ -8,13 +8,15 @@ from client.cli.command import PLUGIN, YES, Argument, Command, Options, UsageErr
 from client.cli.install import show_wishes, watched
 from client.cli.output import Context, Declined
 from client.cli.render import escaped, now_ms, table, when
-from client.cli.source import FETCHING, SOURCE_HELP, fetching, source_for_daemon
+from client.cli.source import FETCHING, SOURCE_HELP, ask_about_word, came_from, fetching, source_for_daemon
+from client.cli.wait import goes_on
 from client.errors import ApprovalRequired, FailedPrecondition
 
 if TYPE_CHECKING:
     from client.link import OnProgress
     from supervisor.wire.results import PluginDetails, PluginInfo
 
+_ORIGIN = ("source", "index_url", "find_links")
 _WAITS = 3
 """The exit code of what waits for an operator, as of what is refused."""
 
@@ -22,37 +24,96 @@ _WAITS = 3
 def _upgrade(context: Context, options: Options) -> int:
     if options.source is not None and options.version is not None:
         raise UsageError("SOURCE and --version cannot stand together: --version is one that is kept here already")
+    if options.version is not None and any(fetching(options).values()):
+        raise UsageError("--version is one that is kept here already: leave --index-url, --find-links and --hash out")
+    if options.version is not None and options.editable:
+        raise UsageError("--version and --editable cannot stand together: what is kept here does not run in place")
     before = context.client.plugins.get(options.plugin)
+    _refuse_uninstalled(before)
+    if options.source is not None and not options.editable:
+        ask_about_word(context, options.source, fetching(options), yes=options.yes)
     what = _what(before, options)
-    try:
-        info = _ask_for(context, options, what, approve=options.yes)
-    except ApprovalRequired as wanted:
-        _consent(context, options.plugin, wanted.details.get("added") or wanted.details.get("capabilities") or [])
-        info = _ask_for(context, options, what, approve=True)
+    info = _with_consent(context, options, what, before)
     if info["status"] == "upgrade_pending":
         return _decide(context, info)
-    context.show(info, f"{escaped(info['key'])}: {_upgraded(before, info)}. {escaped(info['summary'])}")
+    context.show(info, f"{escaped(info['key'])}: {_upgraded(before, info)}. {_then(info)}")
     return 0
+
+
+def _with_consent(context: Context, options: Options, what: dict[str, Any], before: PluginDetails) -> PluginInfo:
+    """Agreed is what was shown, and no more: the source may ask for something else when it is looked at again."""
+    agreed: list[str] = []
+    while True:
+        try:
+            return _ask_for(context, options, what, agreed)
+        except ApprovalRequired as wanted:
+            wishes = wanted.details.get("added")
+            if not isinstance(wishes, list) or set(wishes) <= set(agreed):
+                raise
+            _consent(context, f"{options.plugin}{_origin(context, what, before)}", wishes)
+            agreed = sorted({*agreed, *wishes})
+
+
+def _origin(context: Context, what: dict[str, Any], before: PluginDetails) -> str:
+    """Of the version that is asked for, as in ` from /srv/weather`."""
+    if "version" in what:
+        return f" {what['version']}, which is kept here"
+    own: dict[str, Any] = {} if "source" in what else {name: before.get(name) for name in _ORIGIN}
+    whole = {**own, **{name: value for name, value in what.items() if value}}
+    how = {"index_url": whole.get("index_url"), "find_links": whole.get("find_links") or []}
+    return f" from {came_from(context, whole['source'], how)}"
+
+
+def _refuse_uninstalled(plugin: PluginDetails) -> None:
+    key = plugin["key"]
+    if plugin["status"] == "uninstalled":
+        raise FailedPrecondition(
+            f"{key} is uninstalled, and only what is installed can be upgraded: `pluginctl install SOURCE` installs it "
+            "and takes up the data that it left",
+            plugin=key,
+            status=plugin["status"],
+        )
+
+
+def _then(info: PluginInfo) -> str:
+    """What the version in place does now; an error is of the one before."""
+    if info["status"] != "error":
+        return escaped(info["summary"])
+    key = escaped(info["key"])
+    return f"It is in place, and has not been started, since {key} is in error: `pluginctl enable {key}` starts it"
 
 
 def _what(before: PluginDetails, options: Options) -> dict[str, Any]:
     """Which version is meant; without a word, what the plugin's own source has now."""
     if options.version is not None:
         return {"version": options.version}
+    key, editable = before["key"], options.editable
     if options.source is not None:
-        return {"source": source_for_daemon(options.source), **fetching(options)}
-    key = before["key"]
+        source = source_for_daemon(options.source, editable=editable)
+        return {"source": source, "editable": editable, **fetching(options)}
     if before["editable"]:
-        raise FailedPrecondition(f"{key} runs in place: a change of its files restarts it, and is all there is to do")
+        if editable:
+            return {"source": before["source"], "editable": True, **fetching(options)}
+        raise FailedPrecondition(
+            f"{key} runs in place: a change of its files restarts it; `pluginctl upgrade {key} --editable` takes over "
+            "a manifest that asks for more capabilities"
+        )
+    if editable:
+        raise UsageError(f"{key} does not run in place so far: name the directory that it is to run in, too")
     if not before["source"]:
         raise UsageError(f"where {key} came from is not known: name SOURCE, or --version for one that is kept here")
-    return {"source": before["source"], **fetching(options)}
+    return fetching(options)  # plugind knows the source, and which index it came from
 
 
-def _ask_for(context: Context, options: Options, what: dict[str, Any], *, approve: bool) -> PluginInfo:
+def _ask_for(context: Context, options: Options, what: dict[str, Any], agreed: list[str]) -> PluginInfo:
     def act(on_progress: OnProgress | None) -> PluginInfo:
         plugins = context.client.plugins
-        how = {"approve": approve, "probation_s": options.probation, "on_progress": on_progress}
+        how = {
+            "approve": options.yes,
+            "capabilities": agreed,
+            "probation_s": options.probation,
+            "on_progress": on_progress,
+        }
         return plugins.upgrade(options.plugin, **what, **how)
 
     return watched(context, act, "in place", verbose=options.verbose)
@@ -90,7 +151,7 @@ def _approve(context: Context, options: Options) -> None:
     details = context.client.plugins.get(options.plugin)
     if details["staged_version"] is None:
         # Nothing to look at: plugind does it, or says why not.
-        _show_approved(context, context.client.plugins.approve(options.plugin, options.version))
+        _show_approved(context, _do_approve(context, options.plugin, options.version))
         return
     if options.version not in {None, details["staged_version"]}:
         raise FailedPrecondition(
@@ -104,8 +165,20 @@ def _approve(context: Context, options: Options) -> None:
 def _approve_shown(context: Context, details: PluginDetails, *, yes: bool) -> PluginInfo:
     """Approve the version that was shown, and no other that came meanwhile."""
     version = details["staged_version"]
-    _consent(context, f"{details['key']} {version}", details["pending_capabilities"], yes=yes)
-    return context.client.plugins.approve(details["key"], version)
+    origin = _origin_of_waiting(context, details["key"])
+    _consent(context, f"{details['key']} {version}{origin}", details["pending_capabilities"], yes=yes)
+    return _do_approve(context, details["key"], version)
+
+
+def _do_approve(context: Context, plugin: str, version: str | None) -> PluginInfo:
+    with goes_on(context, "plugind goes on with the approval", plugin):
+        return context.client.plugins.approve(plugin, version)
+
+
+def _origin_of_waiting(context: Context, plugin: str) -> str:
+    """As in ` from /srv/weather`; nothing if it is decided already."""
+    waiting = [v["source"] for v in context.client.plugins.versions(plugin) if v["state"] == "staged"]
+    return f" from {waiting[0]}" if waiting and waiting[0] else ""
 
 
 def _consent(context: Context, name: str, wishes: list[Any], *, yes: bool = False) -> None:
@@ -113,7 +186,8 @@ def _consent(context: Context, name: str, wishes: list[Any], *, yes: bool = Fals
         show_wishes(context, f"{escaped(name)} wants to be allowed, beside what was approved before:", wishes)
     else:
         context.note(f"{escaped(name)} wants nothing that was not approved before")
-    context.confirm("Allow this, and run it?" if wishes else "Run it?", yes=yes)
+    question = f"Allow this, and run {escaped(name)}?" if wishes else f"Run {escaped(name)}?"
+    context.confirm(question, yes=yes, about={"plugin": context.about, "what": name, "capabilities": wishes})
 
 
 def _show_approved(context: Context, info: PluginInfo) -> None:
@@ -121,16 +195,18 @@ def _show_approved(context: Context, info: PluginInfo) -> None:
 
 
 def _reject(context: Context, options: Options) -> None:
-    info = context.client.plugins.reject(options.plugin)
+    with goes_on(context, "plugind goes on rejecting it", options.plugin):
+        info = context.client.plugins.reject(options.plugin)
     text = f"{escaped(info['key'])}: rejected; {escaped(info['version'])} is in place again. {escaped(info['summary'])}"
     context.show(info, text)
 
 
 def _rollback(context: Context, options: Options) -> None:
     before = context.client.plugins.get(options.plugin)
-    info = context.client.plugins.rollback(options.plugin, options.version)
+    with goes_on(context, "plugind goes on rolling it back", options.plugin):
+        info = context.client.plugins.rollback(options.plugin, options.version)
     way = f"from {escaped(before['version'])} to {escaped(info['version'])}"
-    context.show(info, f"{escaped(info['key'])}: rolled back {way}. {escaped(info['summary'])}")
+    context.show(info, f"{escaped(info['key'])}: rolled back {way}. {_then(info)}")
 
 
 def _versions(context: Context, options: Options) -> None:
@@ -151,7 +227,11 @@ def _versions(context: Context, options: Options) -> None:
     context.show(versions, text)
 
 
-_VERSION = Argument("--version", metavar="V", help="this version, one of `pluginctl versions KEY`")
+_VERSION = Argument(
+    "--version",
+    metavar="V",
+    help="this version, one of `pluginctl versions KEY`; of two builds of one, V-DIGEST or DIGEST as it begins there",
+)
 UPGRADE = Command(
     _upgrade,
     "Exchange a plugin's version, by default for what its own source has now; it works wholly or not at all.",
@@ -159,6 +239,11 @@ UPGRADE = Command(
     PLUGIN,
     Argument("source", metavar="SOURCE", nargs="?", help=SOURCE_HELP),
     _VERSION,
+    Argument(
+        "--editable",
+        action="store_true",
+        help="run the directory SOURCE in place, or take over what the one that runs in place asks for now",
+    ),
     Argument(
         "--probation", type=span, metavar="SPAN", help="go back by itself if it is given up within this span (60s, 10m)"
     ),

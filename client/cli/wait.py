@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from client.cli.failure import tell_interrupted
 from client.cli.output import Context
 from client.cli.render import escaped
 from client.errors import DeadlineExceeded, NotFound, SupervisorError
@@ -40,6 +41,16 @@ def patience(context: Context, plugin: str) -> Iterator[None]:
         timer.cancel()
 
 
+@contextmanager
+def goes_on(context: Context, what: str, plugin: str) -> Iterator[None]:
+    """Around a command that plugind carries out whoever waits for it: Ctrl-C ends the waiting only, and says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell_interrupted(context, f"{what}: `pluginctl status {escaped(plugin)}` shows what becomes of it")
+        raise
+
+
 def _at_most(client: Client, plugin: str) -> str:
     try:
         details, settings = client.plugins.get(plugin), client.daemon.settings()
@@ -51,12 +62,11 @@ def _at_most(client: Client, plugin: str) -> str:
 
 def wait_for_run(context: Context, run: RunInfo) -> RunInfo:
     """The run as it has ended; on Ctrl-C it goes on, and that is said."""
-    if not context.json:
-        context.note(f"{escaped(run['job'])}: run {escaped(run['id'])} has begun")
+    context.note(f"{escaped(run['job'])}: run {escaped(run['id'])} has begun")
     try:
         return _ended(context.client, run)
     except KeyboardInterrupt:
-        context.note(f"the run goes on; `pluginctl runs cancel {escaped(run['id'])}` ends it")
+        tell_interrupted(context, f"the run goes on; `pluginctl runs cancel {escaped(run['id'])}` ends it")
         raise
 
 

@@ -8,7 +8,7 @@ from supervisor.control.views import plugin_info
 from supervisor.core.errors import InvalidParams, Unavailable
 from supervisor.core.manifest import MethodSpec
 from supervisor.core.plugin import Plugin, PluginKey
-from supervisor.lifecycle.schemas import validate
+from supervisor.lifecycle.schemas import SchemaChecks
 from supervisor.store.plugins import PluginRegistry
 from supervisor.wire.worker import CALL
 from supervisor.worker.manager import WorkerManager
@@ -22,6 +22,7 @@ class MethodCaller:
         self._registry = registry
         self._workers = workers
         self._default_timeout_s = default_timeout_s
+        self._checks = SchemaChecks()
 
     async def call(
         self, name: str, method: str, params: Any, *, timeout_s: float | None, caller: PluginKey | None = None
@@ -31,6 +32,7 @@ class MethodCaller:
         Raises:
             NotFound: there is no plugin of that name.
             InvalidParams: it declares no such method, or the params do not fit the method's schema.
+            ResourceExhausted: too many params are being checked that take long.
             Unavailable: its worker does not run; the message says why and what comes next.
             SupervisorError: as `WorkerManager.call`.
         """
@@ -40,7 +42,8 @@ class MethodCaller:
         if timeout_s is not None and not timeout_s > 0:
             raise InvalidParams(f"timeout_s must be positive, not {timeout_s!r}")
         if declared.params_schema:
-            validate(declared.params_schema, {} if params is None else params, f"params of {method}")
+            sent = {} if params is None else params
+            await self._checks.validate(plugin.key, declared.params_schema, sent, f"params of {method}")
         self._refuse_unless_running(plugin)
         told = {"method": method, "params": params} | ({} if caller is None else {"caller": caller})
         timeout_s = timeout_s or declared.timeout_s or self._default_timeout_s

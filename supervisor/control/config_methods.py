@@ -56,6 +56,8 @@ def _shown(shown: ShownConfig) -> results.ConfigInfo:
         "uid": shown.uid,
         "config_schema": dict(shown.config_schema),
         "restarted": shown.restarted,
+        "changed": shown.changed,
+        "notes": list(shown.notes),
     }
 
 

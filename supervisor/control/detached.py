@@ -36,6 +36,9 @@ REQUEST_ID_KEY = "$request_id"
 _NOT_ASKED_FOR: Final = frozenset({REQUEST_ID_KEY, DEADLINE_KEY, PROGRESS_KEY})
 """Reserved names, which are no part of what a request asks for."""
 
+_TARGET_CHARS: Final = 200
+"""Of what a caller calls the thing, in the log: he may say a megabyte."""
+
 _Work = Callable[[], Any]
 """Gives the coroutine that makes the change."""
 
@@ -179,9 +182,14 @@ def _audit(caller: Caller, request: Request, outcome: list[Any], operation: Oper
     get_logger().info(
         "request.changed",
         method=request.method,
-        target=mask_credentials(target) if isinstance(target, str) else None,
+        target=_cut(mask_credentials(target)) if isinstance(target, str) else None,
         uid=caller.uid,
         pid=caller.pid,
         result=result,
         **told,
     )
+
+
+def _cut(text: str) -> str:
+    """Once it is masked: before, the cut could take away what tells a password."""
+    return text if len(text) <= _TARGET_CHARS else f"{text[:_TARGET_CHARS]}… ({len(text)} characters)"

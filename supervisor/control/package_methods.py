@@ -9,10 +9,10 @@ from supervisor.channel import Immediate
 from supervisor.control.access import Caller
 from supervisor.control.parts import Answer, Handlers, Operations, Parts
 from supervisor.control.portrait import Portrait
-from supervisor.core.errors import InvalidParams
+from supervisor.core.errors import FailedPrecondition, InvalidParams
 from supervisor.core.plugin import Capability, capability_fault
 from supervisor.lifecycle.operation import Operation
-from supervisor.lifecycle.sources import Source, read_source
+from supervisor.lifecycle.sources import Source, own_source, read_source
 from supervisor.wire import control, results
 
 _MAX_PROBATION_S: Final = 30 * 86_400.0
@@ -47,14 +47,27 @@ class PackageMethods:
         _check_upgrade(request)
         plugin = await self._lifecycle.upgrade(
             request.plugin,
-            source=None if request.source is None else _source(request.source, request),
+            source=None if request.version is not None else self._source_of(request),
             version=request.version,
             uid=caller.uid,
             approve=request.approve,
+            agreed=_capabilities(request.capabilities or ()),
             probation_s=request.probation_s,
             operation=operation,
         )
         return self._portrait.info(plugin)
+
+    def _source_of(self, request: control.PluginsUpgrade) -> Source:
+        if request.source is not None:
+            return _source(request.source, request, editable=request.editable)
+        if request.editable:
+            raise InvalidParams("editable goes with a source: name the directory to run in place")
+        registry = self._parts.registry
+        plugin = registry.get(request.plugin)
+        active = registry.version(plugin.id, plugin.package_dir)
+        if active is None:
+            raise FailedPrecondition(f"plugin {plugin.key!r} is {plugin.status}: name a source", plugin=plugin.key)
+        return own_source(active, index_url=request.index_url, find_links=request.find_links, hashes=request.hashes)
 
     async def _approve(self, request: control.PluginsApprove, caller: Caller) -> results.PluginInfo:
         plugin = await self._lifecycle.approve(request.plugin, uid=caller.uid, version=request.version)
@@ -98,9 +111,14 @@ def _check_upgrade(request: control.PluginsUpgrade) -> None:
     Raises:
         InvalidParams: params that do not go together.
     """
-    if (request.source is None) is (request.version is None):
-        raise InvalidParams("name either source, where the new version is, or version, one that is kept")
-    fetching = {"index_url": request.index_url, "find_links": request.find_links, "hashes": request.hashes}
+    if request.source is not None and request.version is not None:
+        raise InvalidParams("name either source, where the new version is, or version, one that is kept, and not both")
+    fetching = {
+        "index_url": request.index_url,
+        "find_links": request.find_links,
+        "hashes": request.hashes,
+        "editable": request.editable,
+    }
     given = [name for name, value in fetching.items() if value]
     if request.version is not None and given:
         raise InvalidParams(f"{given[0]} goes with a source: a version that is kept is not fetched")

@@ -13,9 +13,9 @@ from supervisor.control.params import bounded, one_of
 from supervisor.control.parts import Answer, Handlers, Parts
 from supervisor.control.portrait import Portrait
 from supervisor.control.waiting import first_of
-from supervisor.core.errors import DeadlineExceeded, InvalidParams, SupervisorError
+from supervisor.core.errors import DeadlineExceeded, InvalidParams, NotFound, SupervisorError
 from supervisor.core.lifecycle import Status, can_transition
-from supervisor.core.plugin import Plugin
+from supervisor.core.plugin import Plugin, PluginId
 from supervisor.wire import control, results
 from supervisor.wire import worker as worker_methods
 from supervisor.worker.phase import Phase
@@ -76,6 +76,16 @@ class PluginMethods:
         await self._parts.lifecycle.unload(request.plugin, remove_data=request.remove_data)
         return {"ok": True}
 
+    def _still_there(self, plugin_id: PluginId, name: str) -> Plugin:
+        """
+        Raises:
+            NotFound: it is gone; as the caller named it.
+        """
+        plugin = self._parts.registry.find(plugin_id)
+        if plugin is None:
+            raise NotFound(f"there is no plugin {name!r} any more", plugin=name)
+        return plugin
+
     async def _wait(self, request: control.PluginsWait, _: Caller) -> results.PluginInfo:
         status = None if request.status is None else one_of(Status, request.status, "status")
         phase = None if request.phase is None else one_of(Phase, request.phase, "phase")
@@ -86,11 +96,11 @@ class PluginMethods:
             while True:
                 # Taken before the look, so that no change falls between the two.
                 changed = self._parts.workers.changed(plugin_id)
-                plugin = self._parts.registry.get(plugin_id)
+                plugin = self._still_there(plugin_id, request.plugin)
                 if status in {None, plugin.status} and phase in {None, self._parts.workers.phase(plugin_id)}:
                     return self._info(plugin)
                 await first_of(changed.wait, events.__anext__)
-        seen = self._info(self._parts.registry.get(plugin_id))
+        seen = self._info(self._still_there(plugin_id, request.plugin))
         raise DeadlineExceeded(
             f"{seen['key']!r} was not {' and '.join(str(w) for w in (status, phase) if w)} within "
             f"{request.timeout_s:g} s: it is {seen['status']}, its worker {seen['phase']}",

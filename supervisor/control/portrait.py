@@ -73,6 +73,8 @@ def _version(version: Version, plugin: Plugin) -> results.VersionInfo:
         "digest": version.digest,
         "state": states.get(version.package_dir, "kept"),
         "source": version.source,
+        "index_url": version.index_url,
+        "find_links": list(version.find_links),
         "stored_at_ms": to_ms(version.stored_at),
         "activated_at_ms": to_ms(version.activated_at) if version.activated_at else None,
         "package_dir": version.package_dir,

@@ -13,6 +13,7 @@ from supervisor.core.package import Version
 from supervisor.core.plugin import Plugin
 from supervisor.core.worker_spec import WorkerSpec
 from supervisor.wire.results import ApprovalInfo, LimitInfo, PluginDetails, PluginInfo, UsageInfo
+from supervisor.worker.crash import Reason
 from supervisor.worker.phase import Phase
 from supervisor.worker.view import WorkerView
 
@@ -89,6 +90,8 @@ def plugin_details(
     return PluginDetails(
         **info,
         source=outlook.active.source if outlook.active else "",
+        index_url=outlook.active.index_url if outlook.active else None,
+        find_links=list(outlook.active.find_links) if outlook.active else [],
         approvals=list(approvals),
         pending_capabilities=pending_capabilities(plugin, outlook.staged),
         requires=list(manifest.requires),
@@ -125,7 +128,7 @@ def summary(plugin: Plugin, worker: WorkerView, outlook: Outlook = _UNKNOWN) -> 
             why = f" ({plugin.disable_reason})" if plugin.disable_reason else ""
             return f"Disabled{why}: enable it to start its worker."
         case Status.ERROR:
-            return f"In error: {_cause(plugin.last_error)}; {_recovery(plugin, outlook)}."
+            return f"In error: {_cause(plugin.last_error)}; {_recovery(plugin, worker, outlook)}."
         case Status.UPGRADE_PENDING:
             return _to_be_decided(plugin, outlook)
         case Status.UNINSTALLED:
@@ -164,7 +167,7 @@ def _besides(plugin: Plugin, outlook: Outlook) -> str:
     return text
 
 
-def _recovery(plugin: Plugin, outlook: Outlook) -> str:
+def _recovery(plugin: Plugin, worker: WorkerView, outlook: Outlook) -> str:
     in_s = outlook.recovery_in_s
     if not plugin.recoverable:
         next_ = "it stays so"
@@ -175,6 +178,9 @@ def _recovery(plugin: Plugin, outlook: Outlook) -> str:
     else:
         after = " once what it requires has been tried" if plugin.manifest.requires else " now"
         return f"it is tried again{after}"
+    if worker.last_reason == Reason.PACKAGE_CHANGED:
+        # Starting it again finds the same files.
+        return f"{next_}; upgrade it, or uninstall it and install it again, which keeps its data"
     return f"{next_}; enable it to try now"
 
 

@@ -137,6 +137,14 @@ def _spoken(command: Command) -> str:
     return "uninstall (unload)" if command is Command.UNLOAD else str(command)
 
 
+def _is_way_on(status: Status, command: Command) -> bool:
+    """Whether to name it to somebody who looks for one. Of what waits to be decided `approve` does all that `enable`
+    does, which is refused for what asks for more; and the marks help nobody."""
+    if command in {Command.MARK_ERROR, Command.MARK_UPGRADE_PENDING}:
+        return False
+    return not (status is Status.UPGRADE_PENDING and command is Command.ENABLE)
+
+
 def _what_helps(status: Status, command: Command) -> str:
     targets = _target_names(command)
     if command in _DECISIONS:
@@ -145,5 +153,5 @@ def _what_helps(status: Status, command: Command) -> str:
         return f"it is {status} already"
     leads = f"leads to {' or '.join(targets)} and is" if targets else "is"
     allowed_from = [str(source) for source in Status if command in allowed(source)]
-    allowed_now = [_spoken(other) for other in allowed(status)]
+    allowed_now = [_spoken(other) for other in allowed(status) if _is_way_on(status, other)]
     return f"{_spoken(command)} {leads} allowed from {', '.join(allowed_from)}; allowed now: {', '.join(allowed_now)}"

@@ -47,6 +47,10 @@ class Package:
     """What the operator named: a path, or a requirement."""
     editable: str | None = None
     """The directory that is run in place, absolute; then nothing is recorded of its files."""
+    index_url: str | None = None
+    """The package index that was named with it, `***@` in place of a user and password; None: the daemon's own."""
+    find_links: tuple[str, ...] = ()
+    """What was named to look in beside the index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,9 @@ class Version:
     stored_at: datetime
     activated_at: datetime | None
     """None: it never ran, as one that waits for approval."""
+    index_url: str | None = None
+    """As `Package.index_url`."""
+    find_links: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -74,7 +81,8 @@ def prunable(
     versions: Sequence[Version], *, active: str, previous: str | None, staged: str | None, keep: int
 ) -> list[str]:
     """The package directories to remove so that `keep` versions stay, the oldest first; `versions` is in the order in
-    which they were stored. The one that runs, the one before it and the one that waits for approval always stay."""
-    stays = {active, previous, staged}
-    others = [version.package_dir for version in versions if version.package_dir not in stays]
-    return others[: max(0, len(versions) - keep)]
+    which they were stored. The one that runs and the one before it always stay; and so does the one that waits for
+    approval, which takes nobody's place yet."""
+    kept = [version.package_dir for version in versions if version.package_dir != staged]
+    others = [package_dir for package_dir in kept if package_dir not in {active, previous}]
+    return others[: max(0, len(kept) - keep)]

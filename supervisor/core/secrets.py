@@ -25,6 +25,10 @@ _NAMED: Final = frozenset({"properties", "patternProperties", "$defs", "definiti
 """Below these the names are the author's own."""
 _DATA: Final = frozenset({"const", "enum", "default", "examples"})
 _MAX_DEPTH: Final = 32
+_MAX_NAME: Final = 200
+_ATOM: Final = r"(?:[\w \-.,:;/@#%&=!<>~]|\\[wdsWDS.\-_/\\]|\[\^?[\w \-.:/]+\])"
+_PLAIN: Final = re.compile(rf"\^?{_ATOM}*(?:{_ATOM}(?:[*+?]|\{{\d{{1,3}}(?:,\d{{0,3}})?\}}){_ATOM}*)?\$?", re.ASCII)
+"""Patterns that repeat one character at most, and so take no longer than the name's length squared."""
 _UNKNOWN: Final = {_MARK: True}
 _LEFT_OUT: Final = object()
 
@@ -233,14 +237,19 @@ class _Schema:
 
 def _of_property(schema: Mapping[str, Any], name: str) -> list[Any]:
     """The schemas that one says hold for the property `name`."""
-    found = []
+    found, maybe = [], []
     named = schema.get("properties")
     if isinstance(named, Mapping) and name in named:
         found.append(named[name])
     patterns = schema.get("patternProperties")
     if isinstance(patterns, Mapping):
-        found += [inner for pattern, inner in patterns.items() if _matches(pattern, name)]
-    return found or [schema[keyword] for keyword in _OTHERS if keyword in schema]
+        for pattern, inner in patterns.items():
+            match _matches(pattern, name):
+                case True:
+                    found.append(inner)
+                case None:
+                    maybe.append(inner)
+    return maybe + (found or [schema[keyword] for keyword in _OTHERS if keyword in schema])
 
 
 def _of_entries(schema: Mapping[str, Any]) -> Iterator[Any]:
@@ -249,11 +258,14 @@ def _of_entries(schema: Mapping[str, Any]) -> Iterator[Any]:
         yield from inner if isinstance(inner, list | tuple) else [inner]
 
 
-def _matches(pattern: str, name: str) -> bool:
+def _matches(pattern: str, name: str) -> bool | None:
+    """None: it cannot be told here, since a search might take for ever."""
+    if len(name) > _MAX_NAME or len(pattern) > _MAX_NAME or _PLAIN.fullmatch(pattern) is None:
+        return None
     try:
         return re.search(pattern, name) is not None
     except re.error:
-        return True
+        return None
 
 
 def _anchored(schema: Any, anchor: str, depth: int) -> Iterator[Any]:

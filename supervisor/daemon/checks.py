@@ -66,5 +66,5 @@ def check_package(directory: Path) -> Manifest:
         ResourceExhausted: it holds more than a package may.
     """
     manifest = check_directory(directory, schedule_problem)
-    look_through(directory, PackageLimits(), trusted=True)  # as installing does, whoever asks
+    look_through(directory, PackageLimits(), trusted=False)  # as installing does for a daemon of this user
     return manifest

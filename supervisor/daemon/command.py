@@ -21,7 +21,7 @@ from supervisor.daemon.app import App
 from supervisor.daemon.assembly import Surrounding
 from supervisor.daemon.output import write_out
 from supervisor.daemon.reaper import become_subreaper
-from supervisor.daemon.settings import Settings, SettingsError, describe, load_settings
+from supervisor.daemon.settings import NAMES, Settings, SettingsError, describe, load_settings
 from supervisor.daemon.signals import Noted, handle_signals, note_signals
 from supervisor.daemon.state_dir import make_private_dir, open_state_dir
 from supervisor.daemon.systemd import Notifier, SystemdEnvironment, take_environment, take_listener
@@ -131,9 +131,9 @@ async def _serve(given: Surrounding, flags: dict[str, Any], noted: Noted) -> Non
 
 def note_changes(former: Settings, settings: Settings) -> None:
     """Log and log level are in force now; say of all else that it needs a restart."""
-    now, before = describe(settings), describe(former)
     live = {"log_format", "log_level"}
-    waiting = sorted(name for name, value in now.items() if before.get(name) != value and name not in live)
+    # The values themselves: what is shown of them may be the same.
+    waiting = sorted(name for name in {*NAMES} - live if getattr(settings, name) != getattr(former, name))
     get_logger().info("settings.reloaded", log_level=settings.log_level, need_restart=waiting)
 
 

@@ -31,4 +31,4 @@ class ForeignChildren:
         return not self._had_some or self._is_marked(child)
 
     def _is_marked(self, child: ProcessStat) -> bool:
-        return has_variable(child.pid, self._mark)
+        return bool(has_variable(child.pid, self._mark))

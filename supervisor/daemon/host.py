@@ -35,7 +35,7 @@ class StoreHost:
         """Pids of the workers that run."""
 
     async def config(self, plugin: Plugin) -> GivenConfig:
-        return await self._configs.given(plugin)
+        return await self._configs.given_at_start(plugin)
 
     async def config_taken(self, plugin_id: PluginId, revision: int) -> None:
         await self._configs.taken(plugin_id, revision)

@@ -14,6 +14,7 @@ from supervisor.core.errors import InvalidParams, LocalProtocolError, NotFound, 
 from supervisor.core.event import PluginEmitted
 from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import PluginId
+from supervisor.core.secrets import spoken
 from supervisor.daemon.host_events import WorkerFeeds
 from supervisor.jobs.active import ActiveRuns
 from supervisor.lifecycle.config_giver import ConfigGiver
@@ -90,6 +91,7 @@ class HostCalls:
 
     async def _config_get(self, link: WorkerLink, _: worker.ConfigGet) -> Any:
         given = await self._parts.configs.given(link.plugin)
+        link.discretion.learn(given.secrets)
         return {"config": given.config}
 
     async def _secrets_get(self, link: WorkerLink, request: worker.SecretsGet) -> Any:
@@ -100,6 +102,7 @@ class HostCalls:
                 f"the configuration of {link.plugin.key!r} has no secret {request.name[:100]!r} (it has {known}): "
                 'a secret is a value that is set, and that config_schema marks "writeOnly": true'
             )
+        link.discretion.learn(spoken(secrets[request.name]))
         return {"value": secrets[request.name]}
 
     # state

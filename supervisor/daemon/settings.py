@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from supervisor.core.errors import InvalidParams
 from supervisor.core.problem import Problem
 from supervisor.core.reading import Reader
+from supervisor.lifecycle.sources import mask_credentials
 from supervisor.log import FORMATS, LEVELS
 from supervisor.wire.address import default_socket_path
 
@@ -133,9 +134,12 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], uid: 
 
 
 def describe(settings: Settings) -> dict[str, Any]:
-    """Name -> plain value (str, int, float), for `plugind --check` and `daemon.settings`."""
-    values = ((name, getattr(settings, name)) for name in NAMES)
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values}
+    """Name -> plain value (str, int, float), for `plugind --check` and `daemon.settings`: without passwords."""
+    return {name: _shown(getattr(settings, name)) for name in NAMES}
+
+
+def _shown(value: object) -> object:
+    return mask_credentials(str(value)) if isinstance(value, Path | str) else value
 
 
 def default_config_path(environ: Mapping[str, str], uid: int) -> Path:

@@ -16,16 +16,19 @@ from supervisor.worker.host import Stray
 from supervisor.worker.kin import Identity, below, find, identity_of, pidfd_of, send_signal
 from supervisor.worker.procfs import ProcessStat, children, has_variable, read_stat
 
-Which = Callable[[ProcessStat], bool]
+Which = Callable[[ProcessStat], bool | None]
+"""None: that cannot be told at this moment."""
 _AT_ONCE: Final = 100
 _LOOK_AGAIN_S: Final = 0.1
+_EXEC_S: Final = 0.002
+_EXEC_LOOKS: Final = 50
 
 
 def left_by(worker: int, assignment: bytes | None) -> Which:
     """Of our children: those of the session that the worker led, or with NAME=value in the environment that they were
     started with, which those of another life have not. Who is in its process group has been killed with it."""
 
-    def is_its(found: ProcessStat) -> bool:
+    def is_its(found: ProcessStat) -> bool | None:
         return found.sid == worker or (assignment is not None and has_variable(found.pid, assignment))
 
     return lambda found: found.pgid != worker and is_its(found)
@@ -47,16 +50,26 @@ async def kill_strays(
     killed: dict[Identity, Stray] = {}
     sure = tuple(known)
 
-    def living() -> list[Identity]:
+    def living() -> tuple[list[Identity], bool]:
+        """And whether there is one of whom that cannot be told yet."""
         own = [found for pid in children() if pid not in except_pids and (found := read_stat(pid))]
-        picked = [found for found in own if not found.is_dead and which(found)]
-        return _with_descendants(picked + [found for one in {*sure, *killed} if (found := find(one))])
+        verdicts = [(found, which(found)) for found in own if not found.is_dead]
+        picked = [found for found, is_one in verdicts if is_one]
+        known_ = [found for one in {*sure, *killed} if (found := find(one))]
+        return _with_descendants(picked + known_), any(is_one is None for _, is_one in verdicts)
 
     with trio.move_on_after(timeout_s) as patience:
+        looks = 0
         while True:
             try:
-                if not (strays := living()):
+                strays, unsure = living()
+                if not strays and (not unsure or looks == _EXEC_LOOKS):
                     break
+                if not strays:
+                    # Somebody is in the middle of an exec, which takes a moment.
+                    looks += 1
+                    await trio.sleep(_EXEC_S)
+                    continue
                 killed |= {stray: Stray(pid=stray.pid, name=stray.name) for stray in strays}
                 await _kill_all(strays)
             except OSError as error:

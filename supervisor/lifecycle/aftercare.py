@@ -7,19 +7,21 @@ from supervisor.core.lifecycle import Command, Status, wants_worker
 from supervisor.faultpoints import FaultPoint
 from supervisor.lifecycle.activation import Activation
 from supervisor.lifecycle.parts import Parts
+from supervisor.lifecycle.probation import Probation
 from supervisor.lifecycle.rollback import Rollback
 from supervisor.log import get_logger
 from supervisor.store.journal import Journal
 
 
 class Aftercare:
-    def __init__(self, parts: Parts, activation: Activation, rollback: Rollback) -> None:
+    def __init__(self, parts: Parts, activation: Activation, rollback: Rollback, probation: Probation) -> None:
         self._registry = parts.registry
         self._workers = parts.workers
         self._locks = parts.locks
         self._faults = parts.faults
         self._activation = activation
         self._rollback = rollback
+        self._probation = probation
 
     async def give_up(self, name: str) -> None:
         plugin = self._registry.find(name)
@@ -32,7 +34,7 @@ class Aftercare:
                 return
             get_logger().error("plugin.gave_up", plugin=plugin.key, crashes=view.crashes)
             why = view.last_failure or "the worker was given up"
-            if plugin.probation_until is None or not await self._rollback.go_back(plugin, why, lock):
+            if not self._probation.fails_with(plugin) or not await self._rollback.go_back(plugin, why, lock):
                 await self._activation.fail(plugin, ActivationFailed(why))
 
     async def recover(self, name: str) -> None:

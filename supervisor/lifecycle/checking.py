@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import errno
+import itertools
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -16,12 +18,14 @@ from supervisor.core.manifest import MANIFEST_NAME, Checks, InvalidManifest, Job
 from supervisor.core.problem import Fault, Problem
 from supervisor.core.toml_lines import TomlLines, TooDeep
 from supervisor.lifecycle.copying import SKIPPED
-from supervisor.lifecycle.schemas import MAX_PARTS, parts_of, schema_faults
+from supervisor.lifecycle.schema_budget import Budget
+from supervisor.lifecycle.schema_checks import CHECK_S, MAX_PARTS, parts_of, schema_faults
 from supervisor.version import VERSION
 
 CheckSchedule = Callable[[JobSpec, str], tuple[str, Fault] | None]
 """Job and plugin key -> (the job's field at fault, what is wrong) or None."""
 
+_MAX_LOOKED_AT: Final = 200
 MAX_MANIFEST_BYTES: Final = 128 * 1024
 """A thousand jobs and their methods fit in; what is larger would keep the daemon busy for seconds."""
 _NO_BOM: Final = "save it without one"
@@ -57,14 +61,31 @@ def check_directory(path: Path, check_schedule: CheckSchedule, *, where: Path | 
     try:
         data = _read_bounded(path / MANIFEST_NAME, MAX_MANIFEST_BYTES)
     except FileNotFoundError as error:
-        what = f"{file.parent} has no {MANIFEST_NAME}" if path.is_dir() else f"there is no directory {file.parent}"
-        raise InvalidParams(f"{what}: a plugin is a directory with a {MANIFEST_NAME} in it") from error
+        raise InvalidParams(_no_manifest(path, file.parent)) from error
     except NotADirectoryError as error:
         raise InvalidParams(f"{file.parent} is no directory: name the one that {MANIFEST_NAME} is in") from error
     except OSError as error:
         why = "is a symbolic link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
         raise InvalidParams(f"{file}: {why}") from error
     return check_manifest(data, standard_checks(check_schedule, path), where=str(file))
+
+
+def _no_manifest(path: Path, shown: Path) -> str:
+    if not path.is_dir():
+        return f"there is no directory {shown}: a plugin is a directory with a {MANIFEST_NAME} in it"
+    deeper = [f"{below}{MANIFEST_NAME}" for below in _places_below(path) if (path / below / MANIFEST_NAME).is_file()]
+    way_out = f"there is {deeper[0]}: move it up, or build a wheel" if deeper else "a plugin's stands at its top"
+    return f"{shown} has no {MANIFEST_NAME}; {way_out}"
+
+
+def _places_below(path: Path) -> list[str]:
+    """Where a project may have its packages: in itself, or in src."""
+    places = []
+    for below in ("", "src/"):
+        if (path / below).is_dir():
+            with os.scandir(path / below) as entries:
+                places += [f"{below}{entry.name}/" for entry in itertools.islice(entries, _MAX_LOOKED_AT)]
+    return places
 
 
 def check_manifest(data: bytes, checks: Checks, *, where: str = MANIFEST_NAME) -> Manifest:
@@ -144,12 +165,13 @@ def _is_missing(name: str, package: Path) -> bool:
 def _check_schemas() -> Callable[[Any], Sequence[tuple[str, Fault]]]:
     """The check of a manifest's schemas, bounded for all of them together."""
     left = MAX_PARTS
+    budget = Budget(CHECK_S)
 
     def check(schema: Any) -> Sequence[tuple[str, Fault]]:
         nonlocal left
         before, left = left, left - parts_of(schema)
         if left >= 0:
-            return schema_faults(schema)
+            return schema_faults(schema, budget)
         # Told once.
         message = f"with it, the schemas have more than {MAX_PARTS} tables and lists together"
         return [("", Fault(message, "make them simpler"))] if before >= 0 else []
@@ -160,6 +182,8 @@ def _check_schemas() -> Callable[[Any], Sequence[tuple[str, Fault]]]:
 def _version_fault(text: str) -> Fault | None:
     from packaging.version import InvalidVersion, Version
 
+    if text != text.strip():
+        return Fault("has blanks around it", f"write {text.strip()!r}")
     try:
         Version(text)
     except InvalidVersion:
@@ -180,10 +204,13 @@ def _supervisor_version_fault(text: str) -> Fault | None:
 def _read_bounded(path: Path, most: int) -> bytes:
     """A regular file of at most `most` bytes. O_NONBLOCK: to open a pipe would wait for its other end."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
-        if not path.is_file():
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise InvalidParams(f"{path}: is not a regular file")
-        data = file.read(most + 1)
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(most + 1)
+    finally:
+        os.close(fd)
     if len(data) > most:
         raise InvalidParams(f"{path}: is larger than {most} bytes")
     return data

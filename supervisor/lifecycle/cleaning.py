@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from supervisor.core.errors import SupervisorError
+from supervisor.core.errors import ResourceExhausted, SupervisorError
 from supervisor.core.package import Package
 from supervisor.core.plugin import PluginId, PluginKey
 from supervisor.faultpoints import FaultPoint
@@ -55,7 +55,14 @@ class Cleaner:
         """A staged package in the store, and the intent that the rows which name it are to end. Leaving the block by
         an exception takes the files out again, unless a row names them."""
         parts, key = self._parts, staged.manifest.key
-        await self.end_open(key)
+        try:
+            await self.end_open(key)
+        except OSError as error:
+            raise ResourceExhausted(
+                f"cannot remove what an earlier command on {key!r} left of its packages and data: "
+                f"{error.filename or ''}: {error.strerror or error}; nothing was stored",
+                plugin=key,
+            ) from error
         intent = await parts.intents.begin(IntentKind.ADD, key, [staged.name])
         parts.faults.reach(points.intent_written)
         try:

@@ -22,7 +22,7 @@ from supervisor.core.secrets import hide, unmask
 from supervisor.faultpoints import FaultPoint, FaultPoints
 from supervisor.lifecycle.config_checks import ANSWER_S, ConfigChecker, hidden, plain_problem
 from supervisor.lifecycle.config_giver import given_config
-from supervisor.lifecycle.config_references import References
+from supervisor.lifecycle.config_references import References, notes_on
 from supervisor.lifecycle.config_results import (
     ConfigRevision,
     ConfigVerdict,
@@ -103,7 +103,8 @@ class Configurator:
             wanted, problems = _wanted(plugin, config, before, merge=merge)
             if problems:
                 raise refusal(f"the configuration of plugin {plugin.key!r}", problems)
-            return await self._change(plugin, before, wanted, lock, uid)
+            shown = await self._change(plugin, before, wanted, lock, uid)
+            return replace(shown, notes=tuple(notes_on(config)))
 
     async def test(self, name: str, config: Mapping[str, Any] | None = None, *, merge: bool = False) -> ConfigVerdict:
         """Check a configuration as `set` does, None the stored one, and change nothing.
@@ -118,7 +119,7 @@ class Configurator:
         if config is not None:
             wanted, problems = _wanted(plugin, config, before, merge=merge)
         if not problems:
-            resolved, problems = await self._checker.resolve(plugin.manifest.config_schema, wanted)
+            resolved, problems = await self._checker.resolve(plugin.manifest, wanted)
         if problems:
             return ConfigVerdict(problems=tuple(problems), asked_worker=False)
         told = await self._checker.ask_worker(plugin, given_config(plugin, resolved))
@@ -152,11 +153,13 @@ class Configurator:
         stored = await self._configs.get(plugin.id)
         if not stored.revision:
             return
-        _, problems = await self._checker.resolve(manifest.config_schema, stored.data)
+        _, problems = await self._checker.resolve(manifest, stored.data)
         if problems:
             what = f"for version {manifest.version} the stored configuration of plugin {plugin.key!r}"
             way_out = (
-                "\nset one that fits both versions first; or disable the plugin, upgrade it, set one, and enable it"
+                "\neither set one that fits both versions first; or, where there can be none: disable the plugin, "
+                "change its version, then set one that fits the new one (plugins.config_set), or bring an earlier one "
+                "back (plugins.config_restore), and enable it"
             )
             raise refusal(what, problems, way_out)
 
@@ -164,7 +167,7 @@ class Configurator:
         self, plugin: Plugin, before: StoredConfig, wanted: dict[str, Any], lock: PluginLock, uid: int | None
     ) -> ShownConfig:
         _refuse_uninstalled(plugin)
-        resolved, problems = await self._checker.resolve(plugin.manifest.config_schema, wanted)
+        resolved, problems = await self._checker.resolve(plugin.manifest, wanted)
         if problems:
             raise refusal(f"the configuration of plugin {plugin.key!r}", problems)
         if same_value(dict(before.data), wanted):
@@ -176,7 +179,7 @@ class Configurator:
         get_logger().info("config.set", plugin=plugin.key, revision=after.revision, uid=uid)
         restarted = await self._tell(plugin, replace(given, revision=after.revision), lock)
         self._faults.reach(FaultPoint.CONFIG_TOLD)
-        return shown_config(plugin, await self._configs.get(plugin.id), restarted=restarted)
+        return shown_config(plugin, await self._configs.get(plugin.id), restarted=restarted, changed=True)
 
     async def _let_worker_check(self, plugin: Plugin, given: GivenConfig, lock: PluginLock) -> None:
         with lock.activation():
@@ -209,7 +212,7 @@ class Configurator:
         with lock.activation():
             try:
                 params = {"config": given.config}
-                await self._workers.call(plugin.id, CONFIG_CHANGED, params, timeout_s=ANSWER_S)
+                await self._workers.call(plugin.id, CONFIG_CHANGED, params, timeout_s=ANSWER_S, secrets=given.secrets)
             except SupervisorError as error:
                 why = hide(error.message, given.secrets)
                 get_logger().info("config.not_taken", plugin=plugin.key, revision=given.revision, why=why)

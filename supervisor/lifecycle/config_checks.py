@@ -14,11 +14,12 @@ from supervisor.core.errors import (
     Unavailable,
     error_from_code,
 )
+from supervisor.core.manifest import Manifest
 from supervisor.core.plugin import Plugin
 from supervisor.core.problem import Problem
 from supervisor.core.secrets import hide
 from supervisor.lifecycle.config_references import References, Resolved
-from supervisor.lifecycle.schemas import validate
+from supervisor.lifecycle.schemas import SchemaChecks
 from supervisor.store.configs import packed_config
 from supervisor.wire.codec import profile_problem
 from supervisor.wire.worker import VALIDATE_CONFIG
@@ -42,14 +43,15 @@ class ConfigChecker:
     def __init__(self, workers: WorkerManager, references: References) -> None:
         self._workers = workers
         self._references = references
+        self._checks = SchemaChecks()
 
-    async def resolve(self, schema: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[Resolved, list[Problem]]:
+    async def resolve(self, manifest: Manifest, config: Mapping[str, Any]) -> tuple[Resolved, list[Problem]]:
         """The configuration as a worker would be told it, and what is wrong with that by its schema."""
         if problem := plain_problem(config):
             return Resolved(config={}), [problem]
         resolved = await self._references.resolve(config)
         # What cannot be read fits no schema: that is told once.
-        return resolved, list(resolved.problems) or _schema_problems(schema, resolved)
+        return resolved, list(resolved.problems) or await schema_problems(self._checks, manifest, resolved)
 
     async def ask_worker(self, plugin: Plugin, given: GivenConfig) -> list[Problem] | None:
         """What its worker has against a configuration; None: it does not run, or does not check any.
@@ -62,7 +64,7 @@ class ConfigChecker:
             return None
         params, words = {"config": given.config}, given.secrets
         try:
-            answer = await self._workers.call(plugin.id, VALIDATE_CONFIG, params, timeout_s=ANSWER_S)
+            answer = await self._workers.call(plugin.id, VALIDATE_CONFIG, params, timeout_s=ANSWER_S, secrets=words)
         except (MethodNotFound, Unavailable):
             return None
         except DeadlineExceeded as error:
@@ -105,9 +107,10 @@ def hidden(error: SupervisorError, given: GivenConfig) -> SupervisorError:
     return error_from_code(error.code, hide(error.message, given.secrets), hide(dict(error.details), given.secrets))
 
 
-def _schema_problems(schema: Mapping[str, Any], resolved: Resolved) -> list[Problem]:
+async def schema_problems(checks: SchemaChecks, manifest: Manifest, resolved: Resolved) -> list[Problem]:
+    """By the schema, without values."""
     try:
-        validate(schema, resolved.config, "the configuration")
+        await checks.validate(manifest.key, manifest.config_schema, resolved.config, "the configuration")
     except InvalidParams as error:
         told = error.details.get("problems") or [{"path": _WHOLE, "message": error.message}]
         return [Problem(path=problem["path"], message=problem["message"]) for problem in told]

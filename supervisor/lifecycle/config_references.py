@@ -6,13 +6,15 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
 from supervisor.core.problem import Problem, joined
-from supervisor.core.secrets import is_reference, spoken
+from supervisor.core.secrets import REFERENCES, is_reference, spoken
+from supervisor.lifecycle.file_systems import is_of_the_kernel
 from supervisor.trust import file_problem, parents_problem, user_name
 
 MAX_FILE_BYTES: Final = 64 * 1024
@@ -22,6 +24,7 @@ _FILE: Final = "$file:"
 _CREDENTIAL: Final = "$credential:"
 _ESCAPE: Final = "$$"
 _MAX_LINKS: Final = 40
+_MAX_NOTES: Final = 20
 _READING_S: Final = 10.0
 _THREADS: Final = 8
 """A file system that hangs keeps so many, and not those that others need."""
@@ -51,7 +54,7 @@ class References:
         A file is regular, UTF-8, at most 64 KiB, and nobody but root and we can change it; a newline at its end is not
         part of the value. `$$` at the beginning of a text stands for one `$`.
         """
-        paths = sorted({value for _, value in _texts(config, "") if is_reference(value)})
+        paths = sorted({value for _, value in texts(config) if is_reference(value)})
         if not paths:
             return Resolved(config=_put(config, {}))
         with trio.move_on_after(_READING_S):
@@ -59,7 +62,7 @@ class References:
                 self._read_all, config, paths, abandon_on_cancel=True, limiter=self._threads
             )
         late = f"was not read within {_READING_S:g} s"
-        problems = [_problem(place, value, late) for place, value in _texts(config, "") if is_reference(value)]
+        problems = [_problem(place, value, late) for place, value in texts(config) if is_reference(value)]
         return Resolved(config=dict(config), problems=tuple(problems))
 
     def _read_all(self, config: Mapping[str, Any], references: Iterable[str]) -> Resolved:
@@ -80,7 +83,7 @@ class References:
                 wrong[reference] = error.strerror or type(error).__name__
             except ValueError as error:
                 wrong[reference] = str(error)
-        problems = [_problem(place, value, wrong[value]) for place, value in _texts(config, "") if value in wrong]
+        problems = [_problem(place, value, wrong[value]) for place, value in texts(config) if value in wrong]
         learnt = frozenset(text for value in found.values() for text in spoken(value))
         return Resolved(config=_put(config, found), learnt=learnt, problems=tuple(problems))
 
@@ -114,6 +117,8 @@ def _read_file(path: Path, uid: int) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ValueError("is no regular file")
+        if is_of_the_kernel(fd):
+            raise ValueError("is no file on a disk: the kernel makes up what is in it, for whoever reads it")
         if problem := file_problem(fd, real, uid):
             raise ValueError(problem)
         with open(fd, "rb", closefd=False) as file:
@@ -143,16 +148,28 @@ def _real_path(path: Path, uid: int) -> Path:
     raise ValueError("is reached by too many links")
 
 
-def _texts(value: Any, path: str) -> Iterable[tuple[str, str]]:
+def texts(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
     """Every text in a configuration, with its place."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _texts(inner, joined(path, str(name)))
+            yield from texts(inner, joined(path, str(name)))
     elif isinstance(value, list | tuple):
         for i, inner in enumerate(value):
-            yield from _texts(inner, f"{path}[{i}]")
+            yield from texts(inner, f"{path}[{i}]")
+
+
+def notes_on(config: Mapping[str, Any]) -> list[str]:
+    """What was made of the values that begin with `$`, with their places; at most 20, and none holds a secret."""
+    taken = ((path, value) for path, value in texts(config) if value.startswith((_ESCAPE, *REFERENCES)))
+    return [f"{path}: {_note(value)}" for path, value in islice(taken, _MAX_NOTES)]
+
+
+def _note(value: str) -> str:
+    if value.startswith(_ESCAPE):
+        return "$$ at its beginning stands for one $; write $$$ for two"
+    return f"{value[:300]} is a reference; if it is the value itself, begin it with $$"
 
 
 def _put(value: Any, found: Mapping[str, str]) -> Any:

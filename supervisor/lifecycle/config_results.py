@@ -26,6 +26,10 @@ class ShownConfig:
     config_schema: Mapping[str, Any]
     restarted: bool = False
     """The worker was restarted for it."""
+    changed: bool = False
+    """It was stored; False as well where the very same was there already."""
+    notes: tuple[str, ...] = ()
+    """What was made of values that begin with `$`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,9 @@ class ConfigRevision:
     names: tuple[str, ...]
 
 
-def shown_config(plugin: Plugin, stored: StoredConfig, *, restarted: bool = False) -> ShownConfig:
+def shown_config(
+    plugin: Plugin, stored: StoredConfig, *, restarted: bool = False, changed: bool = False
+) -> ShownConfig:
     schema = plugin.manifest.config_schema
     return ShownConfig(
         config=mask(schema, stored.data),
@@ -63,6 +69,7 @@ def shown_config(plugin: Plugin, stored: StoredConfig, *, restarted: bool = Fals
         uid=stored.uid,
         config_schema=schema,
         restarted=restarted,
+        changed=changed,
     )
 
 

@@ -38,6 +38,8 @@ class Case:
     """One of the two versions owns something that two workers cannot share."""
 
 
+_LEAST_DIGITS: Final = 4
+"""Of a digest, to name a version by."""
 _WAITS_FOR_APPROVAL: Final = frozenset({Status.READY, Status.UPGRADE_PENDING})
 
 
@@ -59,13 +61,24 @@ def overtakers(status: Status) -> frozenset[str]:
 
 
 def earlier(versions: Sequence[Version], active_dir: str, version: str | None) -> Version | None:
-    """Where a rollback leads: to the kept `version`, the one stored last; or to the one before the active one."""
+    """Where a rollback leads: to the kept `version`, the one stored last; or to the one before the active one. Of two
+    builds of one version, `<version>-<digest>` or the digest alone tells which, as far as it takes."""
     active = next((v for v in versions if v.package_dir == active_dir), None)
     if version is not None:
-        named = [v for v in versions if v.version == version and v is not active]
-        return named[-1] if named else None
+        others = [v for v in versions if v is not active]
+        named = [v for v in others if v.version == version]
+        return named[-1] if named else _by_digest(others, version)
     before = active.previous_dir if active else None
     return next((v for v in versions if v.package_dir == before), None)
+
+
+def _by_digest(versions: Sequence[Version], name: str) -> Version | None:
+    found = []
+    for version in versions:
+        digest = name.removeprefix(f"{version.version}-")
+        if len(digest) >= _LEAST_DIGITS and version.digest.startswith(digest.lower()):
+            found.append(version)
+    return found[0] if len(found) == 1 else None
 
 
 def superfluous(versions: Sequence[Version], *, active_dir: str, staged_dir: str | None, keep: int) -> tuple[str, ...]:

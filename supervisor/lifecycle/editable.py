@@ -100,7 +100,7 @@ class EditableWatcher:
             await trio.sleep(_AGAIN_S)
 
     async def _apply(self, plugin: Plugin, paths: Sequence[str]) -> None:
-        named = ", ".join(paths[:_MAX_NAMED]) + (f" and {len(paths) - _MAX_NAMED} more" * (len(paths) > _MAX_NAMED))
+        named = ", ".join(paths[:_MAX_NAMED]) + (" and more" * (len(paths) > _MAX_NAMED))
         self._note(plugin, "info", f"changed: {named}")
         get_logger().info("plugin.files_changed", plugin=plugin.key, files=named)
         try:
@@ -123,11 +123,14 @@ class Changes:
 
     def __init__(self) -> None:
         self._paths: dict[str, None] = {}
+        """As many as are named; whoever makes and removes files all the time is told to have changed these."""
         self._last = 0.0
         self._some = trio.Event()
 
     def tell(self, paths: Sequence[str]) -> None:
-        self._paths |= dict.fromkeys(paths)
+        for path in paths:
+            if len(self._paths) <= _MAX_NAMED:
+                self._paths[path] = None
         self._last = trio.current_time()
         self._some.set()
 

@@ -14,7 +14,7 @@ from supervisor.core.errors import InvalidParams
 from supervisor.core.package import ENVIRONMENT_DIR
 from supervisor.lifecycle.operation import Operation
 from supervisor.lifecycle.pip_command import EnvironmentTools, find_links, pip_install
-from supervisor.lifecycle.relocation import make_relocatable, sdk_directories
+from supervisor.lifecycle.relocation import make_relocatable, sdk_directories, what_is_ours
 from supervisor.lifecycle.said import Said
 from supervisor.lifecycle.scratch import Scratch, delete_in_thread, own_pip_configuration, scratch_beside
 from supervisor.lifecycle.sources import Source
@@ -64,8 +64,9 @@ async def build_environment(
     try:
         async with scratch_beside(root, tools.asking(what.source), operation) as scratch:
             await _make_bare(venv, scratch)
+            ours = await Threads(1).run(lambda: what_is_ours(venv))
             await _install(venv, what, scratch)
-            await Threads(1).run(lambda: make_relocatable(venv, root.parent, sdk_directories(), check_cancelled))
+            await Threads(1).run(lambda: make_relocatable(venv, ours, root.parent, sdk_directories(), check_cancelled))
     except BaseException:  # trio.Cancelled too
         await delete_in_thread(venv)
         raise
@@ -96,7 +97,7 @@ def _has_setup_cfg(root: Path) -> bool:
 
 
 async def _make_bare(venv: Path, scratch: Scratch) -> None:
-    said, tools = Said(), scratch.tools
+    said, tools = Said(scratch.tools.index_url), scratch.tools
     ended = await scratch.run(tools.python, "-I", "-B", "-m", "venv", "--without-pip", str(venv), said=said)
     if ended.code != 0:
         raise said.failure(
@@ -107,7 +108,7 @@ async def _make_bare(venv: Path, scratch: Scratch) -> None:
 
 
 async def _install(venv: Path, what: Project | WheelFile, scratch: Scratch) -> None:
-    said = Said()
+    said = Said(scratch.tools.index_url)
     target, cwd = await _target(what, scratch)
     command, environ = await _command(venv, scratch, what.source)
     ended = await scratch.run(*command, *find_links(what.source), *target, said=said, cwd=cwd, environ=environ)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import trio
 
@@ -13,21 +14,21 @@ from supervisor.core.errors import (
     ActivationFailed,
     FailedPrecondition,
     SupervisorError,
-    Unavailable,
     UpgradeFailed,
 )
-from supervisor.core.event import Event
+from supervisor.core.event import Event, PluginRolledBack, UpgradePending
 from supervisor.core.lifecycle import Command, Status
 from supervisor.core.package import Package, Version
 from supervisor.core.plugin import Capability, Plugin
 from supervisor.faultpoints import FaultPoint
-from supervisor.lifecycle.activation import Activation, both
+from supervisor.lifecycle.activation import Activation, both, failed
 from supervisor.lifecycle.cleaning import Cleaner
 from supervisor.lifecycle.decide import Way, overtakers
 from supervisor.lifecycle.locks import PluginLock
 from supervisor.lifecycle.operation import Operation
+from supervisor.lifecycle.owed import added_capabilities
 from supervisor.lifecycle.parts import Parts
-from supervisor.lifecycle.running import overtaken
+from supervisor.lifecycle.running import overtaken, start_again
 from supervisor.log import get_logger
 from supervisor.worker.beside import Successor
 
@@ -118,18 +119,23 @@ class Exchanger:
                     lock.settle()
                     operation.enter("switch")
                     if successor.up:
+                        was = self._registry.version(it.before.id, it.candidate.package_dir)
                         after = await self._store(it, successor)
                         self._cleaner.reach(it.points.exchanged)
-                        operation.enter("drain")
-                        await self._drain(it, successor)
+                        if successor.took_over:
+                            operation.enter("drain")
+                            await self._drain(it, successor)
+                        elif await self._taken_back(it, after, was, successor.failure):
+                            after = None
             except UpgradeFailed:
                 if after is None:
                     raise
-            if after is not None and self._workers.view(after.id).wanted and successor.took_over:
+            # What has become of it since, finished or given up, is seen to as of any other.
+            if after is not None and successor.took_over:
                 return after
         if after is None:
             raise overtaken(it.before, lock)
-        # It died in the moment of the commit, and could not take over: the row counts.
+        # It did not, and that could not be undone: the row counts.
         await self._activation.stop(after)
         await self._activation.activate(after, lock)
         return after
@@ -148,10 +154,12 @@ class Exchanger:
             yield
         except BaseException:
             now = self._registry.find(before.id)
-            # Whoever has overtaken wants it stopped.
-            if now and now.package_dir == before.package_dir and not lock.is_overtaken:
-                with suppress(Unavailable):  # The daemon is stopping: nobody is started any more.
-                    self._workers.want(before)
+            if now and now.package_dir == before.package_dir:
+                again = partial(start_again, self._registry, self._workers, before.id)
+                if lock.is_overtaken:  # Whoever has overtaken wants it stopped; that one may fail yet.
+                    lock.owe_start(again)
+                else:
+                    again()
             raise
 
     @asynccontextmanager
@@ -183,8 +191,42 @@ class Exchanger:
                 on_commit=hand_over,
             )
 
+    async def _taken_back(
+        self, it: Exchange, after: Plugin, was: Version | None, failure: SupervisorError | None
+    ) -> bool:
+        """Undo what was stored while its worker died: the version before goes on, as of one that had died a moment
+        earlier. The journal has it as exchanged, so that it is told to be rolled back, too."""
+        before = it.before
+        why = failure.message if failure else "its worker could not take over"
+        told = PluginRolledBack(
+            plugin_id=before.id,
+            plugin_key=before.key,
+            from_version=after.version,
+            to_version=before.version,
+            reason=why,
+        )
+        try:
+            await self._registry.take_back(
+                before, expected=after, was=was, first=[told], then=self._last_words(before, it.way)
+            )
+        except SupervisorError as error:
+            get_logger().warning("plugin.not_taken_back", plugin=before.key, why=error.message)
+            return False
+        await self._cleaner.collect(before.id)
+        return True
+
+    def _last_words(self, before: Plugin, way: Way) -> list[Event]:
+        if before.status is Status.READY:
+            # Of a worker that was stopped first it is said when that is up again, as it is owed.
+            return [] if way is Way.STOP_FIRST else both(before)
+        if before.status is Status.ERROR:
+            return [failed(before.last_error or "")(before)]
+        staged = self._registry.version(before.id, before.staged_dir)
+        added = added_capabilities(before, staged)
+        return [UpgradePending(plugin_id=before.id, plugin_key=before.key, added=added)]
+
     async def _drain(self, it: Exchange, successor: Successor) -> None:
-        if it.way is not Way.OVERLAP or not successor.took_over:
+        if it.way is not Way.OVERLAP:
             return
         try:
             await successor.wait_former_gone()

@@ -15,6 +15,7 @@ from supervisor.lifecycle.activation import Activation
 from supervisor.lifecycle.checking import CheckSchedule, check_directory
 from supervisor.lifecycle.copying import PackageLimits, look_through
 from supervisor.lifecycle.parts import Parts
+from supervisor.lifecycle.running import start_again
 from supervisor.lifecycle.threads import Threads, check_cancelled
 from supervisor.trust import parents_problem
 
@@ -55,8 +56,8 @@ class InPlace:
                 return None
             self._parts.requirements.refuse_start(plugin, "restart")
             await self._activation.stop(plugin)
-            if not lock.overtakers:  # Whoever waits for the lock wants it stopped.
-                self._workers.want(plugin)
+            # Whoever waits for the lock wants it stopped.
+            lock.owe_start(partial(start_again, self._registry, self._workers, plugin.id))
             return plugin
 
     async def _judge(self, plugin: Plugin, manifest: Manifest) -> None:
@@ -68,8 +69,8 @@ class InPlace:
             )
         if added := sorted(frozenset(manifest.capabilities) - plugin.approved):
             raise ApprovalRequired(
-                f"it asks for {', '.join(added)} beyond what was approved; to approve that, `pluginctl uninstall "
-                f"{plugin.key}`, which keeps its data, and `pluginctl install --editable {plugin.editable}`",
+                f"it asks for {', '.join(added)} beyond what was approved; to approve that, `pluginctl upgrade "
+                f"{plugin.key} --editable`",
                 plugin=plugin.key,
                 version=manifest.version,
                 added=added,

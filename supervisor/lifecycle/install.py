@@ -36,9 +36,13 @@ class Installer:
         self, source: Source, *, uid: int | None, agreed: frozenset[Capability] | None, operation: Operation
     ) -> Plugin:
         parts = self._parts
-        async with parts.packages.staged(source, operation) as staged:
+
+        async def look(manifest: Manifest) -> None:
+            self._refuse(manifest)
+            _refuse_more(manifest, agreed)
+
+        async with parts.packages.staged(source, operation, look) as staged:
             parts.faults.reach(FaultPoint.INSTALL_STAGED)
-            _refuse_more(staged.manifest, agreed)
             async with abortable_hold(parts.locks, staged.manifest.key, operation):
                 plugin = await self._store(staged, uid)
         get_logger().info("plugin.installed", plugin=plugin.key, version=plugin.version)
@@ -46,9 +50,8 @@ class Installer:
 
     async def _store(self, staged: Staged, uid: int | None) -> Plugin:
         manifest, parts = staged.manifest, self._parts
-        # Refused before the files move; the registry refuses again, for it alone knows.
-        self._refuse_twin(manifest.key)
-        parts.requirements.refuse_install(manifest)
+        # Again, for it took long to build, and before the files move; the registry refuses too, for it alone knows.
+        self._refuse(manifest)
         async with self._cleaner.adding(staged, _ADDING) as (package, intent), parts.requirements.graph:
             # Again: what it requires may be gone by now, or require it. Each plugin's own lock does not see that.
             parts.requirements.refuse_install(manifest)
@@ -56,6 +59,10 @@ class Installer:
             plugin = await parts.registry.install(package, approved=approved, uid=uid, ends=intent)
             parts.faults.reach(FaultPoint.INSTALL_ROW_WRITTEN)
             return plugin
+
+    def _refuse(self, manifest: Manifest) -> None:
+        self._refuse_twin(manifest.key)
+        self._parts.requirements.refuse_install(manifest)
 
     def _refuse_twin(self, key: str) -> None:
         there = self._parts.registry.find(key)

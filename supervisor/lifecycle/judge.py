@@ -50,14 +50,22 @@ class Judge:
         )
 
     async def decided(
-        self, plugin: Plugin, manifest: Manifest, command: Command, *, approving: bool
+        self,
+        plugin: Plugin,
+        manifest: Manifest,
+        command: Command,
+        *,
+        approving: bool,
+        agreed: frozenset[Capability] = frozenset(),
     ) -> tuple[Way, frozenset[Capability]]:
-        """What is to be done, and the capabilities that it adds.
+        """What is to be done, and the capabilities that it adds. `approving`: whoever asks approves them all, or where
+        they are among `agreed`.
 
         Raises:
             ApprovalRequired, FailedPrecondition, InvalidParams: it cannot be.
         """
         added = frozenset(manifest.capabilities) - plugin.approved
+        approving = approving or added <= agreed
         exclusive = "stop_first" in {plugin.manifest.worker.upgrade, manifest.worker.upgrade}
         way = decide(
             Case(command=command, status=plugin.status, more=bool(added), approving=approving, exclusive=exclusive)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import trio
@@ -19,6 +19,7 @@ class PluginLock:
         self._activation: trio.CancelScope | None = None
         self._yields_to: Collection[str] | None = None
         self._overtaken_by = "another command"
+        self._start_again: Callable[[], None] | None = None
 
     @property
     def overtaken_by(self) -> str:
@@ -51,6 +52,21 @@ class PluginLock:
             finally:
                 self._activation = None
 
+    def owe_start(self, start_again: Callable[[], None]) -> None:
+        """A command that was cut short has left the worker stopped, for whoever cut it wants it so. That one may fail
+        yet: `start_again`, which starts it unless it is to have none, is called when nobody waits any more who does."""
+        self._start_again = start_again
+
+    def forgive_start(self) -> None:
+        """It is to stay stopped."""
+        self._start_again = None
+
+    def pay(self) -> None:
+        """Whoever lets go of the lock."""
+        if self._start_again is not None and not self.overtakers:
+            start_again, self._start_again = self._start_again, None
+            start_again()
+
     def settle(self) -> None:
         """Within an activation: what follows is done to its end, and whoever wants the worker stopped waits."""
         self._activation = None
@@ -72,8 +88,11 @@ class PluginLocks:
             try:
                 yield lock
             finally:
+                lock.pay()
                 lock.lock.release()
         finally:
+            if not lock.lock.locked():  # Else whoever holds it does; and that one may be trying another worker.
+                lock.pay()
             lock.users -= 1
             if not lock.users:
                 del self._locks[key]

@@ -84,7 +84,7 @@ class LifecycleManager:
         self._approver = Approver(parts, activation, cleaner, exchanger, judge)
         self._rollback = Rollback(parts, exchanger, judge)
         self.probation = Probation(parts, activation, self._rollback)
-        self._aftercare = Aftercare(parts, activation, self._rollback)
+        self._aftercare = Aftercare(parts, activation, self._rollback, self.probation)
         self.in_place = InPlace(parts, activation)
         self.owing = activation.owing
 
@@ -117,24 +117,25 @@ class LifecycleManager:
         version: str | None = None,
         uid: int | None,
         approve: bool = False,
+        agreed: frozenset[Capability] = frozenset(),
         probation_s: float | None = None,
         operation: Operation | None = None,
     ) -> Plugin:
         """Exchange the version for that of `source`, or for the kept `version`: wholly, or not at all.
 
         Of a ready plugin the new version is tried first. With capabilities beyond those approved it waits (status
-        upgrade_pending), unless `approve`. Who gives up within `probation_s` is rolled back.
+        upgrade_pending), unless `approve`, or they are `agreed`. Who gives up within `probation_s` is rolled back.
 
         Raises:
             UpgradeFailed: the new version did not come up; the one before goes on. Details: plugin, from, to, cause.
             InvalidTransition, AlreadyExists, NotFound, InvalidParams, ApprovalRequired, FailedPrecondition: refused.
             CallCancelled, DeadlineExceeded, ResourceExhausted: nothing has changed.
         """
-        wanted, operation = Wanted(uid=uid, approve=approve, probation_s=probation_s), operation or Operation()
+        wanted = Wanted(uid=uid, approve=approve, agreed=agreed, probation_s=probation_s)
         if source is not None and version is None:
-            return await self._upgrader.to_source(name, source, wanted, operation)
+            return await self._upgrader.to_source(name, source, wanted, operation or Operation())
         if version is not None and source is None:
-            return await self._upgrader.to_version(name, version, wanted, operation)
+            return await self._upgrader.to_version(name, version, wanted, operation or Operation())
         raise InvalidParams("an upgrade needs a source or a kept version, and not both", plugin=name)
 
     async def approve(self, name: str, *, uid: int | None, version: str | None = None) -> Plugin:

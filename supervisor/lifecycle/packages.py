@@ -21,7 +21,7 @@ from supervisor.lifecycle.deleting import delete_tree
 from supervisor.lifecycle.operation import Operation
 from supervisor.lifecycle.records import Survey, digest_of, not_as_installed, record, survey, verify
 from supervisor.lifecycle.sources import Source
-from supervisor.lifecycle.staging import Staged, Stager
+from supervisor.lifecycle.staging import Look, Staged, Stager
 from supervisor.lifecycle.threads import Threads, check_cancelled
 from supervisor.log import get_logger
 
@@ -58,26 +58,32 @@ class PackageStore:
         """Without `tools` nothing is installed that needs a Python environment, or has to be fetched."""
         self.root = root
         self._limits = limits or PackageLimits()
-        self._stager = Stager(staging, (staging, root), check_schedule, self._limits, tools)
+        # Beside them lie the data and logs of plugins, in the daemon's state directory.
+        state = {staging.parent} & {root.parent}
+        self._stager = Stager(staging, (staging, root, *state), check_schedule, self._limits, tools)
         self._looking = Threads(_LOOKING_AT_ONCE)
         self._verified: dict[str, bytes] = {}
         """The mark of each package when all of it had last been hashed and found well."""
 
-    async def stage(self, source: Source, operation: Operation) -> Staged:
+    async def stage(self, source: Source, operation: Operation, look: Look) -> Staged:
         """Make a checked package of `source`, in staging. Failed or cancelled, it leaves nothing behind.
 
+        `look` sees the manifest as soon as it is checked. Nothing of the source has run by then, and nothing will if it
+        raises: what is built runs the source's own code.
+
         Raises:
+            SupervisorError: what `look` raises.
             PackageRefused: a link, a device, a setuid file; or what others than root and we could change.
             InvalidParams: no package; `InvalidManifest`: its manifest has problems.
             ResourceExhausted: over the limits, or the disk is full.
             CallCancelled, DeadlineExceeded: as `Operation.phase`.
         """
-        return await self._stager.stage(source, operation)
+        return await self._stager.stage(source, operation, look)
 
     @asynccontextmanager
-    async def staged(self, source: Source, operation: Operation) -> AsyncIterator[Staged]:
+    async def staged(self, source: Source, operation: Operation, look: Look) -> AsyncIterator[Staged]:
         """`stage`, and `discard` on the way out unless it was committed meanwhile."""
-        staged = await self.stage(source, operation)
+        staged = await self.stage(source, operation, look)
         try:
             yield staged
         finally:

@@ -107,8 +107,10 @@ def pip_install(pip: Sequence[str], python: Path, tools: EnvironmentTools) -> li
 
 
 def pip_download(pip: Sequence[str], tools: EnvironmentTools, target: Path) -> list[str]:
-    """As `pip_install`, for one package without its dependencies."""
-    return [*pip, "download", *_COMMON, "--no-deps", "--progress-bar", _progress(tools), "--dest", str(target)]
+    """As `pip_install`, for the wheel of one package without its dependencies. Never an sdist: pip runs its code to
+    learn its name and version."""
+    flags = ("--no-deps", "--only-binary", ":all:")
+    return [*pip, "download", *_COMMON, *flags, "--progress-bar", _progress(tools), "--dest", str(target)]
 
 
 def find_links(source: Source) -> list[str]:

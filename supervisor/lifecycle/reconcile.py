@@ -11,7 +11,7 @@ import trio
 from supervisor.bus import EventBus, Gap, Subscription
 from supervisor.clock import Clock
 from supervisor.core.errors import CallCancelled, FailedPrecondition, SupervisorError
-from supervisor.core.event import PluginFailed, PluginUpgraded, WorkerStarted
+from supervisor.core.event import PluginFailed, PluginRolledBack, PluginUpgraded, StatusChanged, WorkerStarted
 from supervisor.core.lifecycle import Status, wants_worker
 from supervisor.core.plugin import Plugin, PluginId, PluginKey
 from supervisor.core.requires import required_first
@@ -24,6 +24,7 @@ from supervisor.worker.manager import WorkerManager
 from supervisor.worker.phase import Phase
 
 _AGAIN_S: Final = 10.0
+_PROBATION_MAY_CHANGE: Final = frozenset({PluginUpgraded.TYPE, PluginRolledBack.TYPE, StatusChanged.TYPE})
 
 
 class Reconciler:
@@ -136,7 +137,7 @@ class Reconciler:
                         nursery.start_soon(self._say_what_is_owed, plugin.id)
             elif event.type == PluginFailed.TYPE:
                 nursery.start_soon(self._recover_until_up, event.plugin_id)
-            elif event.type == PluginUpgraded.TYPE:
+            elif event.type in _PROBATION_MAY_CHANGE:
                 nursery.start_soon(self._see_probation_through, event.plugin_id)
             elif event.type == WorkerStarted.TYPE and event.plugin_id in self._lifecycle.owing:
                 nursery.start_soon(self._say_what_is_owed, event.plugin_id)

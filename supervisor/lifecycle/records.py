@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from supervisor.core.errors import ResourceExhausted
 from supervisor.core.package import ENVIRONMENT_DIR, FileRecord, PackageChanged
 from supervisor.lifecycle.copying import PackageLimits, PackageRefused
+from supervisor.trust import private_group_now, user_name
 
 _CHUNK_BYTES: Final = 256 * 1024
 _SETTLED_NS: Final = 2_000_000_000
@@ -44,6 +45,8 @@ class Found(NamedTuple):
 
     path: str
     mode: int
+    uid: int
+    gid: int
     inode: int
     size: int
     mtime_ns: int
@@ -58,20 +61,41 @@ class Found(NamedTuple):
         return bool(self.mode & stat.S_IXUSR)
 
 
+class Owned(NamedTuple):
+    """A directory, or what is there in its place."""
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with it: then others than root and we ourselves could change what is in the package."""
+        if not stat.S_ISDIR(self.mode):
+            return f"is {_KINDS.get(stat.S_IFMT(self.mode), 'something else')} now"
+        return _open_to_others(self)
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """All that is in a package, before anything of it was read."""
 
     entries: list[Found]
     taken_at_ns: int
+    directories: list[Owned]
+    """Those in the package by their paths, "." for itself, and the two above it: its plugin's, and the store."""
 
     @property
     def mark(self) -> bytes:
         """Equal marks: nothing was added, removed, replaced or changed in between."""
         # A path holds no NUL, and what follows it no letter: no two surveys read alike.
         lines = sorted(
-            f"{path}\0{mode} {ino} {size} {mtime} {ctime}\0" for path, mode, ino, size, mtime, ctime in self.entries
+            f"{path}\0{mode} {uid} {gid} {ino} {size} {mtime} {ctime}\0"
+            for path, mode, uid, gid, ino, size, mtime, ctime in self.entries
         )
+        # The others count only by what is in them.
+        lines += sorted(f"{place.path}\0{place.problem}\0" for place in self.directories if place.problem)
         return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).digest()
 
     @property
@@ -81,14 +105,15 @@ class Survey:
 
 
 def survey(root: Path, limits: PackageLimits, check_cancelled: Callable[[], object]) -> Survey:
-    """One lstat for each file.
+    """One lstat for each file and directory.
 
     Raises:
         PackageChanged: the package itself is not there, or holds more than any may.
         OSError: it cannot be looked at.
     """
-    taken_at_ns, entries, pending, directories = time.time_ns(), [], [""], 0
+    taken_at_ns, entries, pending = time.time_ns(), [], [""]
     _refuse_absent(root)
+    directories = [_owned(path, place.lstat()) for path, place in _above(root)]
     while pending:
         check_cancelled()
         prefix = pending.pop()
@@ -97,21 +122,22 @@ def survey(root: Path, limits: PackageLimits, check_cancelled: Callable[[], obje
                 name = f"{prefix}{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(f"{name}/")
-                    directories += 1
+                    directories.append(_owned(name, entry.stat(follow_symlinks=False)))
                 else:
                     found = entry.stat(follow_symlinks=False)
-                    entries.append(
-                        Found(name, found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-                    )
-        if len(entries) + directories > limits.max_stored_entries:
+                    times = found.st_mtime_ns, found.st_ctime_ns
+                    owned = _owned(name, found)
+                    entries.append(Found(*owned, found.st_ino, found.st_size, *times))
+        if len(entries) + len(directories) - len(_above(root)) > limits.max_stored_entries:
             raise _changed(root, prefix or ".", "holds more files and directories than any package may")
-    return Survey(entries, taken_at_ns)
+    return Survey(entries, taken_at_ns, directories)
 
 
 def record(
     root: Path, limits: PackageLimits, check_cancelled: Callable[[], object], report: Report
 ) -> list[FileRecord]:
-    """Record what a finished package holds, in the order of the digest, and give its files mode 0600 or 0700.
+    """Record what a finished package holds, in the order of the digest, and give its files mode 0600 or 0700, and its
+    directories too what nobody else can write to.
 
     Raises:
         PackageRefused: a link outside the virtual environment, a device, or a name that is no text.
@@ -119,9 +145,13 @@ def record(
         OSError: it cannot be read.
     """
     try:
-        entries = survey(root, limits, check_cancelled).entries
+        found_all = survey(root, limits, check_cancelled)
     except PackageChanged as error:
         raise ResourceExhausted(f"{root}: {error.details['problem']} ({limits.max_stored_entries})") from error
+    for directory in found_all.directories[len(_above(root)) - 1 :]:
+        if directory.mode & (stat.S_IWGRP | stat.S_IWOTH):
+            (root / directory.path).chmod(0o700)
+    entries = found_all.entries
     total, done, files = sum(found.size for found in entries), 0, []
     for found in sorted(entries, key=lambda found: os.fsencode(found.path)):
         files.append(_record_one(root, found, check_cancelled))
@@ -147,6 +177,7 @@ def verify(root: Path, found: Survey, files: Sequence[FileRecord], check_cancell
         PackageChanged: of the first that is different.
         OSError: it cannot be read.
     """
+    _refuse_open_to_others(root, found)
     recorded = {file.path: file for file in files}
     for entry in sorted(found.entries):
         check_cancelled()
@@ -167,6 +198,38 @@ def _refuse_absent(root: Path) -> None:
         raise _changed(root, ".", "is missing, with all its files") from error
     if not stat.S_ISDIR(found.st_mode):
         raise _changed(root, ".", f"is {_KINDS.get(stat.S_IFMT(found.st_mode), 'something else')} now")
+
+
+def _above(root: Path) -> list[tuple[str, Path]]:
+    """The package's own directory comes last."""
+    return [("../..", root.parent.parent), ("..", root.parent), (".", root)]
+
+
+def _owned(path: str, found: os.stat_result) -> Owned:
+    return Owned(path, found.st_mode, found.st_uid, found.st_gid)
+
+
+def _refuse_open_to_others(root: Path, found: Survey) -> None:
+    """What others could change, they could change while the worker reads it."""
+    above = dict(_above(root)[:-1])
+    for place in found.directories:
+        if place.problem and place.path in above:
+            raise _changed(root, ".", f"lies in {os.path.normpath(above[place.path])}, which {place.problem}")
+        if place.problem:
+            raise _changed(root, place.path, place.problem)
+    for entry in found.entries:
+        if problem := _open_to_others(entry):
+            raise _changed(root, entry.path, problem)
+
+
+def _open_to_others(found: Owned | Found) -> str | None:
+    if found.uid not in (0, os.geteuid()):
+        return f"belongs to {user_name(found.uid)} now, who could change it"
+    if stat.S_ISLNK(found.mode):
+        return None  # Its mode means nothing.
+    if found.mode & stat.S_IWOTH or (found.mode & stat.S_IWGRP and not private_group_now(found.uid, found.gid)):
+        return f"may be written by others now (mode {stat.S_IMODE(found.mode):04o})"
+    return None
 
 
 def _record_one(root: Path, found: Found, check_cancelled: Callable[[], object]) -> FileRecord:

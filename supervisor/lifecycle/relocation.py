@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -39,15 +39,54 @@ def sdk_directories() -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def make_relocatable(venv: Path, staging: Path, sdk: Sequence[Path], check_cancelled: Callable[[], object]) -> None:
+def what_is_ours(venv: Path) -> dict[str, bytes]:
+    """Of an environment that is bare still: its settings, and where its links lead."""
+    links = [path for path in [*(venv / "bin").iterdir(), venv / "lib64"] if path.is_symlink()]
+    return {
+        "pyvenv.cfg": _content(venv / "pyvenv.cfg"),
+        **{str(path.relative_to(venv)): os.fsencode(path.readlink()) for path in links},
+    }
+
+
+def make_relocatable(
+    venv: Path, ours: Mapping[str, bytes], staging: Path, sdk: Sequence[Path], check_cancelled: Callable[[], object]
+) -> None:
     """Take every trace of where it was built out of `venv`, and add the path to the SDK.
 
-    Nothing in it may lead into `staging`, since that is gone or elsewhere when the environment is used.
+    Nothing in it may lead into `staging`, since that is gone or elsewhere when the environment is used. `ours` is what
+    `what_is_ours` said before anything was installed.
 
     Raises:
-        FailedPrecondition: something in it would only work where it was built.
+        FailedPrecondition: something in it would only work where it was built, or stands where something else has to.
     """
-    _check_files(venv, check_cancelled)
+    try:
+        _check_files(venv, check_cancelled)
+        _refuse_replaced(venv, ours)
+        _relocate(venv, staging, sdk, check_cancelled)
+    except (IsADirectoryError, NotADirectoryError) as error:
+        inner = os.path.relpath(os.fsdecode(error.filename), venv)
+        kind = "a directory" if isinstance(error, IsADirectoryError) else "a file"
+        raise FailedPrecondition(
+            f"the installation made {inner} {kind}, which in an environment is something else: take it out of the "
+            "package that brings it"
+        ) from error
+
+
+def _refuse_replaced(venv: Path, ours: Mapping[str, bytes]) -> None:
+    for name, was in ours.items():
+        path = venv / name
+        if name == "pyvenv.cfg":
+            same = path.is_file() and _content(path) == was
+        else:
+            same = path.is_symlink() and os.fsencode(path.readlink()) == was
+        if not same:
+            raise FailedPrecondition(
+                f"the installation replaced {name}, which belongs to the environment itself: take it out of the "
+                "package that brings it"
+            )
+
+
+def _relocate(venv: Path, staging: Path, sdk: Sequence[Path], check_cancelled: Callable[[], object]) -> None:
     for name in os.listdir(venv / "bin"):
         if _ACTIVATE.fullmatch(name):
             (venv / "bin" / name).unlink()

@@ -94,6 +94,7 @@ class Remover:
         parts, points = self._parts, _ERASE if remove_data else _UNLOAD
         status = next_status(plugin.key, plugin.status, Command.UNLOAD)
         gone = PluginUnloaded(plugin_id=plugin.id, plugin_key=plugin.key, remove_data=remove_data)
+        view = parts.workers.view(plugin.id)
         parts.workers.unwant(plugin.id)
         try:
             await parts.workers.wait_stopped(plugin.id)
@@ -109,8 +110,8 @@ class Remover:
                 else:
                     found = await parts.registry.uninstall(plugin, then=[gone])
         except SupervisorError:
-            # It was not to be: the row says ready, so it gets its worker back.
-            if wants_worker(plugin.status):
+            # It was not to be: the row says ready, so it gets its worker back, unless an operator had stopped that.
+            if wants_worker(plugin.status) and (view.wanted or view.gave_up):
                 parts.workers.want(plugin)
             raise
         await self._remove(plugin, *found, points)

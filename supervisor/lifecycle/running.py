@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from supervisor.core.errors import CallCancelled, FailedPrecondition
+from contextlib import suppress
+
+from supervisor.core.errors import CallCancelled, FailedPrecondition, Unavailable
 from supervisor.core.lifecycle import wants_worker
-from supervisor.core.plugin import Plugin
+from supervisor.core.plugin import Plugin, PluginId
 from supervisor.lifecycle.locks import PluginLock, PluginLocks
 from supervisor.lifecycle.requirements import Requirements
 from supervisor.store.plugins import PluginRegistry
@@ -33,8 +35,9 @@ class WorkerCommands:
     async def stop(self, name: str) -> Plugin:
         # Refused before an activation is overtaken in vain.
         self._ready(name, "stop")
-        async with self._locks.hold(self._registry.get(name).key, overtaking="stop"):
+        async with self._locks.hold(self._registry.get(name).key, overtaking="stop") as lock:
             plugin = self._ready(name, "stop")
+            lock.forgive_start()
             await self._stop(plugin)
             return plugin
 
@@ -45,11 +48,14 @@ class WorkerCommands:
     async def restart_held(self, plugin: Plugin, lock: PluginLock) -> Plugin:
         """Of a ready plugin, whose lock the caller holds."""
         self._requirements.refuse_start(plugin, "restart")
+        was_wanted = self._workers.wanted(plugin.id)
         with lock.activation():
             await self._stop(plugin)
             self._workers.want(plugin)
             await self._workers.wait_up(plugin.id)
             return plugin
+        if was_wanted and not self._workers.wanted(plugin.id):
+            lock.owe_start(lambda: start_again(self._registry, self._workers, plugin.id))
         raise overtaken(plugin, lock)
 
     async def _stop(self, plugin: Plugin) -> None:
@@ -66,6 +72,14 @@ class WorkerCommands:
                 status=str(plugin.status),
             )
         return plugin
+
+
+def start_again(registry: PluginRegistry, workers: WorkerManager, plugin_id: PluginId) -> None:
+    """Its worker was stopped for what has come to nothing."""
+    plugin = registry.find(plugin_id)
+    if plugin is not None and wants_worker(plugin.status):
+        with suppress(Unavailable):  # The daemon is stopping: nobody is started any more.
+            workers.want(plugin)
 
 
 def overtaken(plugin: Plugin, lock: PluginLock) -> CallCancelled:

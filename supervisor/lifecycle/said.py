@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import unquote
 
 from supervisor.core.errors import FailedPrecondition, InvalidParams, ResourceExhausted, SupervisorError, Unavailable
 from supervisor.lifecycle.sources import mask_credentials
 
 _KEPT_CHARS: Final = 8000
+_LEAST_SECRET: Final = 4
+"""Characters: to mask every "a" would hide nothing, and tell which it was."""
 _LAST_LINES: Final = 12
 _NOISE = re.compile(
     r"\[notice\]|note: This error originates from|note: This is an issue with the package|hint: See above"
 )
-
+_NOT_FOUND: Final = (
+    r"No matching distribution|Could not find a version|No solution found|was not found in the|ResolutionImpossible"
+)
 _REASONS: Final[tuple[tuple[str, type[SupervisorError], str], ...]] = (
     (r"No space left on device|Disk quota exceeded", ResourceExhausted, "make room in the daemon's state directory"),
     (
@@ -42,8 +47,7 @@ _REASONS: Final[tuple[tuple[str, type[SupervisorError], str], ...]] = (
         "none lies in a --find-links directory",
     ),
     (
-        r"No matching distribution|Could not find a version|No solution found|was not found in the"
-        r"|ResolutionImpossible",
+        _NOT_FOUND,
         InvalidParams,
         "check names and versions, and where they are looked for: --index-url, --find-links, or pip's configuration",
     ),
@@ -53,17 +57,27 @@ _REASONS: Final[tuple[tuple[str, type[SupervisorError], str], ...]] = (
 class Said:
     """Lines of a program's output, in the order in which they came; credentials are masked at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, index_url: str | None = None) -> None:
+        """`index_url`: the one that the program was given, of which no line is to tell the password."""
         self._text = ""
+        self._secrets = _secrets_of(index_url) if index_url else ()
 
     @property
     def tail(self) -> str:
         """The last 8,000 characters."""
         return self._text
 
+    @property
+    def not_found(self) -> bool:
+        """The index was asked, and has nothing that fits."""
+        return next((known for known, _, _ in _REASONS if re.search(known, self._text)), None) == _NOT_FOUND
+
     def add(self, line: str) -> str:
         """The line as it may be shown."""
-        shown = mask_credentials(line.rstrip())
+        shown = line.rstrip()
+        for secret in self._secrets:
+            shown = shown.replace(secret, "***")
+        shown = mask_credentials(shown)
         self._text = f"{self._text}{shown}\n"[-_KEPT_CHARS:]
         return shown
 
@@ -81,3 +95,15 @@ class Said:
 
     def _told(self, what: str, hint: str) -> str:
         return f"{what}; {hint}. Its last words:\n{self.last_words()}"
+
+
+def _secrets_of(url: str) -> tuple[str, ...]:
+    """What of this URL nobody is to see, as it is written there and as what it stands for; the longest first."""
+    before, at, _ = url.partition("://")[2].rpartition("@")
+    if not at:
+        return ()
+    user, colon, password = before.partition(":")
+    # A token stands where the user does when there is no password.
+    secret = password if colon and password else user
+    found = {before, secret, unquote(before), unquote(secret)}
+    return tuple(sorted((text for text in found if len(text) >= _LEAST_SECRET), key=len, reverse=True))

@@ -1,287 +1,132 @@
-"""JSON Schema (draft 2020-12) for plugins' configuration and parameters. jsonschema is imported when one is used.
+"""Checking values with plugins' own JSON Schemas (draft 2020-12). jsonschema is imported when one is used.
 
-A schema is outside data too: it refers to nothing but itself, so nothing is ever fetched.
+A schema and a value may both be hostile, and together take for ever. So each check has a budget: a moment on the event
+loop, which nearly all keep to, and some seconds in a thread for the others.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, cast
+from weakref import WeakValueDictionary
 
-from supervisor.core.errors import InvalidParams
-from supervisor.core.problem import Fault, did_you_mean, joined, shown
+import trio
 
-MAX_PARTS: Final = 2000
-"""Tables and lists that the schemas of one manifest may have together: each takes a third of a millisecond to check."""
-_DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
-_MAX_PROBLEMS: Final = 20
-_MAX_DEPTH: Final = 32
-_MAX_STEPS: Final = 1000
-"""Schemas that may hold for one and the same value."""
+from supervisor.core.errors import InvalidParams, ResourceExhausted
+from supervisor.core.problem import shown
+from supervisor.lifecycle.schema_budget import Budget, Overrun
+from supervisor.lifecycle.schema_messages import MAX_PROBLEMS, message_of
+
+AT_ONCE_S: Final = 0.02
+"""How long a check may keep the event loop."""
+ASIDE_S: Final = 5.0
+"""How long a check may take in a thread, and how long it may wait for its turn there."""
+_THREADS: Final = 3
 _MAX_REFERENCES: Final = 20_000
 """Those followed for one whole value: a few that branch would otherwise take years."""
-_INT64: Final = range(-(2**63), 2**63)
-# Below these, names are the author's own and values are schemas; below those, everything is plain data.
-_NAMED_SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
-_DATA: Final = frozenset({"const", "enum", "default", "examples"})
-_SAME_VALUE: Final = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
-# One of each kind: a schema that refers to itself without consuming anything never ends on some of them.
-_PROBES: Final[tuple[Any, ...]] = (None, True, 0, "", [], {})
 
 
-def parts_of(schema: object) -> int:
-    """How many tables and lists are in it."""
-    count, left = 0, [schema]
-    while left:
-        value = left.pop()
-        if isinstance(value, Mapping | list):
-            count += 1
-            left += value.values() if isinstance(value, Mapping) else value
-    return count
+class SchemaChecks:
+    """Checks of many plugins' values: in a thread is one of each plugin at most, and three of all of them."""
+
+    def __init__(self) -> None:
+        self._threads = trio.CapacityLimiter(_THREADS)
+        # A limiter is kept by those who hold it or wait for it: a thread that was left behind is one of them.
+        self._own: WeakValueDictionary[str, trio.CapacityLimiter] = WeakValueDictionary()
+
+    async def validate(self, plugin: str, schema: Mapping[str, Any], value: object, what: str) -> None:
+        """As `validate`, without keeping the event loop. `plugin` is the one whose schema it is.
+
+        Raises:
+            InvalidParams: as `validate`; or it could not be checked within 5 s.
+            ResourceExhausted: other checks with this plugin's schemas take so long that its turn did not come.
+        """
+        if not schema:
+            return
+        own = self._own.setdefault(plugin, trio.CapacityLimiter(1))
+        if not own.borrowed_tokens:
+            _import_engine()
+            try:
+                validate(schema, value, what, Budget(AT_ONCE_S, references=_MAX_REFERENCES))
+            except Overrun:
+                pass  # It goes on in a thread, from the start.
+            else:
+                return
+        turn = cast(trio.CapacityLimiter, _Turn(own, self._threads, plugin))
+        # Whoever is cancelled goes at once; the thread keeps its place until its budget is spent.
+        await trio.to_thread.run_sync(_validate_aside, schema, value, what, limiter=turn, abandon_on_cancel=True)
 
 
-def schema_faults(schema: object) -> list[tuple[str, Fault]]:
-    """Why this is no schema that we can check values with: places in it, `` for the whole, and what is wrong there."""
-    if not isinstance(schema, Mapping | bool):
-        return [("", Fault("must be a table"))]
-    if faults := list(_not_json(schema, "", 0)):
-        return faults[:_MAX_PROBLEMS]
-    from jsonschema import Draft202012Validator
+class _Turn:
+    """A place in both limiters, as one limiter for a thread."""
 
-    meta = Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER)
-    wrong = sorted(meta.iter_errors(schema), key=lambda error: [str(step) for step in error.absolute_path])
-    faults = [(_path(error), _told(error)) for error in wrong] + list(_other_draft(schema))
-    if not faults:
-        faults = _References(schema).faults()
-    if not faults and (problem := _probe_problem(schema)):
-        faults = [("", Fault(problem))]
-    return faults[:_MAX_PROBLEMS]
+    def __init__(self, own: trio.CapacityLimiter, shared: trio.CapacityLimiter, plugin: str) -> None:
+        self._own = own
+        self._shared = shared
+        self._plugin = plugin
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        with trio.move_on_after(ASIDE_S):
+            await self._own.acquire_on_behalf_of(borrower)
+            try:
+                await self._shared.acquire_on_behalf_of(borrower)
+            except BaseException:
+                self._own.release_on_behalf_of(borrower)
+                raise
+            return
+        raise ResourceExhausted(
+            f"others are being checked against the schemas of plugin {self._plugin!r}, or of other plugins, for more "
+            f"than {ASIDE_S:g} s: try again later, or simplify its schemas",
+            plugin=self._plugin,
+        )
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        self._shared.release_on_behalf_of(borrower)
+        self._own.release_on_behalf_of(borrower)
 
 
-def validate(schema: Mapping[str, Any], value: object, what: str) -> None:
+def _validate_aside(schema: Mapping[str, Any], value: object, what: str) -> None:
+    budget = Budget(ASIDE_S, aside=True, references=_MAX_REFERENCES)
+    try:
+        validate(schema, value, what, budget)
+    except Overrun as overrun:
+        raise InvalidParams(
+            f"{what}: cannot be checked against its schema within {ASIDE_S:g} s: {overrun.way_out}"
+        ) from overrun
+
+
+def _import_engine() -> None:
+    """It takes longer than a check on the event loop may."""
+    import supervisor.lifecycle.schema_engine  # noqa: F401
+
+
+def validate(schema: Mapping[str, Any], value: object, what: str, budget: Budget) -> None:
     """Check `value` against a schema that `schema_faults` has passed. `what` names it in the message.
 
     Raises:
         InvalidParams: with all problems (20 at most); details: problems, a list of {path, message}.
+        Overrun: the budget is spent.
     """
-    if not schema:
-        return
     from referencing.exceptions import Unresolvable
 
+    from supervisor.lifecycle.schema_engine import InvalidPattern, errors_of
+
     try:
-        errors = sorted(_validator(schema).iter_errors(value), key=lambda e: [str(step) for step in e.absolute_path])
+        errors = errors_of(schema, value, budget)
     except RecursionError as error:
         raise InvalidParams(f"{what}: is nested too deeply for its schema, or takes too many references") from error
     except Unresolvable as error:
         raise InvalidParams(f"{what}: a reference in its schema leads nowhere: {shown(str(error))}") from error
+    except InvalidPattern as error:
+        raise InvalidParams(f"{what}: a pattern in its schema is none: {error}") from error
     if not errors:
         return
-    problems = [{"path": _place(error), "message": _message(error)} for error in errors[:_MAX_PROBLEMS]]
+    problems = [{"path": _place(error), "message": message_of(error)} for error in errors[:MAX_PROBLEMS]]
     count = "1 problem" if len(errors) == 1 else f"{len(errors)} problems"
     lines = "\n".join(f"  {problem['path']}: {problem['message']}" for problem in problems)
     raise InvalidParams(f"{what} has {count}:\n{lines}", problems=problems)
 
 
-def _validator(schema: Any) -> Any:
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import extend
-    from referencing import Registry
-
-    followed = 0
-
-    def counting(keyword: str) -> Any:
-        follow = Draft202012Validator.VALIDATORS[keyword]
-
-        def count(validator: Any, reference: Any, instance: Any, inside: Any) -> Any:
-            nonlocal followed
-            followed += 1
-            if followed > _MAX_REFERENCES:
-                raise RecursionError
-            return follow(validator, reference, instance, inside)
-
-        return count
-
-    validator = Draft202012Validator
-    if any(True for _ in _references(schema)):
-        validator = extend(validator, {keyword: counting(keyword) for keyword in ("$ref", "$dynamicRef")})
-    # An empty registry retrieves nothing; jsonschema's own default one would.
-    return validator(schema, registry=Registry())
-
-
-def _told(error: Any) -> Fault:
-    """Of a schema itself, where nothing is secret: the values that would do are named."""
-    named = next((each for each in (error, *error.context) if each.validator == "enum"), None)
-    if named is not None:
-        known = [str(value) for value in named.validator_value]
-        return Fault(f"must be one of {', '.join(known)}", did_you_mean(error.instance, known))
-    if error.validator in ("anyOf", "oneOf"):
-        return Fault("is not what JSON Schema has here")
-    if error.validator == "format" and error.cause is not None:
-        return Fault(f"{_message(error)}: {str(error.cause)[:200]}")
-    return Fault(_message(error))
-
-
-def _path(error: Any) -> str:
-    """As the problems of a manifest name places."""
-    path = ""
-    for step in error.absolute_path:
-        path = f"{path}[{step}]" if isinstance(step, int) else joined(path, str(step))
-    return path
-
-
 def _place(error: Any) -> str:
     path = str(error.json_path).removeprefix("$").removeprefix(".")
     return path or "(the whole)"
-
-
-def _message(error: Any) -> str:
-    """What is wrong, without the value: it may be a secret, and it may be long."""
-    rule, wanted = error.validator, error.validator_value
-    match rule:
-        case "required" | "additionalProperties" | "dependentRequired" | "unevaluatedProperties":
-            return str(error.message)[:300]  # names only
-        case "type":
-            return f"must be {' or '.join(wanted) if isinstance(wanted, list) else wanted}"
-        case "format":
-            return f"must be a valid {wanted}"
-        case _ if isinstance(wanted, Mapping | list) and rule not in ("enum",):
-            return f"does not fit {rule!r} of its schema"
-        case _:
-            return f"does not fit {rule!r}: {shown(wanted)}"
-
-
-def _not_json(value: object, path: str, depth: int) -> Iterator[tuple[str, Fault]]:
-    """TOML knows dates and infinity, JSON does not; the schema is stored and shown as JSON."""
-    if depth > _MAX_DEPTH:
-        yield path, Fault(f"is nested more than {_MAX_DEPTH} deep")
-    elif isinstance(value, Mapping):
-        for name, entry in value.items():
-            yield from _not_json(entry, joined(path, str(name)), depth + 1)
-    elif isinstance(value, list | tuple):
-        for i, entry in enumerate(value):
-            yield from _not_json(entry, f"{path}[{i}]", depth + 1)
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield path, Fault(f"{value} is no JSON number")
-    elif isinstance(value, int) and value not in _INT64:
-        yield path, Fault("is a number of more than 64 bits")
-    elif not isinstance(value, str | int | float | None):
-        yield path, Fault(f"a {type(value).__name__} is no JSON value", "write it as a string")
-
-
-def _other_draft(schema: Any) -> Iterator[tuple[str, Fault]]:
-    draft = schema.get("$schema") if isinstance(schema, Mapping) else None
-    if draft is not None and str(draft).rstrip("#") != _DRAFT:
-        message = f"names another draft: {shown(draft)}"
-        yield joined("", "$schema"), Fault(message, f"write it for {_DRAFT!r}, or leave $schema out")
-
-
-def _subschemas(schema: object, path: str, *, named: bool = False) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every table that may stand for a schema, and its place."""
-    if isinstance(schema, list):
-        for i, entry in enumerate(schema):
-            yield from _subschemas(entry, f"{path}[{i}]")
-    if not isinstance(schema, Mapping):
-        return
-    if not named:
-        yield path, schema
-    for name, entry in schema.items():
-        if named or name not in _DATA:
-            below = joined(path, str(name))
-            yield from _subschemas(entry, below, named=not named and name in _NAMED_SCHEMAS)
-
-
-def _references(schema: object) -> Iterator[tuple[str, str]]:
-    """The place and the text of every reference."""
-    for path, inner in _subschemas(schema, ""):
-        for keyword in ("$ref", "$dynamicRef"):
-            if isinstance(inner.get(keyword), str):
-                yield joined(path, keyword), inner[keyword]
-
-
-class _References:
-    """Where the references of a schema lead, and whether checking one value with it ends, and soon."""
-
-    def __init__(self, schema: Any) -> None:
-        from referencing import Registry
-        from referencing.jsonschema import DRAFT202012
-
-        self._schema = schema
-        self._resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
-        self._targets: dict[str, Any] = {}
-        self._steps: dict[int, int] = {}
-
-    def faults(self) -> list[tuple[str, Fault]]:
-        if nested := [path for path, inner in _subschemas(self._schema, "") if path and "$id" in inner]:
-            way_out = "name the part in $defs and refer to it as '#/$defs/…'"
-            return [(joined(path, "$id"), Fault("is for the whole schema only", way_out)) for path in nested]
-        faults = []
-        for place, reference in _references(self._schema):
-            if reference not in self._targets and (fault := self._resolve(reference)):
-                faults.append((place, fault))
-        return faults or self._endless()
-
-    def _resolve(self, reference: str) -> Fault | None:
-        from referencing.exceptions import Unresolvable
-
-        if not reference.startswith("#"):
-            return Fault(
-                f"{shown(reference)}: only references inside the schema are followed", "write it as '#/$defs/…'"
-            )
-        try:
-            self._targets[reference] = self._resolver.lookup(reference).contents
-        except Unresolvable:
-            return Fault(f"{shown(reference)} leads nowhere")
-        return None
-
-    def _endless(self) -> list[tuple[str, Fault]]:
-        for path, inner in _subschemas(self._schema, ""):
-            steps = self._count(inner, [])
-            if steps is None:
-                return [(path, Fault(f"refers to itself without end, or over more than {_MAX_DEPTH} schemas"))]
-            if steps > _MAX_STEPS:
-                message = f"takes {shown(steps)} schemas to check one value; {_MAX_STEPS} is the most there may be"
-                return [(path, Fault(message))]
-        return []
-
-    def _count(self, schema: Any, above: list[int]) -> int | None:
-        """How many schemas hold for a value for which this one does; None: without end."""
-        if not isinstance(schema, Mapping):
-            return 1
-        known = self._steps.get(id(schema))
-        if known is not None:
-            return known
-        if id(schema) in above or len(above) > _MAX_DEPTH:
-            return None
-        total = 1
-        for inner in self._for_the_same_value(schema):
-            steps = self._count(inner, [*above, id(schema)])
-            if steps is None:
-                return None
-            total += steps
-        self._steps[id(schema)] = total
-        return total
-
-    def _for_the_same_value(self, schema: Mapping[str, Any]) -> Iterator[Any]:
-        for keyword in ("$ref", "$dynamicRef"):
-            if isinstance(schema.get(keyword), str):
-                yield self._targets[schema[keyword]]
-        for keyword in _SAME_VALUE:
-            inner = schema.get(keyword)
-            yield from inner if isinstance(inner, list) else [inner]
-        dependent = schema.get("dependentSchemas")
-        yield from dependent.values() if isinstance(dependent, Mapping) else ()
-
-
-def _probe_problem(schema: object) -> str | None:
-    from referencing.exceptions import Unresolvable
-
-    try:
-        for probe in _PROBES:
-            for _ in _validator(schema).iter_errors(probe):
-                pass
-    except RecursionError:
-        return "refers to itself without end"
-    except Unresolvable as error:
-        return f"a reference leads nowhere: {str(error)[:200]}"
-    return None

@@ -58,7 +58,7 @@ class Scratch:
         """
         if self.tools.pip:
             return self.tools.pip
-        home, said = self.path / "pip", Said()
+        home, said = self.path / "pip", Said(self.tools.index_url)
         ended = await self.run(self.tools.python, "-I", "-B", "-m", "venv", str(home), said=said)
         if ended.code != 0:
             raise FailedPrecondition(

@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from supervisor.core.errors import InvalidParams
+from supervisor.core.errors import FailedPrecondition, InvalidParams
+from supervisor.core.package import Version
 
 ARCHIVE_SUFFIXES: Final = (".tar.gz", ".tgz", ".tar", ".zip")
 _MOST_CHARS: Final = 4096
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""With all at which a program may end a line, and read on as if it were the next."""
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+_NO_PORT = re.compile(r"(?<=://)[^/\s@:]*:(?!\d*(?:[/\s]|$))")
+"""What stands before a colon and no number: a user, whose password has a / that should be %2F."""
+_WORD = re.compile(r"\S+")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HASH = re.compile(r"sha256:[0-9a-fA-F]{64}")
 
@@ -81,26 +86,63 @@ def read_source(
     )
 
 
+def own_source(
+    version: Version, *, index_url: str | None = None, find_links: Sequence[str] = (), hashes: Sequence[str] = ()
+) -> Source:
+    """Where a version came from, as it was named then; what is named now goes before that. Blocking.
+
+    Raises:
+        FailedPrecondition: it is not known, or what was named then is not kept. InvalidParams: as `read_source`.
+    """
+    key = version.manifest.key
+    if version.editable is not None:
+        raise FailedPrecondition(
+            f"plugin {key!r} runs in place: a change of its files restarts it; name another source"
+        )
+    if not version.source:
+        raise FailedPrecondition(f"where plugin {key!r} came from is not known: name a source")
+    then = version.index_url
+    if index_url is None and then is not None and "://***@" in then:
+        raise FailedPrecondition(
+            f"plugin {key!r} came from the index {then}, and no password is kept: name the index again (index_url)",
+            plugin=key,
+            index_url=then,
+        )
+    return read_source(
+        version.source, index_url=index_url or then, find_links=find_links or version.find_links, hashes=hashes
+    )
+
+
 def directory_source(path: Path) -> Source:
     """A plain directory, which is copied."""
     return Source(text=str(path), kind=SourceKind.DIRECTORY, path=path, requirement=None)
 
 
 def mask_credentials(text: str) -> str:
-    """`text` with ***@ for the user and password of each URL in it."""
-    return _CREDENTIALS.sub("***@", text)
+    """`text` with ***@ for the user and password of each URL in it. Takes time in proportion to its length."""
+    if "://" not in text:
+        return text
+    return _WORD.sub(_mask_odd_password, _CREDENTIALS.sub("***@", text))
 
 
 def index_url_problem(url: str) -> str | None:
     """Why this cannot be the address of a package index; never repeats the address, which may hold a password."""
-    if _CONTROL.search(url) or " " in url:
+    if _CONTROL.search(url) or re.search(r"\s", url):
         return "holds spaces or control characters"
     try:
         parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
-        return "is no address: write https://…, http://… or file:///…"
+        return "is no address: write https://…, http://… or file:///…; in a user or password %2F for / and %40 for @"
+    if parts.scheme in {"http", "https"} and "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        return "has an @ behind the host's name: write %40 for it, and in a user or password %2F for /"
     fine = bool(parts.hostname) if parts.scheme in {"http", "https"} else url.startswith("file:///")
     return None if fine else "must begin with https://, http:// or file:///, and name a place"
+
+
+def _mask_odd_password(word: re.Match[str]) -> str:
+    found, end = _NO_PORT.search(word[0]), word[0].rfind("@")
+    return f"{word[0][: found.start()]}***{word[0][end:]}" if found and end > found.start() else word[0]
 
 
 def _refuse_odd_text(what: str, text: str) -> None:
@@ -166,10 +208,13 @@ def _read_requirement(text: str) -> tuple[SourceKind, None, str]:
 
 def _checked_index(url: str | None) -> str | None:
     if url is not None and (problem := index_url_problem(url)):
-        # One URL, whatever is wrong with it: all before its last @ may be a password.
-        shown = re.sub(r".*@", "***@", url, flags=re.DOTALL)
-        raise InvalidParams(f"the index {shown[:200]!r} {problem}")
+        raise InvalidParams(f"the index {_without_all_before_at(url)[:200]!r} {problem}")
     return url
+
+
+def _without_all_before_at(url: str) -> str:
+    """Of one URL, whatever is wrong with it: all before its last @ may be a password."""
+    return re.sub(r".*@", "***@", url, flags=re.DOTALL)
 
 
 def _checked_link(link: str) -> str:
@@ -185,6 +230,7 @@ def _checked_link(link: str) -> str:
             "put it into pip's configuration, or the credentials into ~/.netrc"
         )
     if problem := index_url_problem(link):
+        shown = _without_all_before_at(link)
         raise InvalidParams(f"the find-links place {shown!r} is no absolute path, and as an address it {problem}")
     if link.startswith("file:") and not Path(unquote(urlsplit(link).path)).exists():
         raise InvalidParams(f"there is nothing at {link} (find-links) that this daemon can see")

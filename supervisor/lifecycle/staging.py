@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -21,8 +21,9 @@ from supervisor.lifecycle.checking import CheckSchedule, check_directory
 from supervisor.lifecycle.copying import PackageLimits, copy_package, look_through
 from supervisor.lifecycle.deleting import delete_tree
 from supervisor.lifecycle.operation import Operation
+from supervisor.lifecycle.queue import Queue
 from supervisor.lifecycle.records import digest_of, record
-from supervisor.lifecycle.sources import Source, SourceKind
+from supervisor.lifecycle.sources import Source, SourceKind, mask_credentials
 from supervisor.lifecycle.threads import Meter, Threads, check_cancelled
 from supervisor.trust import parents_problem
 
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Look = Callable[[Manifest], Awaitable[None]]
+"""A first look at what is about to be built: raises what it is refused with."""
+
 _CLEANUP_S: Final = 30.0
 _AT_ONCE: Final = 8
+_PIPS_AT_ONCE: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,8 @@ class Staged:
     source: str = ""
     """What the operator named."""
     editable: str | None = None
+    index_url: str | None = None
+    find_links: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -64,7 +71,15 @@ class Staged:
             files=self.files,
             source=self.source,
             editable=self.editable,
+            index_url=self.index_url,
+            find_links=self.find_links,
         )
+
+
+def came_from(staged: Staged, source: Source) -> Staged:
+    """With what is kept of the source: all but the password of its index."""
+    index_url = mask_credentials(source.index_url) if source.index_url else None
+    return replace(staged, source=source.text, index_url=index_url, find_links=source.find_links)
 
 
 class Stager:
@@ -84,22 +99,24 @@ class Stager:
         self._limits = limits
         self._tools = tools
         self._threads = Threads(_AT_ONCE)
+        self._queue = Queue(_PIPS_AT_ONCE)
 
     def fresh(self) -> Path:
         """A place in staging; nothing is there yet."""
         return self._staging / secrets.token_hex(8)
 
-    async def stage(self, source: Source, operation: Operation) -> Staged:
+    async def stage(self, source: Source, operation: Operation, look: Look) -> Staged:
         """Fetch, unpack, check, give it its environment, record it. `PackageStore.stage` says what it raises."""
         target = self.fresh()
         try:
-            return await self._stage_by_kind(source, target, operation)
+            staged = await self._stage_by_kind(source, target, operation, look)
         except OSError as error:
             await self.delete(target)
             raise ResourceExhausted(f"cannot write to {self._staging}: {error.strerror}") from error
         except BaseException:  # trio.Cancelled too
             await self.delete(target)
             raise
+        return came_from(staged, source)
 
     async def delete(self, path: Path) -> None:
         """Also while cancelled. Takes 30 s at most: the rest is for the next boot."""
@@ -108,36 +125,43 @@ class Stager:
 
     # The kinds of sources.
 
-    async def _stage_by_kind(self, source: Source, target: Path, operation: Operation) -> Staged:
+    async def _stage_by_kind(self, source: Source, target: Path, operation: Operation, look: Look) -> Staged:
         path = source.path
         if path is None or source.kind is SourceKind.WHEEL or source.hashes:
-            return await self._stage_fetched(source, target, operation)
+            return await self._stage_fetched(source, target, operation, look)
         if source.kind is SourceKind.ARCHIVE:
-            return await self._stage_archive(source, path, target, operation)
+            return await self._stage_archive(source, path, target, operation, look)
         if source.editable:
-            return await self._stage_in_place(source, path, target, operation)
-        return await self._stage_directory(source, path, target, operation)
+            return await self._stage_in_place(source, path, target, operation, look)
+        return await self._stage_directory(source, path, target, operation, look)
 
-    async def _stage_directory(self, source: Source, path: Path, target: Path, operation: Operation) -> Staged:
+    async def _stage_directory(
+        self, source: Source, path: Path, target: Path, operation: Operation, look: Look
+    ) -> Staged:
         with operation.phase("check"):
             real = await self._run(partial(self._checked_directory, path))
         with operation.phase("unpack"):
             meter = Meter(operation)
             await self._run(partial(self._copy, real, target, meter))
-        return await self._finish(source, target, real, operation)
+        return await self._finish(source, target, real, operation, look)
 
-    async def _stage_in_place(self, source: Source, path: Path, target: Path, operation: Operation) -> Staged:
+    async def _stage_in_place(
+        self, source: Source, path: Path, target: Path, operation: Operation, look: Look
+    ) -> Staged:
         """Nothing is copied or recorded: only an environment is made of it."""
         with operation.phase("check"):
             real = await self._run(partial(self._checked_directory, path))
             await self._run(partial(look_through, real, self._limits, check_cancelled, trusted=False))
             manifest = await self._run(partial(check_directory, real, self._check_schedule))
+            await look(manifest)
             await self._run(partial(target.mkdir, 0o700))
         await self._add_environment(source, target, operation, project=real)
         digest = hashlib.sha256(os.fsencode(real)).hexdigest()
-        return Staged(manifest=manifest, digest=digest, dir=target, source=source.text, editable=str(real))
+        return Staged(manifest=manifest, digest=digest, dir=target, editable=str(real))
 
-    async def _stage_archive(self, source: Source, file: Path, target: Path, operation: Operation) -> Staged:
+    async def _stage_archive(
+        self, source: Source, file: Path, target: Path, operation: Operation, look: Look
+    ) -> Staged:
         from supervisor.lifecycle.archives import unpack
 
         def work() -> None:
@@ -147,48 +171,55 @@ class Stager:
         with operation.phase("unpack"):
             meter = Meter(operation)
             await self._run(work)
-        return await self._finish(source, target, source.path or Path(file.name), operation)
+        return await self._finish(source, target, source.path or Path(file.name), operation, look)
 
-    async def _stage_fetched(self, source: Source, target: Path, operation: Operation) -> Staged:
+    async def _stage_fetched(self, source: Source, target: Path, operation: Operation, look: Look) -> Staged:
         """From a file of our own, so that what is checked and what is used are the same."""
         from supervisor.lifecycle.fetching import fetch
 
         async with self._scratch() as into:
-            with operation.phase("fetch"):
+            async with self._queue.phase(operation, "fetch"):
                 file = await fetch(source, into, self._needed_tools(), operation)
             if file.suffix == ".whl":
-                return await self._stage_wheel(source, file, target, operation)
-            return await self._stage_archive(source, file, target, operation)
+                return await self._stage_wheel(source, file, target, operation, look)
+            return await self._stage_archive(source, file, target, operation, look)
 
-    async def _stage_wheel(self, source: Source, file: Path, target: Path, operation: Operation) -> Staged:
+    async def _stage_wheel(self, source: Source, file: Path, target: Path, operation: Operation, look: Look) -> Staged:
         from supervisor.lifecycle.archives import inspect_wheel
         from supervisor.lifecycle.wheels import manifest_of_wheel
 
         def work() -> None:
-            inspect_wheel(file, self._limits, check_cancelled, meter.report)
-            manifest = manifest_of_wheel(file)
+            try:
+                inspect_wheel(file, self._limits, check_cancelled, meter.report)
+                manifest = manifest_of_wheel(file)
+            except (InvalidParams, ResourceExhausted) as error:
+                # It is looked at in staging; whoever named it knows it by another path.
+                error.message = error.message.replace(str(file), str(source.path or file.name))
+                raise
             target.mkdir(0o700)
             _write_new(target / MANIFEST_NAME, manifest)
 
         with operation.phase("unpack"):
             meter = Meter(operation)
             await self._run(work)
-        return await self._finish(source, target, source.path or Path(file.name), operation, wheel=file)
+        return await self._finish(source, target, source.path or Path(file.name), operation, look, wheel=file)
 
     # What all kinds have in common.
 
     async def _finish(
-        self, source: Source, target: Path, where: Path, operation: Operation, wheel: Path | None = None
+        self, source: Source, target: Path, where: Path, operation: Operation, look: Look, wheel: Path | None = None
     ) -> Staged:
         with operation.phase("check"):
             # From the copy: it is the copy that will run.
             manifest = await self._run(partial(check_directory, target, self._check_schedule, where=where))
+            # To build a project runs its code: not before it is known to be wanted.
+            await look(manifest)
         await self._add_environment(source, target, operation, project=target, wheel=wheel)
         with operation.phase("record"):
             meter = Meter(operation)
             files = await self._run(partial(record, target, self._limits, check_cancelled, meter.report))
             digest = await self._run(partial(digest_of, files))
-        return Staged(manifest=manifest, digest=digest, dir=target, files=tuple(files), source=source.text)
+        return Staged(manifest=manifest, digest=digest, dir=target, files=tuple(files))
 
     async def _add_environment(
         self, source: Source, target: Path, operation: Operation, *, project: Path, wheel: Path | None = None
@@ -202,7 +233,7 @@ class Stager:
             what = Project(path=project, source=source)
         else:
             return
-        with operation.phase("environment"):
+        async with self._queue.phase(operation, "environment"):
             await build_environment(target, what, self._needed_tools(), operation)
 
     def _needed_tools(self) -> EnvironmentTools:
@@ -215,8 +246,10 @@ class Stager:
             real = source.resolve(strict=True)
         except (OSError, RuntimeError) as error:
             raise InvalidParams(f"there is no directory {source} that this daemon can see") from error
-        if any(place.resolve().is_relative_to(real) for place in self._protected):
-            raise InvalidParams(f"{source} holds the daemon's own state directory; name the plugin's directory")
+        for place in (each.resolve() for each in self._protected):
+            if place.is_relative_to(real) or real.is_relative_to(place):
+                where = "holds" if place.is_relative_to(real) else "is in"
+                raise InvalidParams(f"{source} {where} the daemon's own state directory; name the plugin's directory")
         if problem := parents_problem(real, os.geteuid()):
             raise InvalidParams(problem)
         check_directory(real, self._check_schedule)  # before anything is copied

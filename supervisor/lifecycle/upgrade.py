@@ -53,6 +53,7 @@ class Wanted:
 
     uid: int | None
     approve: bool
+    agreed: frozenset[Capability]
     probation_s: float | None
 
 
@@ -72,16 +73,19 @@ class Upgrader:
     async def to_source(self, name: str, source: Source, wanted: Wanted, operation: Operation) -> Plugin:
         # Refused before anything is fetched; and again under the lock, for it may take long.
         plugin = self._judge.exchangeable(name, Command.UPGRADE)
-        async with self._parts.packages.staged(source, operation) as staged:
+
+        async def look(manifest: Manifest) -> None:
+            present = self._judge.exchangeable(name, Command.UPGRADE)
+            _refuse_stranger(present, manifest)
+            await self._decided(present, manifest, wanted, may_wait=not source.editable)
+
+        async with self._parts.packages.staged(source, operation, look) as staged:
             self._parts.faults.reach(_F.UPGRADE_STAGED)
-            _refuse_stranger(plugin, staged.manifest)
             async with abortable_hold(self._parts.locks, plugin.key, operation) as lock:
                 plugin = self._judge.exchangeable(name, Command.UPGRADE)
                 _refuse_same(plugin, staged)
-                way, added = await self._judge.decided(
-                    plugin, staged.manifest, Command.UPGRADE, approving=wanted.approve
-                )
-                _refuse_probation(plugin, way, wanted)
+                may_wait = staged.editable is None
+                way, added = await self._decided(plugin, staged.manifest, wanted, may_wait=may_wait)
                 async with (
                     self._judge.telling_failure(plugin, staged.manifest, lock),
                     self._cleaner.adding(staged, _ADDING) as (package, intent),
@@ -96,12 +100,21 @@ class Upgrader:
         async with abortable_hold(self._parts.locks, plugin.key, operation) as lock:
             plugin = self._judge.exchangeable(name, Command.UPGRADE)
             to = self._judge.earlier(plugin, version)
-            way, added = await self._judge.decided(plugin, to.manifest, Command.UPGRADE, approving=wanted.approve)
-            if way is Way.STAGE:
-                raise approval_required(plugin, to.manifest, added)
-            _refuse_probation(plugin, way, wanted)
+            way, added = await self._decided(plugin, to.manifest, wanted, may_wait=False)
             async with self._judge.telling_failure(plugin, to.manifest, lock):
                 return await self._exchanger.carry_out(_upgrade(plugin, to, way, added, wanted), lock, operation)
+
+    async def _decided(
+        self, plugin: Plugin, manifest: Manifest, wanted: Wanted, *, may_wait: bool
+    ) -> tuple[Way, frozenset[Capability]]:
+        """`may_wait`: not what is kept, or run in place, for that is asked for again as easily."""
+        way, added = await self._judge.decided(
+            plugin, manifest, Command.UPGRADE, approving=wanted.approve, agreed=wanted.agreed
+        )
+        if way is Way.STAGE and not may_wait:
+            raise approval_required(plugin, manifest, added)
+        _refuse_probation(plugin, way, wanted)
+        return way, added
 
     async def _stage(self, plugin: Plugin, package: Package, added: frozenset[Capability], intent: int) -> Plugin:
         self._activation.owing.add(plugin.id)
@@ -130,7 +143,8 @@ def _refuse_stranger(plugin: Plugin, manifest: Manifest) -> None:
 
 
 def _refuse_same(plugin: Plugin, staged: Staged) -> None:
-    if staged.name == plugin.package_dir:
+    # What is run in place is what it is there now: only its manifest tells whether there is anything to take over.
+    if staged.name == plugin.package_dir and (staged.editable is None or staged.manifest == plugin.manifest):
         raise at_it_already(plugin)
     if staged.name == plugin.staged_dir:
         raise AlreadyExists(

@@ -90,7 +90,7 @@ class ConfigStore:
                 transaction.execute(_SET, row)
                 transaction.execute(_ADD_REVISION, row)
             except peewee.IntegrityError as error:
-                raise NotFound(f"there is no plugin {plugin.id!r} any more", plugin=plugin.id) from error
+                raise NotFound(f"there is no plugin {plugin.key!r} any more", plugin=plugin.key) from error
             transaction.execute(_DROP_OLD, (plugin.id, after.revision - KEPT_REVISIONS, plugin.id))
             changed = changed_names(before.data, data)
             transaction.record(

@@ -169,11 +169,18 @@ _CONFIGS: Final = (
     "ALTER TABLE plugin_state_usage ADD COLUMN revision INTEGER NOT NULL DEFAULT 1",
 )
 
+# An upgrade from where a version came from asks the same index; without its password, which is not kept.
+_INDEXES: Final = (
+    "ALTER TABLE plugin_version ADD COLUMN index_url TEXT",
+    "ALTER TABLE plugin_version ADD COLUMN find_links TEXT NOT NULL DEFAULT '[]'",
+)
+
 STEPS: Final[tuple[Step, ...]] = (
     Step(1, "first schema", _FIRST),
     Step(2, "digest of a request's params", _REQUEST_DIGEST),
     Step(3, "versions of plugins, and intents", _VERSIONS),
     Step(4, "revisions of configurations and of state", _CONFIGS),
+    Step(5, "indexes that versions came from", _INDEXES),
 )
 
 

@@ -106,6 +106,8 @@ class PackageChanges(HeldPlugins):
         """
         id_ = expected.id
         package_dir = to.dir if isinstance(to, Package) else to.package_dir
+        # What is run in place may follow itself, from the same place.
+        itself = self.version(id_, package_dir) if package_dir == expected.package_dir else None
         changed: list[Plugin] = []
 
         def work(transaction: Transaction) -> None:
@@ -129,7 +131,7 @@ class PackageChanges(HeldPlugins):
             if not row.update(stored).where((row.id == id_) & unchanged).execute():
                 raise not_expected(id_, expected.status)
             version = write_version(now_ms, id_, to) if isinstance(to, Package) else to
-            previous_dir = expected.package_dir if forward else version.previous_dir
+            previous_dir = expected.package_dir if forward and not itself else (itself or version).previous_dir
             note_activated(now_ms, package_dir, previous_dir=previous_dir)
             version = replace(version, manifest=to.manifest, previous_dir=previous_dir, activated_at=from_ms(now_ms))
             add_approvals(id_, approve, uid, now_ms)

@@ -99,6 +99,11 @@ def add_approvals(plugin_id: PluginId, capabilities: Iterable[Capability], uid: 
         ApprovalRow.insert_many(rows).on_conflict_ignore().execute()
 
 
+def erase_approvals(plugin_id: PluginId, capabilities: Iterable[Capability]) -> None:
+    row = ApprovalRow
+    row.delete().where((row.plugin_id == plugin_id) & row.capability.in_([*capabilities])).execute()
+
+
 def read_approvals(plugin_id: PluginId) -> list[tuple[Capability, int | None, int]]:
     """Capability, uid of who approved it, and when, in UTC milliseconds."""
     row = ApprovalRow

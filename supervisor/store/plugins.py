@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
-from supervisor.clock import from_ms
+from supervisor.clock import from_ms, to_ms
 from supervisor.core.errors import SupervisorError
 from supervisor.core.event import Event, Recorded
 from supervisor.core.lifecycle import Status
-from supervisor.core.package import FileRecord
+from supervisor.core.manifest import manifest_to_table
+from supervisor.core.package import FileRecord, Version
 from supervisor.core.plugin import Capability, Plugin, PluginId
 from supervisor.store.database import Database, Transaction
 from supervisor.store.package_changes import PackageChanges
-from supervisor.store.plugin_rows import gone, not_expected, read_approvals, read_rows, status_changed, to_plugin
+from supervisor.store.plugin_rows import (
+    erase_approvals,
+    gone,
+    not_expected,
+    read_approvals,
+    read_rows,
+    status_changed,
+    to_plugin,
+)
 from supervisor.store.tables import PluginRow
-from supervisor.store.versions import read_files, read_versions, to_version, write_files
+from supervisor.store.versions import (
+    note_activated,
+    read_files,
+    read_versions,
+    revise_version,
+    to_version,
+    write_files,
+)
 
 
 class PluginRegistry(PackageChanges):
@@ -90,6 +107,63 @@ class PluginRegistry(PackageChanges):
             transaction.after_commit(partial(self._hold_change, plugin_id, held, changed))
             transaction.record(status_changed(plugin_id, key, expected, status))
             for event in then:
+                transaction.record(event)
+
+        await self._database.transact(work)
+        return changed[0]
+
+    async def take_back(
+        self,
+        before: Plugin,
+        *,
+        expected: Plugin,
+        was: Version | None,
+        first: Sequence[Event] = (),
+        then: Sequence[Event] = (),
+    ) -> Plugin:
+        """Undo an exchange that has made `expected` of `before`: row and approvals are again as they were. `was` is the
+        version of `expected` as it was; None: the plugin did not have it, and it counts as one that never ran.
+
+        `first` goes into the journal before the change of status, `then` after it.
+
+        Raises:
+            Conflict, NotFound: as `exchange`.
+        """
+        id_, activated_at = before.id, was.activated_at if was else None
+        previous_dir = was.previous_dir if was else None
+        manifest = was.manifest if was else expected.manifest
+        undone = self.version(id_, expected.package_dir)
+        changed: list[Plugin] = []
+
+        def work(transaction: Transaction) -> None:
+            row, until = PluginRow, before.probation_until
+            stored = {
+                "version": before.version,
+                "package_dir": before.package_dir,
+                "editable": before.editable,
+                "staged_dir": before.staged_dir,
+                "last_error": before.last_error,
+                "disable_reason": before.disable_reason,
+                "recoverable": before.recoverable,
+                "status": str(before.status),
+                "manifest": manifest_to_table(before.manifest),
+                "probation_until_ms": None if until is None else to_ms(until),
+                "updated_at_ms": transaction.now_ms,
+            }
+            unchanged = (row.status == str(expected.status)) & (row.package_dir == expected.package_dir)
+            if not row.update(stored).where((row.id == id_) & unchanged).execute():
+                raise not_expected(id_, expected.status)
+            erase_approvals(id_, expected.approved - before.approved)
+            at_ms = None if activated_at is None else to_ms(activated_at)
+            note_activated(at_ms, expected.package_dir, previous_dir=previous_dir)
+            revise_version(expected.package_dir, manifest)
+            if undone is not None:
+                version = replace(undone, manifest=manifest, previous_dir=previous_dir, activated_at=activated_at)
+                transaction.after_commit(partial(self._hold_version, version))
+            held = replace(before, updated_at=from_ms(transaction.now_ms))
+            transaction.after_commit(partial(self._hold, held))
+            transaction.after_commit(partial(changed.append, held))
+            for event in (*first, status_changed(id_, before.key, expected.status, before.status), *then):
                 transaction.record(event)
 
         await self._database.transact(work)

@@ -120,6 +120,8 @@ class PluginVersionRow(_Table):
     """A list of [path, size, sha256, executable, link]."""
     source = peewee.TextField()
     editable = peewee.TextField(null=True)
+    index_url = peewee.TextField(null=True)
+    find_links = JsonField()
     previous_dir = peewee.TextField(null=True)
     stored_at_ms = peewee.IntegerField()
     activated_at_ms = peewee.IntegerField(null=True)

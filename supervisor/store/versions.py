@@ -36,6 +36,8 @@ def to_version(row: Mapping[str, Any]) -> Version:
         previous_dir=row["previous_dir"],
         stored_at=from_ms(row["stored_at_ms"]),
         activated_at=None if activated_ms is None else from_ms(activated_ms),
+        index_url=row["index_url"],
+        find_links=tuple(row["find_links"]),
     )
 
 
@@ -49,6 +51,8 @@ def write_version(now_ms: int, plugin_id: PluginId, package: Package) -> Version
         "files": [[f.path, f.size, f.sha256, f.executable, f.link] for f in package.files],
         "source": package.source,
         "editable": package.editable,
+        "index_url": package.index_url,
+        "find_links": list(package.find_links),
         "previous_dir": None,
         "stored_at_ms": now_ms,
         "activated_at_ms": None,
@@ -57,9 +61,9 @@ def write_version(now_ms: int, plugin_id: PluginId, package: Package) -> Version
     return to_version(row)
 
 
-def note_activated(now_ms: int, package_dir: str, *, previous_dir: str | None) -> None:
+def note_activated(at_ms: int | None, package_dir: str, *, previous_dir: str | None) -> None:
     row = PluginVersionRow
-    changes = {"activated_at_ms": now_ms, "previous_dir": previous_dir}
+    changes = {"activated_at_ms": at_ms, "previous_dir": previous_dir}
     row.update(changes).where(row.package_dir == package_dir).execute()
 
 

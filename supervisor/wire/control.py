@@ -166,10 +166,13 @@ class PluginsInstall(ControlRequest):
 
 @_method("plugins.upgrade", results.PluginInfo, role=Role.ADMIN, deadline_s=None, operation=True)
 class PluginsUpgrade(ControlRequest):
-    """Exchange the plugin's version for the one in `source` (as in plugins.install), or for a kept `version`.
+    """Exchange the plugin's version for the one in `source` (as in plugins.install), or for a kept `version`. With
+    neither, for what its own source has now, looked for where it was when it came; what is named goes before that.
 
     It happens wholly, or the version before goes on (UPGRADE_FAILED). What asks for more capabilities than were
-    approved waits for plugins.approve, unless `approve` is true. Who gives up within `probation_s` is rolled back.
+    approved waits for plugins.approve, unless `approve` is true, or they are all among `capabilities`, which the
+    operator has agreed to. With `editable`, which runs a directory in place, it does not wait: it is refused
+    (APPROVAL_REQUIRED). Who gives up within `probation_s` is rolled back.
     """
 
     plugin: str
@@ -180,6 +183,8 @@ class PluginsUpgrade(ControlRequest):
     hashes: list[str] = field(default_factory=list)
     approve: bool = False
     probation_s: float | None = None
+    capabilities: list[str] | None = None
+    editable: bool = False
 
 
 @_method("plugins.approve", results.PluginInfo, role=Role.ADMIN, deadline_s=None)

@@ -90,6 +90,8 @@ class VersionInfo(TypedDict):
     state: str
     """active, staged (waits for approval), or kept."""
     source: str
+    index_url: str | None
+    find_links: list[str]
     stored_at_ms: int
     activated_at_ms: int | None
     """None: it never ran."""
@@ -112,6 +114,10 @@ class ConfigInfo(TypedDict):
     config_schema: dict[str, Any]
     restarted: bool
     """The worker was restarted for it: after plugins.config_set and config_restore."""
+    changed: bool
+    """It was stored, by plugins.config_set and config_restore; False: the very same was there already."""
+    notes: list[str]
+    """After plugins.config_set: what was made of values that begin with `$`, as escapes or references."""
 
 
 class ConfigProblem(TypedDict):
@@ -153,6 +159,9 @@ class PluginDetails(PluginInfo):
 
     source: str
     """What it was installed or upgraded from."""
+    index_url: str | None
+    """The package index that was named with it, `***@` in place of a password; None: the daemon's own."""
+    find_links: list[str]
     approvals: list[ApprovalInfo]
     pending_capabilities: list[str]
     """What the waiting version asks for beyond what was approved."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from supervisor.core.errors import FailedPrecondition, SupervisorError
+from supervisor.core.errors import SupervisorError
 from supervisor.core.plugin import Plugin, PluginId
+from supervisor.worker.neighbours import stands_aside
 from supervisor.worker.supervise import Supervisor
 from supervisor.worker.waits import wait_stopped
 
@@ -46,14 +47,13 @@ class Successor:
 
     @property
     def failure(self) -> SupervisorError | None:
-        """Why it cannot take over: it ended by itself (ActivationFailed), or a plugin that it requires is being stopped
-        (FailedPrecondition)."""
+        """Why it cannot take over: it ended by itself (ActivationFailed), or a plugin that it requires was, or is
+        being, stopped (FailedPrecondition)."""
         if self.took_over:
             return None
-        if not self._supervisor.stands_aside:
-            return self._supervisor.history.failure
-        words = f"the worker of {self.plugin.key!r} stands aside: a plugin that it requires is being stopped"
-        return FailedPrecondition(words, plugin=self.plugin.key)
+        if self._supervisor.stands_aside or self._supervisor.gives_way:
+            return stands_aside(self.plugin)
+        return self._supervisor.history.failure
 
     @property
     def up(self) -> bool:

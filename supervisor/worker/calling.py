@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import trio
 
 from supervisor.channel import Channel, TurnedAway
-from supervisor.core.errors import InvalidParams, PluginError, ResourceExhausted, SupervisorError, Unavailable
+from supervisor.core.errors import (
+    InvalidParams,
+    PluginError,
+    ResourceExhausted,
+    SupervisorError,
+    Unavailable,
+    error_from_code,
+)
 from supervisor.wire.limits import CALLS_PER_WORKER
+from supervisor.worker.discretion import Discretion
 from supervisor.worker.phase import Phase
 from supervisor.worker.supervise import Supervisor
 
@@ -20,34 +28,41 @@ _PASSED_ON: Final = frozenset(
 
 
 async def call_worker(
-    channel_now: Callable[[], Channel],
+    channel_now: Callable[[], tuple[Channel, Discretion]],
     method: str,
     params: dict[str, Any],
     *,
     timeout_s: float | None,
     on_settled: Callable[[], None],
+    secrets: Collection[str] = (),
 ) -> Any:
     """Ask the worker whose channel it is now, and no other once it has been asked; see `WorkerManager.call`."""
     began, left_s = trio.current_time(), timeout_s
     while True:
         try:
-            channel = channel_now()
+            channel, discretion = channel_now()
         except SupervisorError:
             on_settled()
             raise
+        discretion.learn(secrets)
         try:
             return await channel.call(method, [params], timeout_s=left_s, on_settled=on_settled, movable=True)
         except TurnedAway:
             # It waited to be sent, and another worker has taken over.
             left_s = None if timeout_s is None else max(0.0, began + timeout_s - trio.current_time())
         except SupervisorError as error:
-            if error.code in _PASSED_ON:
+            # A result is for the caller alone; an error is stored and logged too.
+            message, data = discretion.hide(error.message), discretion.hide(dict(error.details))
+            if error.code not in _PASSED_ON:
+                raise PluginError(message, name=discretion.hide(error.code), data=data) from None
+            if not discretion:
                 raise
-            raise PluginError(error.message, name=error.code, data=dict(error.details)) from error
+            raise error_from_code(error.code, message, data) from None
 
 
-def channel_for_calls(supervisor: Supervisor | None) -> Channel:
-    """
+def channel_for_calls(supervisor: Supervisor | None) -> tuple[Channel, Discretion]:
+    """And what keeps the secrets of the life that it belongs to.
+
     Raises:
         Unavailable: its worker is not running.
         InvalidParams: it takes no calls.
@@ -67,4 +82,4 @@ def channel_for_calls(supervisor: Supervisor | None) -> Channel:
             f"unanswered; at most {CALLS_PER_WORKER} may be",
             limit=CALLS_PER_WORKER,
         )
-    return life.channel
+    return life.channel, life.discretion

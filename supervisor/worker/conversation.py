@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -15,8 +15,9 @@ from supervisor.core.plugin import Plugin
 from supervisor.report import report_failure
 from supervisor.wire.limits import WORKER
 from supervisor.wire.message import Notification, Request
-from supervisor.wire.worker import SHUTDOWN, Log
+from supervisor.wire.worker import SHUTDOWN, Log, RunProgress
 from supervisor.worker.crash import Crash, Reason
+from supervisor.worker.discretion import Discretion
 from supervisor.worker.handshake import shake_hands
 from supervisor.worker.health import Unwell, wait_unwell
 from supervisor.worker.host import Host, serve_worker
@@ -25,6 +26,8 @@ from supervisor.worker.link import WorkerLink
 
 _HUNG_UP: Final = Crash(Reason.HUNG_UP, "closed its RPC connection")
 _MESSAGE_CHARACTERS: Final = 10_000
+
+_Said = TypeVar("_Said", Request, Notification)
 
 
 class Conversation:
@@ -38,6 +41,7 @@ class Conversation:
         life: trio.Nursery,
         *,
         data_dir: str,
+        discretion: Discretion,
         on_log: Callable[[Notification], None],
         note: Callable[[str], None],
     ) -> None:
@@ -45,6 +49,7 @@ class Conversation:
         self._plugin = plugin
         self._host = host
         self._data_dir = data_dir
+        self._discretion = discretion
         self._on_log = on_log
         self._note = note
         self._over = trio.Event()
@@ -53,11 +58,11 @@ class Conversation:
         self.channel: Final = Channel(
             stream,
             WORKER,
-            on_request=lambda request: serve_worker(host, plugin, request, link),
+            on_request=lambda request: serve_worker(host, plugin, self._shown(request), link),
             on_notification=self._on_notification,
             on_unexpected=self._on_unexpected,
         )
-        link = WorkerLink(plugin, self.channel, life)
+        link = WorkerLink(plugin, self.channel, life, discretion)
 
     @property
     def can_be_asked(self) -> bool:
@@ -75,7 +80,7 @@ class Conversation:
 
     async def come_up(self) -> Crash | None:
         """Return None when hands are shaken, else what was wrong."""
-        return await shake_hands(self.channel, self._plugin, self._host, data_dir=self._data_dir)
+        return await shake_hands(self.channel, self._plugin, self._host, self._discretion, data_dir=self._data_dir)
 
     async def wait_unwell(self) -> Unwell:
         """Return when it has failed its health checks."""
@@ -101,14 +106,19 @@ class Conversation:
         try:
             await self.channel.call(SHUTDOWN, [{"drain_s": drain_s}], timeout_s=None)
         except SupervisorError as error:
-            self._note(f"shutdown was not accepted: {error.code}: {error.message[:_MESSAGE_CHARACTERS]}")
+            why = self._discretion.beginning(error.message, _MESSAGE_CHARACTERS)
+            self._note(f"shutdown was not accepted: {error.code}: {why}")
         return True
 
     def _on_notification(self, notification: Notification) -> None:
         if notification.method == Log.METHOD:
             self._on_log(notification)
         else:
-            self._host.told(self._plugin, notification)
+            self._host.told(self._plugin, self._shown(notification))
+
+    def _shown(self, said: _Said) -> _Said:
+        """A run's progress is for people to read. What a worker stores, emits and measures is its own data."""
+        return said._replace(params=self._discretion.hide(said.params)) if said.method == RunProgress.METHOD else said
 
     def _on_unexpected(self, request: Request, error: Exception) -> str:
         return report_failure("worker.request_failed", error, plugin=self._plugin.key, method=request.method)

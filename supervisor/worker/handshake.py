@@ -14,18 +14,22 @@ from supervisor.core.problem import shown
 from supervisor.core.secrets import hide
 from supervisor.wire.worker import HANDSHAKE
 from supervisor.worker.crash import Crash, Reason
+from supervisor.worker.discretion import Discretion
 from supervisor.worker.host import Host
 
 _MESSAGE_CHARACTERS: Final = 10_000
 
 
-async def shake_hands(channel: Channel, plugin: Plugin, host: Host, *, data_dir: str) -> Crash | None:
+async def shake_hands(
+    channel: Channel, plugin: Plugin, host: Host, discretion: Discretion, *, data_dir: str
+) -> Crash | None:
     """Return what was wrong, None when all is well; lasts at most the plugin's `start_timeout_s`."""
     timeout_s = plugin.manifest.worker.start_timeout_s
     try:
         given = await host.config(plugin)
     except SupervisorError as error:
-        return Crash(Reason.CANNOT_START, f"was not started: its configuration cannot be read: {error.message}")
+        return Crash(Reason.CANNOT_START, f"was not started: its configuration cannot be given to it: {error.message}")
+    discretion.learn(given.secrets)
     # Our own deadline: an error of that name may also be the worker's answer.
     with trio.move_on_after(timeout_s) as waiting:
         try:

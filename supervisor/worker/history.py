@@ -6,7 +6,7 @@ import random
 
 import trio
 
-from supervisor.core.errors import ActivationFailed
+from supervisor.core.errors import SupervisorError
 from supervisor.worker.backoff import Verdict, after_crash, after_shortage, is_content
 from supervisor.worker.crash import Reason
 from supervisor.worker.ending import Ending, activation_failure
@@ -26,8 +26,9 @@ class History:
         self.restarts = 0
         self.crashes = 0
         """In a row; stable running ends the row."""
-        self.failure: ActivationFailed | None = None
-        """Of the latest attempt, if it failed."""
+        self.failure: SupervisorError | None = None
+        """Of the latest attempt, if it failed (ActivationFailed); or why one on trial has no other life
+        (FailedPrecondition)."""
         self.reason: Reason | None = None
         """Of the latest crash."""
         self.gave_up = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from supervisor.worker.procfs import ProcessStat, children, has_variable, read_s
 
 _MOST: Final = 5000
 """A fork bomb must not hold us up while we count it."""
+_LOOKS: Final = 5
+_EXEC_S: Final = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class Kin:
 
     def answers_for(self, process: ProcessStat) -> bool:
         """Whether it is the worker's, or comes from an orphan that is in no other worker's session: nobody's else."""
-        if process.pid in {one.pid for one in self.look()} or (self.mark and has_variable(process.pid, self.mark)):
+        if process.pid in {one.pid for one in self.look()} or self._is_marked(process):
             return True
         orphans = {orphan.pid for orphan in self._adopted()}
         while process.pid not in orphans:
@@ -110,6 +113,15 @@ class Kin:
             process = parent
         session = read_stat(process.sid)
         return session is None or session.ppid != os.getpid() or session.pid in orphans
+
+    def _is_marked(self, process: ProcessStat) -> bool:
+        if self.mark is None:
+            return False
+        for _ in range(_LOOKS):
+            if (marked := has_variable(process.pid, self.mark)) is not None:
+                return marked
+            time.sleep(_EXEC_S)  # It makes way for an exec, which is over in less; nothing is cheaper to wait for.
+        return False
 
     def _walk(self, orphans: list[ProcessStat]) -> list[ProcessStat]:
         sure = [self._leader, *self._known.values()]

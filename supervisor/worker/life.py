@@ -18,6 +18,7 @@ from supervisor.wire.message import Notification
 from supervisor.worker.causes import LAST_WORDS_S, Worker, wait_deaf, wait_exit, with_state
 from supervisor.worker.conversation import Conversation
 from supervisor.worker.crash import Crash, Reason, is_shortage
+from supervisor.worker.discretion import Discretion
 from supervisor.worker.ending import Ending, call_error, most_telling, never_lived
 from supervisor.worker.first import wait_first
 from supervisor.worker.host import Host, Stray
@@ -66,6 +67,8 @@ class Life:
         self._process: Process | None = None
         self._killed = False
         self._unkillable = False
+        self.discretion: Final = Discretion()
+        """Nothing that is told of this life shows a secret that its worker was given."""
         self.pid: int | None = None
 
     @property
@@ -91,10 +94,15 @@ class Life:
         if self._process:
             self._process.kill()
 
-    async def get_ready(self, prepare: Callable[[], Awaitable[Launch]]) -> Launch | None:
-        """What to execute; None: it was asked to stop meanwhile, and there will be no process."""
+    async def get_ready(
+        self, prepare: Callable[[], Awaitable[Launch]], may_start: Callable[[], bool] = lambda: True
+    ) -> Launch | None:
+        """What to execute; None: it was asked to stop meanwhile, or it may not start any more, and there will be no
+        process."""
         with self._getting_ready:
-            return await prepare()
+            launch = await prepare()
+            if may_start():
+                return launch
         self._stopping()
         return None
 
@@ -131,7 +139,9 @@ class Life:
             try:
                 worker = self._begin(process, data_dir, body)
                 look = worker.look if isinstance(worker, PlainProgram) else None
-                output = self._output = Output(process, self._log, now_ms=self._now_ms, on_stdout=look)
+                output = self._output = Output(
+                    process, self._log, now_ms=self._now_ms, discretion=self.discretion, on_stdout=look
+                )
                 body.start_soon(output.run)
                 body.start_soon(worker.run, process.pid)
                 return await self._run(process, worker, output)
@@ -174,7 +184,14 @@ class Life:
         if self._worker is None:
             assert process.rpc is not None  # noqa: S101  it was launched so
             self._worker = Conversation(
-                process.rpc, self._plugin, self._host, body, data_dir=data_dir, on_log=self._on_log, note=self._note
+                process.rpc,
+                self._plugin,
+                self._host,
+                body,
+                data_dir=data_dir,
+                discretion=self.discretion,
+                on_log=self._on_log,
+                note=self._note,
             )
         return self._worker
 
@@ -256,7 +273,8 @@ class Life:
     def _judge(self, crash: Crash | None, post_mortem: Crash | None, words: str) -> Crash | None:
         if crash is not None:
             limit = self._plugin.manifest.worker.limits.memory_mb
-            return most_telling(crash, post_mortem, last_words=words, memory_mb=limit)
+            told = most_telling(crash, post_mortem, last_words=words, memory_mb=limit)
+            return replace(told, cause=self.discretion.hide(told.cause))
         if post_mortem:
             self._note(f"while it was being stopped, the worker {post_mortem.cause}")
         return None
@@ -308,7 +326,8 @@ class Life:
         return strays
 
     def _on_log(self, notification: Notification) -> None:
-        self._log.write([log_entry(notification, self._now_ms())])
+        self._log.write([log_entry(notification, self._now_ms(), self.discretion)])
 
     def _note(self, message: str) -> None:
-        self._log.write([Entry(time_ms=self._now_ms(), stream="plugind", level="warning", message=message)])
+        words = self.discretion.hide(message)
+        self._log.write([Entry(time_ms=self._now_ms(), stream="plugind", level="warning", message=words)])

@@ -11,6 +11,7 @@ import trio
 
 from supervisor.channel import Channel
 from supervisor.core.plugin import Plugin
+from supervisor.worker.discretion import Discretion
 
 _LARGE_ANSWERS: Final = 4
 
@@ -18,8 +19,10 @@ _LARGE_ANSWERS: Final = 4
 class WorkerLink:
     """Given to the host with each request of the worker."""
 
-    def __init__(self, plugin: Plugin, channel: Channel, life: trio.Nursery) -> None:
+    def __init__(self, plugin: Plugin, channel: Channel, life: trio.Nursery, discretion: Discretion) -> None:
         self.plugin = plugin
+        self.discretion = discretion
+        """Learns a secret before the worker is answered with it."""
         self.subscriptions: dict[int, trio.CancelScope] = {}
         """The worker's event subscriptions by their numbers; the host's business."""
         self.numbers = itertools.count(1)

@@ -24,7 +24,7 @@ _RUN_ID_CHARACTERS: Final = 200
 _FIELDS_BYTES: Final = 64 * 1024
 _FIELDS_LEVELS: Final = 8
 """What a line's fields may take, so that a line always fits into an answer."""
-_CUT_CHARACTERS: Final = 2000
+CUT_CHARACTERS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +61,12 @@ class Entry:
     def _bounded_fields(self) -> tuple[str, bool]:
         if not self.fields:
             return "", False
-        if _is_short(self.fields) and profile_problem([self.fields], _FIELDS_LEVELS) is None:
+        if is_short(self.fields) and profile_problem([self.fields], _FIELDS_LEVELS) is None:
             # ASCII only: lone surrogates and control characters cannot spoil the file. `str` for what JSON lacks.
             text = json.dumps(self.fields, default=str)
             if len(text) <= _FIELDS_BYTES:
                 return text, False
-        return json.dumps({"cut": json_beginning(self.fields, _CUT_CHARACTERS)}), True
+        return json.dumps({"cut": json_beginning(self.fields, CUT_CHARACTERS)}), True
 
 
 def json_beginning(value: Any, most: int) -> str:
@@ -81,7 +81,7 @@ def json_beginning(value: Any, most: int) -> str:
     return text[:most]
 
 
-def _is_short(fields: Mapping[str, Any]) -> bool:
+def is_short(fields: Mapping[str, Any]) -> bool:
     """Whether fields may be short enough to be dumped: in JSON nothing takes less room than it is counted with here."""
     room, level = _FIELDS_BYTES, [fields]
     while level and room >= 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -232,8 +232,10 @@ class WorkerManager:
         *,
         timeout_s: float | None,
         on_settled: Callable[[], None] = do_nothing,
+        secrets: Collection[str] = (),
     ) -> Any:
-        """Call a running worker; cancelling it tells the worker. `on_settled` as in `Channel.call`.
+        """Call a running worker; cancelling it tells the worker. `on_settled` as in `Channel.call`; `secrets` are among
+        the params, and are hidden from then on in what is told of the worker.
 
         It is answered by the worker that got it, also when another takes its place meanwhile.
 
@@ -249,6 +251,7 @@ class WorkerManager:
             params,
             timeout_s=timeout_s,
             on_settled=on_settled,
+            secrets=secrets,
         )
 
     # Supervisors.

@@ -37,6 +37,12 @@ class Neighbour(Protocol):
         """Something that it requires, or that requires it, has changed."""
 
 
+def stands_aside(plugin: Plugin) -> FailedPrecondition:
+    """Why its worker, on trial, cannot take over."""
+    words = f"the worker of {plugin.key!r} stands aside: a plugin that it requires is being stopped"
+    return FailedPrecondition(words, plugin=plugin.key)
+
+
 class Neighbours:
     """A graph by key. One that neither requires nor is required costs a dictionary's entry, and nothing at a change.
 

@@ -81,12 +81,22 @@ def processes_of(uid: int) -> Iterator[ProcessStat]:
                 yield found
 
 
-def has_variable(pid: int, assignment: bytes) -> bool:
-    """Whether NAME=value stood in the environment that the process was started with."""
+def has_variable(pid: int, assignment: bytes) -> bool | None:
+    """Whether NAME=value stood in the environment that the process was started with. None: it is in the middle of an
+    exec, when there is none to be seen; look again."""
     try:
-        return assignment in _read(f"{_PROC}/{pid}/environ").split(b"\0")
+        environ = _read(f"{_PROC}/{pid}/environ")
+        return assignment in environ.split(b"\0") if environ else _has_none_to_show(pid)
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False
+
+
+def _has_none_to_show(pid: int) -> bool | None:
+    """False: it is dead, or was started with no variables at all."""
+    fields = _read(f"{_PROC}/{pid}/stat").rpartition(b")")[2].split()
+    # Where its code begins, which the kernel sets last in an exec; and where its environment begins and ends.
+    is_through, is_empty = int(fields[23]) != 0, fields[47] == fields[48]
+    return False if fields[0] in b"ZX" or (is_through and is_empty) else None
 
 
 def open_files(pid: int) -> int | None:

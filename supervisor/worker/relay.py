@@ -9,8 +9,9 @@ from typing import Any, Final
 import trio
 
 from supervisor.wire.message import Notification
+from supervisor.worker.discretion import Discretion
 from supervisor.worker.kernel_queue import bytes_standing
-from supervisor.worker.logfile import LEVELS, Entry, LogFile, json_beginning
+from supervisor.worker.logfile import CUT_CHARACTERS, LEVELS, Entry, LogFile, is_short, json_beginning
 from supervisor.worker.output import Line, LineSplitter
 from supervisor.worker.process import Process
 
@@ -18,6 +19,9 @@ _READ_BYTES: Final = 16 * 1024
 _LINES_AT_A_TIME: Final = 256
 TAIL_CHARACTERS: Final = 8000
 _MESSAGE_CHARACTERS: Final = 10_000
+_RUN_ID_CHARACTERS: Final = 200
+
+_OnLines = Callable[[list[Line]], None]
 
 
 class Tail:
@@ -45,11 +49,16 @@ class Output:
         log: LogFile,
         *,
         now_ms: Callable[[], int],
-        on_stdout: Callable[[list[Line]], None] | None = None,
+        discretion: Discretion,
+        on_stdout: _OnLines | None = None,
     ) -> None:
         self._tail = Tail()
-        out = Relay(process.stdout, log, name="stdout", level="info", now_ms=now_ms, on_lines=on_stdout)
-        err = Relay(process.stderr, log, name="stderr", level="warning", now_ms=now_ms, on_lines=self._tail.add)
+
+        def relay(stream: trio.abc.ReceiveStream, name: str, level: str, on_lines: _OnLines | None) -> Relay:
+            return Relay(stream, log, name=name, level=level, now_ms=now_ms, discretion=discretion, on_lines=on_lines)
+
+        out = relay(process.stdout, "stdout", "info", on_stdout)
+        err = relay(process.stderr, "stderr", "warning", self._tail.add)
         self._relays = (out, err)
         self._ended = trio.Event()
 
@@ -80,7 +89,7 @@ class Output:
 
 
 class Relay:
-    """Copies the lines of one stream; `name` is what the log calls it, `on_lines` is told of each."""
+    """Copies the lines of one stream, without secrets; `name` is what the log calls it, `on_lines` is told of each."""
 
     def __init__(
         self,
@@ -90,13 +99,15 @@ class Relay:
         name: str,
         level: str,
         now_ms: Callable[[], int],
-        on_lines: Callable[[list[Line]], None] | None = None,
+        discretion: Discretion,
+        on_lines: _OnLines | None = None,
     ) -> None:
         self._stream = stream
         self._log = log
         self._name = name
         self._level = level
         self._now_ms = now_ms
+        self._discretion = discretion
         self._on_lines = on_lines
         self._splitter = LineSplitter()
         self._read_bytes = 0
@@ -130,35 +141,48 @@ class Relay:
             await trio.aclose_forcefully(self._stream)  # `run` may be waiting for more.
 
     async def _write(self, lines: list[Line]) -> None:
-        if self._on_lines:
-            self._on_lines(lines)
         # Every byte may be a line end. In portions, so that whoever prints much keeps nobody waiting; to the end even
         # when cancelled, since what was read is nowhere else any more.
         for start in range(0, len(lines), _LINES_AT_A_TIME):
-            portion = lines[start : start + _LINES_AT_A_TIME]
+            portion = self._discretion.lines(lines[start : start + _LINES_AT_A_TIME])
+            if self._on_lines:
+                self._on_lines(portion)
             self._log.write_lines(portion, time_ms=self._now_ms(), stream=self._name, level=self._level)
             await trio.lowlevel.cancel_shielded_checkpoint()
 
 
-def log_entry(notification: Notification, now_ms: int) -> Entry:
-    """A worker's log record; hostile input, so whatever does not fit is shown as it came."""
+def log_entry(notification: Notification, now_ms: int, discretion: Discretion) -> Entry:
+    """A worker's log record; hostile input, so whatever does not fit is shown as it came, save for secrets."""
     record = notification.params[0] if notification.params and isinstance(notification.params[0], dict) else {}
     message = record.get("message", "")
-    level, fields, run_id = record.get("level"), record.get("fields"), record.get("run_id")
+    level, run_id = record.get("level"), record.get("run_id")
+    fields, truncated = _told_fields(record.get("fields"), discretion)
     return Entry(
         time_ms=now_ms,
         stream="log",
         level=level if level in LEVELS else "info",
-        message=_shown(message)[:_MESSAGE_CHARACTERS],
-        run_id=run_id if isinstance(run_id, str) else None,
-        fields=fields if isinstance(fields, dict) else {},
+        message=discretion.beginning(_shown(message), _MESSAGE_CHARACTERS),
+        run_id=discretion.beginning(run_id, _RUN_ID_CHARACTERS) if isinstance(run_id, str) else None,
+        truncated=truncated,
+        fields=fields,
     )
 
 
+def _told_fields(fields: Any, discretion: Discretion) -> tuple[dict[str, Any], bool]:
+    """Without secrets, and whether they were cut for that: what is too long is not looked through."""
+    if not isinstance(fields, dict):
+        return {}, False
+    if not discretion:
+        return fields, False
+    if is_short(fields):
+        return discretion.hide(fields), False
+    return {"cut": discretion.beginning(json_beginning(fields, CUT_CHARACTERS + 1), CUT_CHARACTERS)}, True
+
+
 def _shown(message: Any) -> str:
-    """As text, and no more of it than is kept: a list may have hundreds of thousands of values."""
+    """As text, little more of it than is kept: a list may have hundreds of thousands of values."""
     if isinstance(message, str):
         return message
     if isinstance(message, bytes):
-        return str(message[:_MESSAGE_CHARACTERS])
-    return json_beginning(message, _MESSAGE_CHARACTERS) if isinstance(message, list | dict) else str(message)
+        return str(message[: _MESSAGE_CHARACTERS + 1])
+    return json_beginning(message, _MESSAGE_CHARACTERS + 1) if isinstance(message, list | dict) else str(message)

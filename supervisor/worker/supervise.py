@@ -14,7 +14,7 @@ from supervisor.worker.ending import Ending
 from supervisor.worker.history import History
 from supervisor.worker.life import Life
 from supervisor.worker.logfile import LogFile
-from supervisor.worker.neighbours import Neighbours
+from supervisor.worker.neighbours import Neighbours, stands_aside
 from supervisor.worker.phase import Phase, Step, next_phase
 from supervisor.worker.shutdown import WorkerUnkillable
 from supervisor.worker.start import Start
@@ -70,8 +70,7 @@ class Supervisor:
         if self._closing:
             return
         self._neighbours.place(self, wish.plugin, aside=self._on_trial)
-        self._plugin = wish.plugin
-        self._wish, self._unwanted = wish, False
+        self._plugin, self._wish, self._unwanted = wish.plugin, wish, False
         # From elsewhere than standstill there is nothing to queue up for.
         self._start.renew(queued=wish.queued and self._phase is Phase.STOPPED)
         self.history.begin(up=self.life is not None)
@@ -164,6 +163,11 @@ class Supervisor:
         return self._unwanted or self.stands_aside
 
     @property
+    def gives_way(self) -> bool:
+        """On trial it is being stopped for a plugin that it requires; it has no other life, even if that one stays."""
+        return self._on_trial and not self._unwanted and self._life is not None and self._life.stop_asked
+
+    @property
     def up(self) -> bool:
         return self.wanted and self.life is not None and not self.stands_aside
 
@@ -196,7 +200,7 @@ class Supervisor:
     async def _keep_up(self, log: LogFile) -> None:
         try:
             while (wish := self._wish) is not None:
-                # No checkpoint between this look and the process: whoever requires, or is required, sees it coming.
+                # A first look. Its files are read after it, which takes time: what it requires is looked at again then.
                 if not self._may_start(wish.plugin):
                     await self.changed.wait()
                     continue
@@ -229,13 +233,15 @@ class Supervisor:
         self._life = self._tools.new_life(
             plugin, log, came_up=came_up, stopping=lambda: self._step(Step.STOP), stuck=self._note_stuck
         )
-        return await self._tools.live(plugin, self._life)
+        return await self._tools.live(plugin, self._life, lambda: not self._neighbours.missing(plugin))
 
     async def _note_end(self, wish: Wish, ending: Ending) -> float:
         """Record it and say how many seconds to wait before the next life, if one is wished for."""
         # A life may also be lost to a mistake while it is being stopped.
         if ending.crash is None or self._phase is Phase.STOPPING:
             await self._teller.stopped(wish.plugin, ending)
+            if self.gives_way and ending.pid is not None:
+                self._wish, self.history.failure = None, stands_aside(wish.plugin)
             self._leave_life(Step.REAPED)
         elif self.history.is_done(wish, ending):
             await self._note_done(wish, ending)

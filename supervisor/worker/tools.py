@@ -55,10 +55,12 @@ class Tools:
             stuck=stuck,
         )
 
-    async def live(self, plugin: Plugin, life: Life) -> Ending:
-        """The whole of it; whatever goes wrong is an ending too."""
+    async def live(self, plugin: Plugin, life: Life, may_start: Callable[[], bool]) -> Ending:
+        """The whole of it; whatever goes wrong is an ending too. Without a process, and without a crash, where it was
+        asked to stop, or `may_start` has become untrue, while its files were looked at."""
         try:
-            launch = await life.get_ready(partial(self._prepare, plugin))
+            # No checkpoint between `may_start` and the process: whoever requires, or is required, sees it coming.
+            launch = await life.get_ready(partial(self._prepare, plugin), may_start)
             if launch is None:
                 return never_lived(None)
             return await life.live(launch.as_life(secrets.token_hex(8)), self.spawn)

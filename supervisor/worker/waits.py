@@ -12,7 +12,8 @@ def has_come_up(supervisor: Supervisor, *, patient: bool = False) -> bool:
 
     Raises:
         ActivationFailed: its latest attempt failed.
-        FailedPrecondition: it waits for a plugin that nobody wants up (waiting_for), or what SIGKILL left (pid).
+        FailedPrecondition: it waits for a plugin that nobody wants up (waiting_for), or what SIGKILL left (pid); or it
+            was on trial, and has been stopped for a plugin that it requires.
         CallCancelled: nobody wants it any more.
     """
     wanted, history = supervisor.wanted, supervisor.history

@@ -44,6 +44,8 @@ def details(**changes: Any) -> dict[str, Any]:
     return {
         **plugin(),
         "source": "/src/weather",
+        "index_url": None,
+        "find_links": [],
         "approvals": [],
         "pending_capabilities": [],
         "requires": [],
@@ -71,6 +73,8 @@ def version(**changes: Any) -> dict[str, Any]:
         "digest": "0123456789abcdef" * 4,
         "state": "active",
         "source": "/src/weather",
+        "index_url": None,
+        "find_links": [],
         "stored_at_ms": NOW - 60_000,
         "activated_at_ms": NOW - 50_000,
         "package_dir": "acme.weather/1.2.0-0123456789ab",

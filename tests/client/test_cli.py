@@ -51,7 +51,7 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     (f"plugins mark-error {KEY} broken", "plugins.mark_error", {"plugin": KEY, "error": "broken"}),
     (f"plugins mark_upgrade_pending {KEY}", "plugins.mark_upgrade_pending", {"plugin": KEY}),
     ("install --no-load --yes rel/dir", "plugins.install", {"source": str(Path("rel/dir").absolute())}),
-    (f"upgrade --yes {KEY}", "plugins.upgrade", {"plugin": KEY, "source": "/src/weather", "version": None}),
+    (f"upgrade --yes {KEY}", "plugins.upgrade", {"plugin": KEY, "source": None, "version": None}),
     (f"upgrade {KEY} --version 1.1", "plugins.upgrade", {"source": None, "version": "1.1", "approve": False}),
     (f"approve {KEY} --yes", "plugins.approve", {"plugin": KEY, "version": None}),
     (f"reject {KEY}", "plugins.reject", {"plugin": KEY}),

@@ -8,7 +8,7 @@ import msgpack
 import pytest
 
 from client import frames
-from client.errors import LocalProtocolError, NotFound, RemoteProtocolError, SupervisorError
+from client.errors import InvalidParams, LocalProtocolError, NotFound, RemoteProtocolError, SupervisorError
 from client.frames import Answer, Asked, Frames, Said
 from supervisor.wire.limits import CLIENT, SERVER
 from supervisor.wire.message import Failure, Request
@@ -89,12 +89,19 @@ def test_a_frame_beyond_the_limit_ends_the_connection() -> None:
         list(chain.from_iterable(reader.receive(chunk) for _ in range(100)))
 
 
-@pytest.mark.parametrize("params", [{"x": object()}, {"x": 2**70}, {"x": "\ud800"}, {"x": bytes(2**20)}])
+@pytest.mark.parametrize("params", [{"x": object()}, {"x": 2**70}, {"x": bytes(2**20)}])
 def test_what_cannot_be_sent_is_said_before_anything_is(params: dict[str, object]) -> None:
     ours = Frames()
     with pytest.raises(LocalProtocolError, match=r"plugins\.call"):
         ours.request("plugins.call", [params])
     assert ours.request("m", [])[0] == 0
+
+
+@pytest.mark.parametrize(("text", "shown"), [("caf\udce9", r"'caf\xe9'"), ("\ud800", r"'\ud800'")])
+def test_a_text_that_is_none_is_the_callers_mistake(text: str, shown: str) -> None:
+    with pytest.raises(InvalidParams) as refused:
+        Frames().request("plugins.load", [{"plugin": text}])
+    assert refused.value.message.startswith(f"{shown} is no UTF-8")
 
 
 def test_an_unknown_code_is_a_plain_supervisor_error() -> None:

@@ -109,7 +109,7 @@ def test_what_it_wants_is_shown_and_asked_about(ctl: Any, daemon: FakeDaemon, te
     ]
     source = os.path.abspath("weather")
     text = shown.getvalue().replace("\r\x1b[K", "")
-    assert f"{KEY} 2.0 from {source} wants to be allowed:\n  network.outbound\n  state.read\nInstall it, and" in text
+    assert f"{KEY} 2.0 from {source} wants to be allowed:\n  network.outbound\n  state.read\nInstall {KEY} 2.0" in text
     assert capsys.readouterr().out == f"{KEY} 1.2.0: installed and loaded. Running since 3 minutes.\n"
 
 
@@ -209,7 +209,8 @@ def test_one_that_is_disabled_is_asked_about_before(ctl: Any, daemon: FakeDaemon
     )
     shown = terminal("y\n")
     assert ctl(f"upgrade {KEY} ./weather") == 0
-    assert [asked["approve"] for asked in daemon.asked("plugins.upgrade")] == [False, True]
+    assert [asked["capabilities"] for asked in daemon.asked("plugins.upgrade")] == [[], ["network.outbound"]]
+    assert not any(asked["approve"] for asked in daemon.asked("plugins.upgrade"))
     assert "  network.outbound\n" in shown.getvalue()
 
 

@@ -51,7 +51,6 @@ async def test_errors_are_strings_before_hello_and_maps_after(world: ControlWorl
             "did you mean 'network.outbound'?",
         ),
         ("plugins.install", [{"source": "/x", "$progress": 1}], "$progress must be true or false"),
-        ("plugins.upgrade", [{"plugin": "acme.one"}], "name either source"),
         ("plugins.upgrade", [{"plugin": "acme.one", "source": "/x", "version": "1"}], "name either source"),
         ("plugins.upgrade", [{"plugin": "acme.one", "version": "1", "hashes": ["x"]}], "hashes goes with a source"),
         ("plugins.upgrade", [{"plugin": "acme.one", "version": "1", "probation_s": 0}], "probation_s"),
@@ -87,6 +86,15 @@ async def test_wait_answers_when_it_holds(world: ControlWorld, wire: Wire) -> No
     await wire.call("plugins.enable", plugin=plugin.key)
     error, seen = await wire.answer(waiting)
     assert (error, seen["status"], seen["phase"]) == (None, "ready", "running")
+
+
+async def test_wait_for_one_that_goes_away_names_it_as_the_caller_did(world: ControlWorld, wire: Wire) -> None:
+    plugin = await world.plugin()
+    waiting = await wire.ask("plugins.wait", plugin=plugin.key, status="ready")
+    await wire.call("plugins.unload", plugin=plugin.key, remove_data=True)
+    error, _ = await wire.answer(waiting)
+    assert (error["name"], error["data"]["plugin"]) == ("NOT_FOUND", plugin.key)
+    assert plugin.id not in error["message"]
 
 
 async def test_wait_names_what_it_waited_for(world: ControlWorld, wire: Wire) -> None:

@@ -96,3 +96,15 @@ async def test_one_id_is_for_one_request(detached: Detached) -> None:
         with pytest.raises(InvalidParams, match="other params"):
             await detached.run(CALLER, changed, work)
     assert work.times == 1
+
+
+async def test_what_a_caller_names_is_cut_in_the_log(monkeypatch: pytest.MonkeyPatch, detached: Detached) -> None:
+    lines: list[dict[str, Any]] = []
+
+    class Recorder:
+        def info(self, event: str, **fields: Any) -> None:
+            lines.append(fields)
+
+    monkeypatch.setattr("supervisor.control.detached.get_logger", Recorder)
+    await detached.run(CALLER, request(plugin="x" * 900_000), Work())
+    assert lines[0]["target"] == f"{'x' * 200}… (900000 characters)"

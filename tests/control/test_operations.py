@@ -12,7 +12,7 @@ import trio
 
 from supervisor.lifecycle.operation import Operation
 from supervisor.lifecycle.sources import Source
-from supervisor.lifecycle.staging import Staged
+from supervisor.lifecycle.staging import Look, Staged
 from tests.control.world import ControlWorld, Wire, open_control_world
 
 
@@ -30,13 +30,13 @@ class Fetch:
         self._packages.commit = self.commit  # type: ignore[method-assign]
 
     @asynccontextmanager
-    async def staged(self, source: Source, operation: Operation) -> AsyncIterator[Staged]:
+    async def staged(self, source: Source, operation: Operation, look: Look) -> AsyncIterator[Staged]:
         with operation.phase("fetch"):
             operation.report(done=1, total=2)
             operation.report(line="Collecting acme")
             self.begun.set()
             await self.go_on.wait()
-        async with self._staged(source, operation) as staged:
+        async with self._staged(source, operation, look) as staged:
             yield staged
 
     async def commit(self, staged: Staged) -> Any:

@@ -12,6 +12,9 @@ from supervisor.control.views import Outlook, plugin_details, summary
 from supervisor.core.lifecycle import Status
 from supervisor.core.package import Version
 from supervisor.core.plugin import Capability, Plugin
+from supervisor.lifecycle.operation import Operation
+from supervisor.lifecycle.sources import Source
+from supervisor.lifecycle.staging import Look
 from supervisor.worker.phase import Phase
 from supervisor.worker.view import WorkerView
 from tests.control.world import ControlWorld, Wire
@@ -63,6 +66,37 @@ async def test_upgrade_and_rollback(world: ControlWorld, wire: Wire, source: str
     assert forth["version"] == "2.0"
     assert 50 < forth["probation_left_s"] <= 60
     assert "2.0 is on probation for another " in forth["summary"]
+
+
+async def test_an_upgrade_from_its_own_source(world: ControlWorld, wire: Wire, source: str, tmp_path: Path) -> None:
+    """Where it came from is asked again, and no other index."""
+    asked: list[Source] = []
+    packages = world.lifecycle_world.packages
+    staged = packages.staged
+
+    def noted(source: Source, operation: Operation, look: Look) -> Any:
+        asked.append(source)
+        return staged(source, operation, look)
+
+    packages.staged = noted  # type: ignore[method-assign]
+    how = {"index_url": "https://me:secret@index.example/simple", "find_links": [str(tmp_path)]}
+    world.lifecycle_world.workers.scripts["acme.new"] = Script(up_after_s=0.01, stops_after_s=0.01)
+    await wire.call("plugins.install", source=source, **how)
+    await wire.call("plugins.load", plugin="acme.new")
+    details = await wire.call("plugins.get", plugin="acme.new")
+    assert (details["index_url"], details["find_links"]) == ("https://***@index.example/simple", [str(tmp_path)])
+    packages.version = "2.0"
+    error = await wire.refused("plugins.upgrade", plugin="acme.new")
+    assert error["name"] == "FAILED_PRECONDITION"
+    assert "no password is kept: name the index again" in error["message"]
+    assert len(asked) == 1
+    again = await wire.call("plugins.upgrade", plugin="acme.new", index_url="https://two.example/simple")
+    assert (again["version"], asked[-1].text, asked[-1].index_url) == ("2.0", source, "https://two.example/simple")
+    packages.version = "3.0"
+    await wire.call("plugins.upgrade", plugin="acme.new")
+    assert (asked[-1].index_url, asked[-1].find_links) == ("https://two.example/simple", (str(tmp_path),))
+    versions = await wire.call("plugins.versions", plugin="acme.new")
+    assert [each["index_url"] for each in versions][:2] == ["https://two.example/simple"] * 2
 
 
 async def test_an_upgrade_that_fails_says_why(world: ControlWorld, wire: Wire, source: str) -> None:

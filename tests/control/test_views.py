@@ -116,6 +116,15 @@ def test_when_an_error_is_tried_again(recoverable: bool, in_s: float | None, wor
     assert info["next_recovery_in_s"] == in_s
 
 
+def test_what_has_changed_on_disk_is_not_to_be_enabled() -> None:
+    plugin = dataclasses.replace(
+        make_plugin(), status=Status.ERROR, last_error="was not started: 'main.py' has changed", recoverable=True
+    )
+    said = summary(plugin, WorkerView(last_reason="package_changed"))
+    assert "it is tried again at the next boot; upgrade it, or uninstall it and install it again" in said
+    assert "enable" not in said
+
+
 def test_who_requires_whom_is_told() -> None:
     plugin = make_plugin(requires=("acme.db",))
     worker = WorkerView(wanted=True, waiting_for=(DB,), last_reason="out_of_memory")

@@ -111,6 +111,25 @@ def test_where_nothing_waits_it_is_said_so(command: Command) -> None:
         next_status("k", Status.READY, command)
 
 
+@pytest.mark.parametrize(
+    ("status", "command", "ways"),
+    [
+        (Status.UPGRADE_PENDING, Command.LOAD, "approve, reject, uninstall (unload), upgrade"),
+        (Status.READY, Command.ENABLE, None),
+        (Status.READY, Command.INSTALL, "disable, uninstall (unload), upgrade, rollback"),
+        (Status.INSTALLED, Command.DISABLE, "load, uninstall (unload)"),
+    ],
+)
+def test_only_what_helps_is_named(status: Status, command: Command, ways: str | None) -> None:
+    """Marks do not, and `enable` is refused for what waits and asks for more."""
+    with pytest.raises(InvalidTransition) as caught:
+        next_status("k", status, command)
+    if ways is None:
+        assert "it is ready already" in caught.value.message
+    else:
+        assert caught.value.message.endswith(f"allowed now: {ways}")
+
+
 @pytest.mark.parametrize("status", Status)
 def test_only_ready_wants_a_worker(status: Status) -> None:
     assert wants_worker(status) is (status == "ready")

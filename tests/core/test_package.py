@@ -34,6 +34,9 @@ def version(name: str) -> Version:
         ("abcde", "e", "a", None, 3, "bc"),
         ("abcde", "a", "b", None, 2, "cde"),
         ("abcde", "d", "c", "e", 2, "ab"),
+        # What waits, and may be rejected, costs nobody's place.
+        ("abcd", "c", "b", "d", 3, ""),
+        ("abcde", "d", "c", "e", 3, "a"),
         ("abc", "c", "b", None, 3, ""),
         ("abc", "c", None, None, 1, "ab"),
         ("a", "a", None, None, 3, ""),

@@ -33,6 +33,7 @@ from supervisor.wire.limits import WORKER
 from supervisor.wire.message import Notification
 from supervisor.wire.worker import HOST_REQUESTS
 from supervisor.worker.containment import Containment
+from supervisor.worker.discretion import Discretion
 from supervisor.worker.host import serve_worker
 from supervisor.worker.link import WorkerLink
 from tests.fakes import LifecycleWorld, open_lifecycle_world
@@ -80,6 +81,7 @@ class HostWorld:
     metrics: Metrics
     runs: ActiveRuns
     nursery: trio.Nursery
+    discretion: Discretion = field(default_factory=Discretion)
 
     async def plugin(
         self,
@@ -117,7 +119,7 @@ class HostWorld:
                 on_notification=lambda notification: self.host.told(plugin, notification),
                 on_unexpected=unexpected,
             )
-            link = WorkerLink(plugin, channel, life)
+            link = WorkerLink(plugin, channel, life, self.discretion)
             await life.start(channel.run)
             yield theirs
             channel.close(Unavailable("the process is gone"))

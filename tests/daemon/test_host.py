@@ -170,6 +170,7 @@ async def test_a_configuration_with_its_secrets_for_who_may_read_them(
     plugin = await host_world.plugin()
     async with host_world.life(plugin) as worker:
         assert await worker.ask("config.get") == {"config": CONFIG}
+    assert host_world.discretion
     given = await host_world.host.config(plugin)
     assert (given.config, given.revision, given.is_new) == (CONFIG, 1, True)
     await host_world.host.config_taken(plugin.id, 1)

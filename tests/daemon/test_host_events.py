@@ -66,8 +66,8 @@ async def test_replay_then_live_while_events_keep_coming(autojump_clock: Any, ho
         nursery.start_soon(go_on)
         answer = await worker.ask("events.subscribe", after_seq=100)
         assert answer["last_seq"] == 100
-        told = await worker.events(602)
-    assert seqs(told) == list(range(101, 703))  # two more are of the installation
+        told = await worker.events(603)
+    assert seqs(told) == list(range(101, 704))  # three more are of the installation and the configuration
 
 
 async def test_filters(autojump_clock: Any, host_world: HostWorld) -> None:

@@ -1,7 +1,9 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from supervisor.daemon import command
 from supervisor.daemon.settings import NAMES, SettingsError, describe, load_settings
 
 
@@ -157,3 +159,20 @@ def test_a_directory_is_no_file(tmp_path):
 def test_a_text_that_looks_like_a_number_stays_text(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load(tmp_path, flags={"state_dir": "7"}).state_dir == tmp_path / "7"
+
+
+def test_passwords_of_the_index_are_in_force_and_not_shown(tmp_path):
+    url = "https://me:hunter2@index.example/simple"
+    settings = load(tmp_path, f'index_url = "{url}"\n')
+    assert settings.index_url == url
+    assert describe(settings)["index_url"] == "https://***@index.example/simple"
+
+
+def test_another_password_is_a_change_that_needs_a_restart(tmp_path, monkeypatch):
+    before = load(tmp_path, 'index_url = "https://me:one@index.example/simple"\n')
+    after = load(tmp_path, 'index_url = "https://me:two@index.example/simple"\nlog_level = "debug"\n')
+    logged = []
+    logger = SimpleNamespace(info=lambda event, **said: logged.append((event, said)))
+    monkeypatch.setattr(command, "get_logger", lambda: logger)
+    command.note_changes(before, after)
+    assert logged == [("settings.reloaded", {"log_level": "debug", "need_restart": ["index_url"]})]

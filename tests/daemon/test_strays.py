@@ -9,8 +9,8 @@ import trio
 
 from supervisor.daemon.strays import kill_strays, left_by
 from supervisor.worker.host import Stray
-from supervisor.worker.kin import Identity, pidfd_of, send_signal
-from supervisor.worker.procfs import children, read_stat, start_ticks
+from supervisor.worker.kin import Identity, Kin, pidfd_of, send_signal
+from supervisor.worker.procfs import children, has_variable, read_stat, start_ticks
 from tests.daemon.processes import ORPHAN, SLEEPER, all_pids, as_subreaper, orphan, sleeping
 
 
@@ -67,6 +67,58 @@ async def test_by_the_environment_or_the_session_and_nobody_else():
         assert [it.pid for it in killed] == member
         assert await kill_strays({ours.pid}, which=lambda found: found.pid in {other, moved}) != []
         assert ours.poll() is None
+
+
+async def test_one_that_never_stops_to_become_another_program():
+    """In the middle of an exec there is no environment to be seen."""
+    again = 'exec /bin/sh -c "$AGAIN"'
+    code = ORPHAN + "os.close(1); os.execv('/bin/sh', ['sh', '-c', os.environ['AGAIN']])"
+    with trio.fail_after(30):
+        for _ in range(5):
+            pid = await stray(code, env={"OF": "me", "AGAIN": again})
+            while read_stat(pid).name != "sh":
+                await trio.sleep(0.005)
+            assert False not in {has_variable(pid, b"OF=me") for _ in range(2000)}
+            killed = await kill_strays(set(children()) - {pid}, which=left_by(1, b"OF=me"))
+            assert [it.pid for it in killed] == [pid]
+
+
+async def test_whose_environment_is_not_to_be_seen_yet_is_looked_at_again(monkeypatch):
+    answers = [None, None, None]
+    monkeypatch.setattr(
+        "supervisor.daemon.strays.has_variable", lambda *asked: answers.pop() if answers else has_variable(*asked)
+    )
+    with trio.fail_after(20):
+        pid = await stray(env={"OF": "me"})
+        killed = await kill_strays(set(children()) - {pid}, which=left_by(1, b"OF=me"))
+        assert ([it.pid for it in killed], answers) == ([pid], [])
+        # Of one of whom it is never to be seen nobody waits for ever.
+        other = await stray()
+        assert await kill_strays(set(children()) - {other}, which=lambda _: None) == []
+        assert alive(other)
+        assert [it.pid for it in await kill_strays(set(children()) - {other})] == [other]
+
+
+async def test_a_worker_answers_for_one_in_the_middle_of_an_exec(monkeypatch):
+    with trio.fail_after(20), sleeping() as leader:
+        kin = Kin(leader.pid, list, b"OF=me")
+        pid = await stray(env={"OF": "me"})
+        answers = [None, None]
+        monkeypatch.setattr(
+            "supervisor.worker.kin.has_variable", lambda *asked: answers.pop() if answers else has_variable(*asked)
+        )
+        assert kin.answers_for(read_stat(pid))
+        assert answers == []
+        assert [it.pid for it in await kill_strays(set(children()) - {pid})] == [pid]
+
+
+async def test_one_without_any_variable_holds_up_nobody():
+    with trio.fail_after(20):
+        pid = await stray("import os\n" + ORPHAN + "os.close(1); os.execve('/bin/sleep', ['sleep', '600'], {})")
+        while read_stat(pid).name != "sleep" or has_variable(pid, b"A=b") is None:
+            await trio.sleep(0.005)
+        assert has_variable(pid, b"A=b") is False
+        assert [it.pid for it in await kill_strays(set(children()) - {pid}, which=lambda it: it.pid == pid)] == [pid]
 
 
 async def test_the_known_are_killed_children_or_not():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from supervisor.core.errors import InvalidParams
 from supervisor.core.manifest import InvalidManifest
-from supervisor.lifecycle.checking import check_directory, command_problems
+from supervisor.lifecycle.checking import check_directory, command_problems, standard_checks
 
 GONE = "is not in the package"
 
@@ -82,3 +84,25 @@ def test_its_other_commands_are_checked_too(package: Path) -> None:
     (package / "bin").mkdir()
     (package / "bin/stop").write_text("")
     assert check_directory(package, lambda _job, _key: None).worker.stop_command == ("bin/stop",)
+
+
+def test_a_manifest_that_is_a_directory_keeps_no_descriptor(tmp_path: Path) -> None:
+    (tmp_path / "plugin.toml").mkdir()
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(InvalidParams, match="is not a regular file"):
+        check_directory(tmp_path, lambda _job, _key: None)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_version_has_no_blanks_around_it(tmp_path: Path) -> None:
+    check = standard_checks(lambda _job, _key: None, tmp_path).version
+    assert check("1.0") is None
+    assert check(" 1.0 ") is not None
+
+
+@pytest.mark.parametrize("place", ["weather", "src/weather"])
+def test_a_manifest_that_stands_too_deep_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "plugin.toml").touch()
+    with pytest.raises(InvalidParams, match=rf"has no plugin\.toml; there is {place}/plugin\.toml: move it up"):
+        check_directory(tmp_path, lambda _job, _key: None)

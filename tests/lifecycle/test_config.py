@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,7 +29,7 @@ from supervisor.core.plugin import Capability, Plugin
 from supervisor.core.secrets import MASK
 from supervisor.faultpoints import FaultPoints
 from supervisor.lifecycle.config import Configurator, merged
-from supervisor.lifecycle.config_references import References
+from supervisor.lifecycle.config_references import References, notes_on
 from supervisor.lifecycle.locks import PluginLocks
 from supervisor.lifecycle.requirements import Requirements
 from supervisor.lifecycle.running import WorkerCommands
@@ -65,6 +66,8 @@ class Bench:
     locks: PluginLocks = field(default_factory=PluginLocks)
     asked: list[tuple[str, Any]] = field(default_factory=list)
     answers: dict[str, Any] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+    """Secrets that the worker's life was told to keep."""
 
     def __post_init__(self) -> None:
         world, workers = self.world, self.world.workers
@@ -82,7 +85,16 @@ class Bench:
             restart=self.commands.restart_held,
         )
 
-    async def _call(self, plugin_id: str, method: str, params: dict[str, Any], *, timeout_s: float | None) -> Any:
+    async def _call(
+        self,
+        plugin_id: str,
+        method: str,
+        params: dict[str, Any],
+        *,
+        timeout_s: float | None,
+        secrets: Collection[str] = (),
+    ) -> Any:
+        self.kept |= set(secrets)
         await trio.lowlevel.checkpoint()
         self.asked.append((method, params["config"]))
         answer = self.answers.get(method, {"problems": []} if method == "validate_config" else {})
@@ -138,7 +150,8 @@ async def test_checked_stored_told_and_shown(autojump_clock: Any, bench: Bench) 
     assert (shown.config, shown.secrets) == (SHOWN, ("db.password", "token"))
     assert (shown.revision, shown.good, shown.uid, shown.restarted) == (1, True, 7, False)
     assert shown.config_schema == SCHEMA
-    assert await bench.config.get(KEY) == await bench.config.get(plugin.id) == shown
+    assert shown.changed
+    assert await bench.config.get(KEY) == await bench.config.get(plugin.id) == replace(shown, changed=False)
     assert bench.asked == [("validate_config", FULL), ("config_changed", FULL)]
     [event] = bench.world.events
     assert (event.type, event.data) == (
@@ -196,8 +209,8 @@ async def test_what_is_there_already_changes_nothing(autojump_clock: Any, bench:
     bench.asked.clear()
     bench.world.forget_the_past()
     for same in (FULL, SHOWN, {**FULL, "token": MASK}):
-        assert await bench.config.set(KEY, same, uid=8, expected_revision=1) == before
-    assert await bench.config.set(KEY, {"city": "Oslo"}, merge=True, uid=8) == before
+        assert await bench.config.set(KEY, same, uid=8, expected_revision=1) == replace(before, changed=False)
+    assert await bench.config.set(KEY, {"city": "Oslo"}, merge=True, uid=8) == replace(before, changed=False)
     assert (bench.asked, bench.told()) == ([], [])
 
 
@@ -577,7 +590,14 @@ async def test_a_version_whose_schema_it_does_not_fit(autojump_clock: Any, bench
     assert caught.value.message.startswith(
         "for version 2.0 the stored configuration of plugin 'acme.one' has 2 problems:"
     )
-    assert "disable the plugin, upgrade it, set one, and enable it" in caught.value.message
+    for way_out in (
+        "set one that fits both versions",
+        "disable the plugin",
+        "config_set",
+        "config_restore",
+        "enable it",
+    ):
+        assert way_out in caught.value.message
     assert "hunter2" not in caught.value.message
     await bench.config.refuse_misfit(plugin, replace(narrow, config_schema={"required": ["city"]}))
 
@@ -600,3 +620,36 @@ async def test_no_secret_is_told_anywhere(
         capsys.readouterr(),
     ]
     assert not any(secret in repr(said) for secret in ("hunter2", TOKEN, "kkk-"))
+
+
+async def test_what_was_made_of_a_dollar_is_told_without_the_value(autojump_clock: Any, bench: Bench) -> None:
+    await bench.plugin()
+    config = {"token": "$$3cret", "city": "$Oslo", "anything": {"a": ["$$x", "$credential:../x"]}}
+    with pytest.raises(InvalidParams):
+        await bench.config.set(KEY, config, uid=0)
+    config["anything"] = {"a": ["$$x", 1]}
+    shown = await bench.config.set(KEY, config, uid=0)
+    assert shown.notes == (
+        "token: $$ at its beginning stands for one $; write $$$ for two",
+        "anything.a[0]: $$ at its beginning stands for one $; write $$$ for two",
+    )
+    assert bench.asked[-1][1]["token"] == "$3cret"
+    again = await bench.config.set(KEY, config, uid=0)
+    assert (again.changed, again.notes) == (False, shown.notes)
+    assert (await bench.config.set(KEY, {"days": 2}, merge=True, uid=0)).notes == ()
+
+
+def test_a_reference_is_noted_as_one() -> None:
+    assert notes_on({"a": "$file:/etc/x", "b": "$", "c": "x$$"}) == [
+        "a: $file:/etc/x is a reference; if it is the value itself, begin it with $$"
+    ]
+    assert len(notes_on({"list": ["$$"] * 1000})) == 20
+
+
+async def test_a_worker_that_is_asked_and_told_keeps_its_secrets(autojump_clock: Any, bench: Bench) -> None:
+    await bench.plugin()
+    await bench.config.set(KEY, {"token": "first-token"}, uid=0)
+    assert [method for method, _ in bench.asked] == ["validate_config", "config_changed"]
+    assert "first-token" in bench.kept
+    await bench.config.test(KEY, {"token": "another-token"})
+    assert "another-token" in bench.kept

@@ -160,11 +160,11 @@ async def test_a_file_system_that_hangs_holds_nobody_up(monkeypatch: pytest.Monk
 class Stored:
     """ConfigStore's face."""
 
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.data = data
+    def __init__(self, data: dict[str, Any], revision: int = 3) -> None:
+        self.data, self.revision = data, revision
 
     async def get(self, _: Any) -> StoredConfig:
-        return StoredConfig(data=self.data, revision=3)
+        return StoredConfig(data=self.data, revision=self.revision)
 
 
 async def test_a_worker_is_told_values_and_what_is_missing(place: Path) -> None:
@@ -184,7 +184,7 @@ async def test_a_worker_is_told_values_and_what_is_missing(place: Path) -> None:
     assert await giver.secrets(trusted) == {"token": "s3cret"}
     assert (await giver.given(replace(trusted, approved=frozenset()))).config == {"city": "s3cret"}
     (place / "token").unlink()
-    for ask in (giver.given, giver.secrets):
+    for ask in (giver.given, giver.given_at_start, giver.secrets):
         with pytest.raises(FailedPrecondition, match=r"token: \$file:.*token: No such file or directory"):
             await ask(trusted)
 
@@ -196,3 +196,39 @@ def test_what_is_hidden_is_every_secret_value() -> None:
     given = given_config(replace(plugin, manifest=manifest), Resolved(config=config, learnt=frozenset({"learnt"})))
     assert given.secrets == {"x1", "77", "learnt"}
     assert given.config == {"c": "plain"}
+
+
+async def test_a_worker_does_not_start_with_what_does_not_fit(place: Path) -> None:
+    plugin = make_plugin()
+    schema = {"properties": {"token": {"type": "string", "maxLength": 6, "writeOnly": True}}, "required": ["token"]}
+    plugin = replace(plugin, manifest=replace(plugin.manifest, config_schema=schema))
+    references, stored = References(None, uid=UID), Stored({"token": f"$file:{place}/token"})
+    giver = ConfigGiver(stored, references)  # type: ignore[arg-type]
+    assert "s3cret" in (await giver.given_at_start(plugin)).secrets
+    (place / "token").write_text("much-longer-s3cret")
+    with pytest.raises(FailedPrecondition) as caught:
+        await giver.given_at_start(plugin)
+    words = caught.value.message
+    assert words.startswith(f"revision 3 does not fit the config_schema of version {plugin.version}: token: ")
+    assert f"pluginctl config set {plugin.key} " in words
+    assert "s3cret" not in f"{words} {caught.value.details}"
+    assert [problem["path"] for problem in caught.value.details["problems"]] == ["token"]
+    # One that runs may ask for it all the same.
+    assert "much-longer-s3cret" in (await giver.given(plugin)).secrets
+    # A schema of an upgraded version; and where nothing was ever set, nothing is checked.
+    stored.data = {}
+    with pytest.raises(FailedPrecondition, match="'token' is a required property"):
+        await giver.given_at_start(plugin)
+    stored.revision = 0
+    assert (await giver.given_at_start(plugin)).config == {}
+
+
+@pytest.mark.parametrize(
+    "path", ["/proc/self/environ", "/proc/sys/kernel/ostype", "/sys/kernel/mm/transparent_hugepage/enabled"]
+)
+async def test_what_the_kernel_makes_up_is_no_file(path: str) -> None:
+    if not os.access(path, os.F_OK):
+        pytest.skip(f"there is no {path}")
+    found = await resolve({"x": f"$file:{path}"})
+    assert "the kernel makes up" in found.problems[0].message
+    assert found.learnt == frozenset()

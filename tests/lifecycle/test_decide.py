@@ -81,6 +81,24 @@ def test_where_a_rollback_leads() -> None:
     assert earlier(kept[1:], "k/2", None) is None
 
 
+def test_two_builds_of_one_version_are_told_apart_by_their_digests() -> None:
+    kept = [
+        replace(version, package_dir=f"k/{digest}", digest=digest * 8, manifest=replace(version.manifest, version="1"))
+        for version, digest in zip(
+            versions("1", "2", "3", "4"), ("abcd0001", "abcd0002", "ffff0003", "active"), strict=True
+        )
+    ]
+
+    def named(name: str) -> int | None:
+        found = earlier(kept, "k/active", name)
+        return None if found is None else kept.index(found)
+
+    assert named("1") == 2  # the one stored last
+    assert [named(name) for name in ("1-abcd0001", "abcd0002", "1-ABCD0002abcd", "1-ffff")] == [0, 1, 1, 2]
+    # Both; too little; another version's; none; the active one.
+    assert [named(name) for name in ("abcd", "fff", "2-ffff", "1-", "activeactive")] == [None] * 5
+
+
 def test_what_is_kept_for_nothing() -> None:
     kept = versions("1", "2", "3", "4", "5")
     assert superfluous(kept, active_dir="k/5", staged_dir=None, keep=3) == ("k/1", "k/2")

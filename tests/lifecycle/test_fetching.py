@@ -52,13 +52,28 @@ async def test_the_newest_that_fits_without_its_dependencies(tmp_path: Path, lin
     assert b'version = "1.5"' in manifest_of_wheel(found)
 
 
-async def test_an_sdist(tmp_path: Path, links: Path, into: Path) -> None:
-    make_sdist(links, write_project(tmp_path / "source", "acme"), "acme")
+async def test_an_sdist_is_passed_over_for_a_wheel(tmp_path: Path, links: Path, into: Path) -> None:
+    make_sdist(links, write_project(tmp_path / "source", "acme", version="2.0"), "acme", "2.0")
+    make_wheel(links, "acme", "1.0")
     source = read_source("acme", find_links=[links.as_uri()])
     with trio.fail_after(30):
         found = await fetch(source, into, tools_without_index(tmp_path), Watched().operation())
-    assert left(into) == ["into", "acme-1.0.tar.gz"]
-    assert found.read_bytes() == (links / found.name).read_bytes()
+    assert left(into) == ["into", found.name] == ["into", "acme-1.0-py3-none-any.whl"]
+
+
+async def test_only_sdists_that_fit_are_named(tmp_path: Path, links: Path, into: Path) -> None:
+    project, tools = write_project(tmp_path / "source", "acme"), tools_without_index(tmp_path)
+    for version in ("1.0", "1.10", "1.9", "2.0"):
+        make_sdist(links, project, "acme", version)
+    watched = Watched()
+    with trio.fail_after(60):
+        with pytest.raises(FailedPrecondition, match=r"only sdists \(acme-1\.10\.tar\.gz\)") as caught:
+            await fetch(read_source("acme<2", find_links=[str(links)]), into, tools, watched.operation())
+        assert caught.value.details["sdists"] == ["acme-1.0.tar.gz", "acme-1.9.tar.gz", "acme-1.10.tar.gz"]
+        assert not any("No sources permitted" in line for line in watched.lines)
+        with pytest.raises(InvalidParams, match="No matching distribution found for acme>=3"):
+            await fetch(read_source("acme>=3", find_links=[str(links)]), into, tools, watched.operation())
+    assert left(into) == ["into"]
 
 
 @pytest.mark.parametrize("requirement", ["acme==1.0", "acme>=1"])
@@ -75,17 +90,23 @@ async def test_hashes(requirement: str, tmp_path: Path, links: Path, into: Path)
 
 
 async def test_of_two_files_the_one_with_the_hash(tmp_path: Path, links: Path, into: Path) -> None:
-    wheel = make_wheel(links, "acme")
+    wheel, other = make_wheel(links, "acme"), make_wheel(links, "acme", tag="py2.py3-none-any")
     sdist = make_sdist(links, write_project(tmp_path / "source", "acme"), "acme")
     page = tmp_path / "page.html"
     anchors = [
-        f'<a href="{file.as_uri()}#{sha256_of(file).replace(":", "=")}">{file.name}</a>' for file in (wheel, sdist)
+        f'<a href="{file.as_uri()}#{sha256_of(file).replace(":", "=")}">{file.name}</a>'
+        for file in (wheel, other, sdist)
     ]
     page.write_text(f"<!DOCTYPE html><html><body>{' '.join(anchors)}</body></html>")
+    for wanted in (wheel, other):
+        source = read_source("acme==1.0", find_links=[str(page)], hashes=[sha256_of(wanted)])
+        with trio.fail_after(30):
+            found = await fetch(source, into, tools_without_index(tmp_path), Watched().operation())
+        assert found.name == wanted.name
+    # The sdist is not taken, and what is wrong is the hash of what would be.
     source = read_source("acme==1.0", find_links=[str(page)], hashes=[sha256_of(sdist)])
-    with trio.fail_after(30):
-        found = await fetch(source, into, tools_without_index(tmp_path), Watched().operation())
-    assert found.name == sdist.name
+    with trio.fail_after(30), pytest.raises(InvalidParams, match="not what you asked for"):
+        await fetch(source, into, tools_without_index(tmp_path), Watched().operation())
 
 
 async def test_a_file_is_copied_and_compared(tmp_path: Path, links: Path, into: Path) -> None:
@@ -115,19 +136,12 @@ def for_another_platform(links: Path) -> None:
     make_wheel(links, "acme", tag="cp311-cp311-win_amd64")
 
 
-def that_does_not_build(links: Path) -> None:
-    source = write_project(links / "source", "acme")
-    (source / "b.py").write_text("raise RuntimeError('no backend today')")
-    make_sdist(links, source, "acme")
-
-
 @pytest.mark.parametrize(
     ("make", "kind", "words"),
     [
         (nothing, InvalidParams, "check names and versions"),
         (for_another_python, (FailedPrecondition, InvalidParams), ">=4"),
         (for_another_platform, InvalidParams, "No matching distribution found for acme"),
-        (that_does_not_build, FailedPrecondition, "RuntimeError: no backend today"),
     ],
 )
 async def test_what_cannot_be_fetched(

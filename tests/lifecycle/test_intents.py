@@ -3,6 +3,7 @@ start; and every pair of commands that race on one plugin."""
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -246,6 +247,21 @@ async def test_an_install_first_ends_a_removal_that_was_cut(autojump_clock: Any,
     world.packages.stored = {f"{KEY}/0-000000000000"}
     plugin = await world.lifecycle.install(directory_source(Path("/src") / KEY), uid=7)
     assert (world.packages.stored, world.data.removed) == ({plugin.package_dir}, [KEY])
+
+
+async def test_an_install_that_cannot_end_that_removal_says_so(autojump_clock: Any, world: LifecycleWorld) -> None:
+    key = world.packages.manifest_of(KEY).key
+    await IntentLog(world.database).begin(IntentKind.REMOVE, key, [f"{KEY}/0-000000000000"])
+
+    async def broken(package_dir: str) -> None:
+        await trio.lowlevel.checkpoint()
+        raise OSError(errno.EIO, "Input/output error", f"/packages/{package_dir}")
+
+    world.packages.remove = broken  # type: ignore[method-assign]
+    with pytest.raises(ResourceExhausted, match=r"left of its packages.*/packages/acme.one/0-0+: Input/output error"):
+        await world.lifecycle.install(directory_source(Path("/src") / KEY), uid=7)
+    assert world.registry.find(KEY) is None
+    assert len(await IntentLog(world.database).open()) == 1
 
 
 # Races.

@@ -130,3 +130,45 @@ async def test_cancelling_the_caller_is_no_overtaking(autojump_clock: Any) -> No
     with trio.move_on_after(1) as patience:
         await activate(locks, outcome)
     assert (patience.cancelled_caught, outcome, locks._locks) == (True, [], {})
+
+
+async def test_a_start_that_is_owed_waits_for_who_wants_it_stopped(autojump_clock: Any) -> None:
+    locks, told = PluginLocks(), list[str]()
+
+    async def overtaker(name: str, seconds: float) -> None:
+        async with locks.hold(KEY, overtaking=name):
+            told.append(name)
+            await trio.sleep(seconds)
+
+    async with trio.open_nursery() as nursery:
+        async with locks.hold(KEY) as lock:
+            nursery.start_soon(overtaker, "disable", 1)
+            await trio.sleep(1)
+            nursery.start_soon(overtaker, "unload", 1)
+            await trio.sleep(1)
+            lock.owe_start(lambda: told.append("started"))
+        assert told == []
+    # Whether the last of them has failed is for `start_again` to see.
+    assert told == ["disable", "unload", "started"]
+
+
+@pytest.mark.parametrize("forgiven", [True, False])
+async def test_a_start_is_owed_where_who_wants_it_stopped_goes_away(autojump_clock: Any, forgiven: bool) -> None:
+    locks, told = PluginLocks(), list[str]()
+
+    async def overtaker() -> None:
+        async with locks.hold(KEY, overtaking="disable"):
+            told.append("disable")
+
+    async with trio.open_nursery() as nursery:
+        async with locks.hold(KEY) as lock:
+            nursery.start_soon(overtaker)
+            await trio.testing.wait_all_tasks_blocked()
+            lock.owe_start(lambda: told.append("started"))
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()
+                assert told == []  # whoever holds the lock may be trying another worker
+            if forgiven:
+                lock.forgive_start()
+        assert told == ([] if forgiven else ["started"])

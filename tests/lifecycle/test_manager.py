@@ -437,3 +437,44 @@ async def test_recover_does_not_undo_a_command_that_came_first(autojump_clock: A
         await trio.testing.wait_all_tasks_blocked()
         go_on.set()
     assert world.registry.get(KEY).status is S.DISABLED
+
+
+@pytest.mark.parametrize("overtaker", ["disable", "unload", "mark_error", "stop"])
+async def test_who_overtakes_a_restart_and_cannot_be_stored_leaves_a_worker(
+    autojump_clock: Any, world: LifecycleWorld, overtaker: str
+) -> None:
+    plugin = await world.put(KEY, S.READY)
+    world.workers.script(KEY).stops_after_s = 10
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cut_short, world, "restart", overtaker)
+        await trio.sleep(1)
+        assert not world.workers.wanted(plugin.id)
+        if overtaker == "stop":
+            await COMMANDS["stop"](world.lifecycle)
+        else:
+            transact = world.database.transact
+
+            async def full(*_: Any, **__: Any) -> Any:
+                await trio.lowlevel.checkpoint()
+                raise ResourceExhausted("the disk is full")
+
+            world.database.transact = full  # type: ignore[method-assign]
+            with pytest.raises(ResourceExhausted):
+                await COMMANDS[overtaker](world.lifecycle)
+            world.database.transact = transact  # type: ignore[method-assign]
+    await trio.sleep(60)
+    assert world.registry.get(KEY).status is S.READY
+    assert world.workers.phase(plugin.id) is (Phase.STOPPED if overtaker == "stop" else Phase.RUNNING)
+
+
+async def test_an_unload_that_cannot_be_stored_leaves_a_stopped_worker_stopped(
+    autojump_clock: Any, world: LifecycleWorld
+) -> None:
+    plugin = await world.put(KEY, S.READY)
+    await world.lifecycle.stop_worker(KEY)
+    world.fail_next_transaction(ResourceExhausted("the disk is full"))
+    with pytest.raises(ResourceExhausted):
+        await world.lifecycle.unload(KEY)
+    await trio.sleep(60)
+    assert world.registry.get(KEY).status is S.READY
+    assert (world.workers.phase(plugin.id), world.workers.wanted(plugin.id)) == (Phase.STOPPED, False)

@@ -21,6 +21,7 @@ from supervisor.lifecycle.packages import PackageStore
 from supervisor.lifecycle.records import digest_of
 from supervisor.lifecycle.sources import Source, SourceKind, directory_source
 from supervisor.lifecycle.staging import Staged
+from tests.packages import welcome
 
 MANIFEST = """
 [plugin]
@@ -97,7 +98,7 @@ class Recorded:
 
 
 async def stage(store: PackageStore, source: Path) -> Staged:
-    return await store.stage(directory_source(source), Operation())
+    return await store.stage(directory_source(source), Operation(), welcome)
 
 
 def files_below(path: Path) -> set[str]:
@@ -218,7 +219,7 @@ async def test_the_digest_is_of_paths_bits_and_contents(source, make_store):
     store, seen = make_store(), set()
 
     async def digest() -> str:
-        async with store.staged(directory_source(source), Operation()) as staged:
+        async with store.staged(directory_source(source), Operation(), welcome) as staged:
             return str(staged.digest)
 
     first = await digest()
@@ -354,7 +355,10 @@ async def test_limits(source, make_store, staging, limits, message):
 
 async def test_the_state_directory_is_not_copied_into_itself(source, make_store, tmp_path):
     (tmp_path / "plugin.toml").write_text(MANIFEST)
-    for place in (tmp_path, tmp_path / "state/staging"):
+    below = tmp_path / "state/data/acme"
+    below.mkdir(parents=True)
+    (below / "plugin.toml").write_text(MANIFEST)
+    for place in (tmp_path, tmp_path / "state", tmp_path / "state/staging", below):
         with pytest.raises(InvalidParams, match="the daemon's own state directory"):
             await stage(make_store(), place)
 
@@ -395,7 +399,7 @@ async def test_cancelled_staging_leaves_nothing(source, make_store, staging, mon
 async def test_staged_is_discarded_even_when_cancelled(source, make_store, staging):
     store = make_store()
     with trio.CancelScope() as scope:
-        async with store.staged(directory_source(source), Operation()) as staged:
+        async with store.staged(directory_source(source), Operation(), welcome) as staged:
             assert staged.dir.is_dir()
             scope.cancel()
             await trio.lowlevel.checkpoint()
@@ -405,7 +409,7 @@ async def test_staged_is_discarded_even_when_cancelled(source, make_store, stagi
 
 async def test_what_was_committed_is_not_discarded(source, make_store):
     store = make_store()
-    async with store.staged(directory_source(source), Operation()) as staged:
+    async with store.staged(directory_source(source), Operation(), welcome) as staged:
         package = await store.commit(staged)
     assert store.path(package.dir).is_dir()
 
@@ -414,7 +418,7 @@ async def test_two_at_once_do_not_meet(source, make_store, staging):
     store, names = make_store(), []
 
     async def install() -> None:
-        async with store.staged(directory_source(source), Operation()) as staged:
+        async with store.staged(directory_source(source), Operation(), welcome) as staged:
             names.append((await store.commit(staged)).dir)
 
     async with trio.open_nursery() as nursery:
@@ -430,7 +434,7 @@ async def test_two_at_once_do_not_meet(source, make_store, staging):
 async def test_every_phase_is_told_with_its_bytes(source, make_store):
     (source / "weather/data/huge").write_bytes(b"x" * 50_000_000)
     told: list[Progress] = []
-    async with make_store().staged(directory_source(source), Operation(told.append)):
+    async with make_store().staged(directory_source(source), Operation(told.append), welcome):
         pass
     phases = [progress.phase for progress in told if progress.done is None]
     assert phases == ["check", "unpack", "check", "record"]
@@ -451,7 +455,7 @@ async def test_an_operation_is_aborted_in_every_phase(source, make_store, stagin
     for name in range(2000):
         (source / f"weather/{name}").write_bytes(b"")
     with trio.fail_after(20), pytest.raises(CallCancelled, match=f"in phase {phase}"):
-        await make_store().stage(directory_source(source), operation)
+        await make_store().stage(directory_source(source), operation, welcome)
     assert list(staging.iterdir()) == []
 
 
@@ -472,7 +476,7 @@ async def test_a_phase_that_takes_too_long_ends(source, make_store, staging, mon
     monkeypatch.setattr("supervisor.lifecycle.threads._LEAVE_S", 0.05)
     with trio.fail_after(20):
         with pytest.raises(DeadlineExceeded, match=r"unpack took longer than 0\.2 s"):
-            await make_store().stage(directory_source(source), Operation(phase_timeout_s=0.2))
+            await make_store().stage(directory_source(source), Operation(phase_timeout_s=0.2), welcome)
         hang.set()
         await came_back.wait()
     assert list(staging.iterdir()) == []
@@ -483,16 +487,16 @@ async def test_what_is_run_in_place_is_checked_there_and_not_copied(source, make
     link = tmp_path / "link"
     link.symlink_to(source)
     wanted = Source(text=str(link), kind=SourceKind.DIRECTORY, path=link, requirement=None, editable=True)
-    package = await store.commit(await store.stage(wanted, Operation()))
+    package = await store.commit(await store.stage(wanted, Operation(), welcome))
     digest = hashlib.sha256(os.fsencode(source)).hexdigest()
     assert (package.editable, package.files, package.digest) == (str(source), (), digest)
     assert package.dir == f"acme.weather/1.2.0-{digest[:12]}"
     assert list(store.path(package.dir).iterdir()) == []
-    assert await store.commit(await store.stage(wanted, Operation())) == package
+    assert await store.commit(await store.stage(wanted, Operation(), welcome)) == package
     assert list(staging.iterdir()) == []
     (source / "weather/data/big").chmod(0o666)
     with pytest.raises(PackageRefused, match="may be written by others"):
-        await store.stage(wanted, Operation())
+        await store.stage(wanted, Operation(), welcome)
     assert list(staging.iterdir()) == []
 
 

@@ -278,3 +278,41 @@ def test_only_what_has_settled_is_relied_upon(package: Path, monkeypatch: pytest
     assert not survey(package, LIMITS, go_on).is_settled
     monkeypatch.setattr("supervisor.lifecycle.records._SETTLED_NS", -10_000_000_000)
     assert survey(package, LIMITS, go_on).is_settled
+
+
+def link_above(package: Path) -> None:
+    package.parent.rename(package.parents[1] / "aside")
+    package.parent.symlink_to(package.parents[1] / "aside")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda package: (package / "weather/main.py").chmod(0o666), r"main\.py.*may be written by others"),
+        (lambda package: (package / "weather").chmod(0o777), "'weather'.*may be written by others"),
+        (lambda package: package.chmod(0o777), "may be written by others"),
+        (lambda package: package.parent.chmod(0o777), r"lies in .*acme\.weather, which may be written"),
+        (link_above, "which is a symbolic link now"),
+    ],
+)
+def test_what_others_could_change(spoil: Callable[[Path], None], words: str, package: Path) -> None:
+    files = recorded(package)
+    check(package, files)
+    before = survey(package, LIMITS, go_on).mark
+    spoil(package)
+    assert survey(package, LIMITS, go_on).mark != before
+    with pytest.raises(PackageChanged, match=words):
+        check(package, files)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_belongs_to_somebody_else(package: Path) -> None:
+    files = recorded(package)
+    os.chown(package / "run", 65534, 65534)
+    with pytest.raises(PackageChanged, match=r"'run'.*belongs to"):
+        check(package, files)
+
+
+def test_directories_that_a_build_left_open_are_closed(package: Path) -> None:
+    (package / "weather").chmod(0o777)
+    check(package, recorded(package))

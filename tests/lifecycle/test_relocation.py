@@ -30,7 +30,10 @@ def venv(tmp_path: Path) -> Path:
 
 
 def settle(venv: Path, sdk: tuple[Path, ...] = ()) -> None:
-    make_relocatable(venv, venv.parents[1], sdk, lambda: None)
+    """As if it had been bare with the links of the fixture."""
+    settings = f"home = /usr/bin\ncommand = /usr/bin/python3 -m venv {venv}\n".encode()
+    ours = {"bin/python": os.fsencode(sys.executable), "lib64": b"lib", "pyvenv.cfg": settings}
+    make_relocatable(venv, ours, venv.parents[1], sdk, lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,29 @@ def editable(venv: Path) -> None:
     (venv / SITE / "x.pth").write_text(f"{venv.parents[1]}/.scratch-1/source\n")
 
 
+def directory_for(name: str) -> Callable[[Path], None]:
+    return lambda venv: (venv / name).mkdir(parents=True)
+
+
+def file_for_site_packages(venv: Path) -> None:
+    (venv / "lib/python9").mkdir()
+    (venv / "lib/python9/site-packages").touch()
+
+
+def settings_of_its_own(venv: Path) -> None:
+    (venv / "pyvenv.cfg").write_bytes(b"\xff home = /x\n")
+
+
+def interpreter_of_its_own(venv: Path) -> None:
+    (venv / "bin/python").unlink()
+    (venv / "bin/python").write_text("print(1)\n")
+
+
+def interpreter_elsewhere(venv: Path) -> None:
+    (venv / "bin/python").unlink()
+    (venv / "bin/python").symlink_to("/bin/sh")
+
+
 def beside(venv: Path) -> list[object]:
     others = sorted(path for path in venv.parent.iterdir() if path != venv)
     return [(path.name, tree(path) if path.is_dir() else path.read_bytes()) for path in others]
@@ -123,6 +149,14 @@ def beside(venv: Path) -> list[object]:
         (huge_script, "larger than"),
         (records_that_are_no_text, r"tiny-1\.0\.dist-info are damaged"),
         (editable, "take that out of the requirements"),
+        (directory_for("bin/activate.d"), r"bin/activate\.d a directory"),
+        (directory_for(".lock"), r"\.lock a directory"),
+        (directory_for(f"{SITE}/{SDK_PTH}"), r"zz_plugind\.pth a directory"),
+        (directory_for(f"{SITE}/tiny-1.0.dist-info/uv_cache.json"), r"uv_cache\.json a directory"),
+        (file_for_site_packages, "lib/python9/site-packages.* a file"),
+        (settings_of_its_own, r"replaced pyvenv\.cfg"),
+        (interpreter_of_its_own, "replaced bin/python"),
+        (interpreter_elsewhere, "replaced bin/python"),
     ],
 )
 def test_what_a_hostile_build_may_leave(spoil: Callable[[Path], None], words: str, venv: Path) -> None:
@@ -141,4 +175,4 @@ def test_it_ends_when_it_is_cancelled(venv: Path) -> None:
         raise Stop
 
     with pytest.raises(Stop):
-        make_relocatable(venv, venv.parents[1], (), cancelled)
+        make_relocatable(venv, {}, venv.parents[1], (), cancelled)

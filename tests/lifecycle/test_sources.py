@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from supervisor.core.errors import InvalidParams
+from supervisor.lifecycle.said import Said
 from supervisor.lifecycle.sources import SourceKind, directory_source, index_url_problem, mask_credentials, read_source
 
 HASH = "sha256:" + "a1" * 32
@@ -139,6 +140,10 @@ def test_what_is_wrong_beside_the_source(more: dict[str, Any], why: str) -> None
         ("https://me:secret@example.org/a.zip", {}),
         ("acme @ https://me:secret@example.org/a.whl", {}),
         ("acme --index-url=https://me:secret@example.org/", {}),
+        ("acme", {"index_url": "http://usr:pa/secret@127.0.0.1:9/simple"}),
+        ("acme", {"index_url": "http://usr:12/secret@127.0.0.1:9/simple"}),
+        ("acme", {"find_links": ["http://usr:12/secret@127.0.0.1:9/simple"]}),
+        ("acme @ http://usr:pa/secret@127.0.0.1/a.whl", {}),
         ("acme", {"index_url": "gopher://me:secret@example.org/"}),
         ("acme", {"index_url": "https://me:sec ret@example.org/secret"}),
     ],
@@ -165,3 +170,20 @@ def test_an_index() -> None:
         None,
         None,
     ]
+
+
+def test_masks_a_password_with_a_slash() -> None:
+    assert mask_credentials("at http://u:pa/S3@host/x, 'http://h:80/a@b'") == "at http://***@host/x, 'http://h:80/a@b'"
+
+
+@pytest.mark.parametrize("end", ["\x85", "\u2028", "\u2029", "\x0b"])
+def test_nothing_ends_a_line(end: str) -> None:
+    for text, more in ((f"acme{end}-r x", {}), ("acme", {"index_url": f"https://h/{end}x"})):
+        with pytest.raises(InvalidParams, match="control character"):
+            read_source(text, **more)  # type: ignore[arg-type]
+
+
+def test_a_known_password_is_masked_wherever_it_stands() -> None:
+    said = Said("https://me:pa%2Fword@host/simple")
+    assert said.add("got pa/word and pa%2Fword of me") == "got *** and *** of me"
+    assert "word" not in said.tail

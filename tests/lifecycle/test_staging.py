@@ -21,6 +21,7 @@ from supervisor.lifecycle.operation import Operation, Progress
 from supervisor.lifecycle.packages import PackageStore
 from supervisor.lifecycle.pip_command import find_tools
 from supervisor.lifecycle.sources import Source, read_source
+from tests.packages import welcome
 
 MANIFEST = """
 [plugin]
@@ -100,7 +101,7 @@ class Site:
 
     async def install(self, source: Source) -> Package:
         with trio.fail_after(PATIENCE_S):
-            async with self.store.staged(source, Operation(self.told.append)) as staged:
+            async with self.store.staged(source, Operation(self.told.append), welcome) as staged:
                 package = await self.store.commit(staged)
             await self.store.verify(package.dir, Recorded(package))
         assert list(self.staging.iterdir()) == []
@@ -229,7 +230,7 @@ async def test_a_wheel_is_aborted_in_every_phase(site: Site, tmp_path: Path, pha
 
     operation = Operation(tell)
     with trio.fail_after(PATIENCE_S), pytest.raises(CallCancelled, match=f"in phase {phase};"):
-        await site.store.stage(site.read(wheel), operation)
+        await site.store.stage(site.read(wheel), operation, welcome)
     assert list(site.staging.iterdir()) == []
 
 
@@ -240,7 +241,7 @@ async def test_what_runs_in_place_has_its_environment_in_the_store(site: Site, t
     before = sorted(directory.rglob("*"))
     source = read_source(str(directory), editable=True, find_links=(str(links),))
     with trio.fail_after(PATIENCE_S):
-        package = await site.store.commit(await site.store.stage(source, Operation()))
+        package = await site.store.commit(await site.store.stage(source, Operation(), welcome))
     assert (package.editable, package.files) == (str(directory), ())
     assert [entry.name for entry in site.store.path(package.dir).iterdir()] == [".venv"]
     assert site.run(package, "-c", "import acme_clouds; print(acme_clouds.COLOUR)") == "grey\n"
@@ -253,5 +254,5 @@ async def test_a_store_without_tools_says_so(tmp_path: Path) -> None:
     bare = PackageStore(site.packages, site.staging, lambda _job, _key: None)
     directory = make_directory(tmp_path / "weather", {"requirements.txt": ""})
     with pytest.raises(InvalidParams, match="no tools to build environments"):
-        await bare.stage(site.read(directory), Operation())
+        await bare.stage(site.read(directory), Operation(), welcome)
     assert list(site.staging.iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,10 +20,12 @@ from supervisor.core.errors import (
     InvalidParams,
     InvalidTransition,
     NotFound,
+    ResourceExhausted,
     SupervisorError,
     UpgradeFailed,
 )
 from supervisor.core.lifecycle import Status
+from supervisor.core.plugin import Capability, Plugin
 from supervisor.lifecycle.operation import Operation
 from supervisor.lifecycle.reconcile import Reconciler
 from supervisor.store.intents import IntentLog
@@ -142,6 +145,83 @@ async def test_approved_at_once_it_does_not_wait(autojump_clock: Any, world: Lif
     assert world.told() == [UP[0], "upgrade_approved", *UP[1:]]
     assert after.approved == approved(MORE)
     assert world.workers.plugin_of(after.id).granted == approved(MORE)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("status", [S.READY, S.DISABLED])
+async def test_agreed_is_what_was_shown_and_no_more(autojump_clock: Any, world: LifecycleWorld, status: Status) -> None:
+    await world.put(KEY, status)
+    to(world, "2.0", MORE, "state.write")
+    agreed = frozenset({Capability(MORE)})
+    if status is S.READY:
+        assert (await upgrade(world, agreed=agreed)).status is S.UPGRADE_PENDING
+    else:
+        with pytest.raises(ApprovalRequired) as caught:
+            await upgrade(world, agreed=agreed)
+        assert caught.value.details["added"] == [MORE, "state.write"]
+        assert world.told() == []
+    assert world.registry.get(KEY).approved == approved()
+    agreed |= {Capability("state.write"), Capability("events.emit")}
+    to(world, "2.1", MORE, "state.write")
+    after = await upgrade(world, agreed=agreed)
+    # What it does not ask for is not approved either.
+    assert (after.version, after.approved) == ("2.1", approved(MORE, "state.write"))
+    await check_whole(world)
+
+
+async def in_place(world: LifecycleWorld) -> Plugin:
+    """A plugin whose directory runs in place."""
+    plugin = await world.put(KEY, S.READY)
+    package = replace(version_of(world, KEY, "1.1"), editable="/src/one")
+    plugin = await world.registry.exchange(package, expected=plugin, status=S.READY, forward=True)
+    world.workers.want(plugin)
+    staged = world.packages.staged
+
+    @asynccontextmanager
+    async def editable(*what: Any) -> AsyncIterator[Any]:
+        async with staged(*what) as found:
+            yield replace(found, editable="/src/one")
+
+    world.packages.staged = editable  # type: ignore[method-assign]
+    await world.finish(plugin)
+    world.forget_the_past()
+    to(world, "1.1")
+    return plugin
+
+
+async def test_what_runs_in_place_is_given_new_capabilities(autojump_clock: Any, world: LifecycleWorld) -> None:
+    before = await in_place(world)
+    previous = world.registry.version(before.id, before.package_dir).previous_dir  # type: ignore[union-attr]
+    with pytest.raises(AlreadyExists):
+        await upgrade(world)
+    to(world, "1.1", MORE)
+    with pytest.raises(ApprovalRequired, match=MORE):
+        await upgrade(world)
+    assert (world.told(), world.registry.get(KEY)) == ([], before)
+    after = await upgrade(world, agreed=frozenset({Capability(MORE)}))
+    assert (after.package_dir, after.editable, after.approved) == (before.package_dir, "/src/one", approved(MORE))
+    assert world.told() == [UP[0], "upgrade_approved", *UP[1:]]
+    version = world.registry.version(after.id, after.package_dir)
+    assert version is not None
+    assert (version.previous_dir, version.manifest) == (previous, after.manifest)
+    await check_whole(world)
+
+
+@pytest.mark.parametrize("how", ["does not come up", "dies at the commit"])
+async def test_what_runs_in_place_goes_on_as_it_was(autojump_clock: Any, world: LifecycleWorld, how: str) -> None:
+    before = await in_place(world)
+    versions = world.registry.versions(before.id)
+    to(world, "1.1", MORE)
+    if how == "dies at the commit":
+        dies_at_the_commit(world, "1.1")
+    else:
+        world.workers.scripts[f"{KEY}@1.1"] = Script(fails="segfault")
+    with pytest.raises(UpgradeFailed, match="segfault"):
+        await upgrade(world, approve=True)
+    assert replace(world.registry.get(KEY), updated_at=before.updated_at) == before
+    assert [replace(v, stored_at=before.updated_at) for v in world.registry.versions(before.id)] == [
+        replace(v, stored_at=before.updated_at) for v in versions
+    ]
+    await check_whole(world)
 
 
 async def test_a_version_that_needs_nothing_more_ends_the_waiting(autojump_clock: Any, world: LifecycleWorld) -> None:
@@ -360,24 +440,131 @@ async def test_a_rollback_that_fails(autojump_clock: Any, world: LifecycleWorld)
     await check_whole(world)
 
 
-async def test_one_that_dies_in_the_moment_of_the_commit_is_started_anew(
-    autojump_clock: Any, world: LifecycleWorld
-) -> None:
-    plugin = await world.put(KEY, S.READY)
-    world.workers.scripts[f"{KEY}@2.0"] = script = Script(dies="segfault", dies_after_s=1)
-    to(world, "2.0")
+def dies_at_the_commit(world: LifecycleWorld, version: str, **script: Any) -> None:
+    """The worker that is tried dies after the last look at it, while the exchange is being stored."""
+    world.workers.scripts[f"{KEY}@{version}"] = Script(dies="segfault", dies_after_s=1, **script)
     exchange = world.registry.exchange
 
     async def slow(*what: Any, **how: Any) -> Any:
         await trio.sleep(2)
-        script.dies = None
         return await exchange(*what, **how)
 
     world.registry.exchange = slow  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("probation_s", [None, 60])
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("overlap", ["worker_started", "upgraded", "-> ready", "rolled_back", "-> ready", "loaded", "enabled"]),
+        ("stop_first", ["worker_stopped", "worker_started", "upgraded", "-> ready", "rolled_back", "-> ready"]),
+    ],
+)
+async def test_one_that_dies_in_the_moment_of_the_commit_is_taken_back(
+    autojump_clock: Any, world: LifecycleWorld, kind: str, told: list[str], probation_s: float | None
+) -> None:
+    before = await world.put(KEY, S.READY)
+    dies_at_the_commit(world, "2.0")
+    to(world, "2.0", MORE, upgrade=kind)
+    async with reconciled(world):
+        world.forget_the_past()
+        with pytest.raises(UpgradeFailed, match=r"from version 1\.0 to 2\.0: segfault; version 1\.0 goes on"):
+            await upgrade(world, probation_s=probation_s, approve=True)
+        await trio.sleep(10)
+    said = [word for word in world.told() if word != "upgrade_approved"]
+    assert said[: len(told)] == told
+    assert sorted(said[len(told) + 1 :]) == (
+        ["upgrade_failed"] if kind == "overlap" else ["enabled", "loaded", "upgrade_failed", "worker_started"]
+    )
+    rolled_back = next(event for event in world.events if event.type == "plugin.rolled_back")
+    assert rolled_back.data == {"from": "2.0", "to": "1.0", "reason": "segfault"}
+    after = world.registry.get(KEY)
+    assert (after.version, after.status, after.approved, after.probation_until) == ("1.0", S.READY, approved(), None)
+    assert world.workers.phase(before.id) is Phase.RUNNING
+    assert world.workers.calls.count(("want", KEY)) == (1 if kind == "stop_first" else 0)
+    await check_whole(world)
+
+
+async def test_an_approved_one_that_dies_in_the_moment_of_the_commit(
+    autojump_clock: Any, world: LifecycleWorld
+) -> None:
+    await put_pending(world, KEY, MORE)
+    dies_at_the_commit(world, "2.0")
+    with pytest.raises(UpgradeFailed, match="segfault"):
+        await world.lifecycle.approve(KEY, uid=7)
+    after = world.registry.get(KEY)
+    assert (after.version, after.status, after.approved) == ("1.0", S.READY, approved())
+    assert [v.version for v in world.registry.versions(after.id)] == ["1.0"]
+    assert world.told()[-5:] == ["-> ready", "upgrade_failed", "worker_started", "loaded", "enabled"]
+    await check_whole(world)
+
+
+async def test_one_in_error_stays_so_where_the_version_before_dies_in_that_moment(
+    autojump_clock: Any, world: LifecycleWorld
+) -> None:
+    before = await put_upgraded(world, S.READY)
+    before = await world.registry.set_status(
+        before.id, expected=S.READY, status=S.ERROR, error="no license", recoverable=True
+    )
+    world.workers.unwant(before.id)
+    await world.workers.wait_stopped(before.id)
+    versions = world.registry.versions(before.id)
+    dies_at_the_commit(world, "1.0")
+    with pytest.raises(UpgradeFailed, match="segfault; it stays in error"):
+        await world.lifecycle.rollback(KEY, uid=7)
+    assert replace(world.registry.get(KEY), updated_at=before.updated_at) == before
+    assert world.registry.versions(before.id) == versions
+    await check_whole(world)
+
+
+async def test_where_it_cannot_be_taken_back_the_row_counts(autojump_clock: Any, world: LifecycleWorld) -> None:
+    plugin = await world.put(KEY, S.READY)
+    dies_at_the_commit(world, "2.0")
+    to(world, "2.0")
+
+    async def full(*_: Any, **__: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        raise ResourceExhausted("the disk is full")
+
+    world.registry.take_back = full  # type: ignore[method-assign]
     after = await upgrade(world)
     assert (after.version, after.status) == ("2.0", S.READY)
     assert world.workers.phase(plugin.id) is Phase.RUNNING
     assert world.told()[-2:] == ["loaded", "enabled"]
+    await check_whole(world)
+
+
+@pytest.mark.parametrize("kind", ["overlap", "stop_first"])
+async def test_who_has_finished_its_work_meanwhile_is_not_started_again(
+    autojump_clock: Any, world: LifecycleWorld, kind: str
+) -> None:
+    """A one-shot worker ends as soon as it has begun; it has taken over all the same."""
+    plugin = await world.put(KEY, S.READY)
+    world.workers.scripts[f"{KEY}@2.0"] = Script(finishes=True)
+    to(world, "2.0", upgrade=kind)
+    after = await upgrade(world)
+    assert (after.version, after.status) == ("2.0", S.READY)
+    assert [word for word in world.told() if word == "worker_started"] == ["worker_started"]
+    assert ("want", KEY) not in world.workers.calls
+    assert world.workers.phase(plugin.id) is Phase.STOPPED
+
+
+@pytest.mark.parametrize("probation_s", [None, 60])
+async def test_who_gives_up_before_the_answer_is_left_to_the_aftercare(
+    autojump_clock: Any, world: LifecycleWorld, probation_s: float | None
+) -> None:
+    await world.put(KEY, S.READY)
+    world.workers.scripts[KEY] = Script(stops_after_s=5)  # the former drains that long
+    to(world, "2.0")
+    async with reconciled(world), trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: upgrade(world, probation_s=probation_s))
+        await trio.sleep(2)
+        assert world.registry.get(KEY).version == "2.0"
+        await world.workers.crash_for_good(world.registry.get(KEY), "segfault")
+        await trio.sleep(20)
+        after = world.registry.get(KEY)
+        assert (after.version, after.status) == (("2.0", S.ERROR) if probation_s is None else ("1.0", S.READY))
+        assert ("rolled_back" in world.told()) is (probation_s is not None)
     await check_whole(world)
 
 
@@ -401,6 +588,33 @@ async def test_who_wants_it_stopped_comes_before_a_trial(
     assert not {"upgraded", "upgrade_failed", "enabled"} & set(world.told())
     assert world.registry.get(KEY).version == "1.0"
     await check_whole(world)
+
+
+@pytest.mark.parametrize("kind", ["overlap", "stop_first"])
+@pytest.mark.parametrize("overtaker", ["disable", "unload", "mark_upgrade_pending"])
+async def test_who_overtakes_a_trial_and_cannot_be_stored_leaves_a_worker(
+    autojump_clock: Any, world: LifecycleWorld, kind: str, overtaker: str
+) -> None:
+    plugin = await world.put(KEY, S.READY)
+    world.workers.scripts[f"{KEY}@2.0"] = Script(up_after_s=1000)
+    to(world, "2.0", upgrade=kind)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cut_short, world, upgrade(world))
+        await trio.sleep(5)
+        transact = world.database.transact
+
+        async def full(*_: Any, **__: Any) -> Any:
+            await trio.lowlevel.checkpoint()
+            raise ResourceExhausted("the disk is full")
+
+        world.database.transact = full  # type: ignore[method-assign]
+        with pytest.raises(ResourceExhausted):
+            await getattr(world.lifecycle, overtaker)(KEY)
+        world.database.transact = transact  # type: ignore[method-assign]
+    await trio.sleep(5)
+    assert (world.registry.get(KEY).version, world.registry.get(KEY).status) == ("1.0", S.READY)
+    assert world.workers.phase(plugin.id) is Phase.RUNNING
+    assert (await world.lifecycle.disable(KEY)).status is S.DISABLED
 
 
 async def cut_short(world: LifecycleWorld, command: Any) -> None:

@@ -124,6 +124,7 @@ def test_a_database_of_before_versions_gets_one_for_each_installed_plugin(connec
     migrate(connection, 2)
     found = connection.execute("SELECT package_dir, plugin_id, manifest, files, activated_at_ms FROM plugin_version")
     assert found.fetchall() == [("acme.one/1.0-000000000000", "id-1", "{}", None, 5)]
+    assert connection.execute("SELECT index_url, find_links FROM plugin_version").fetchall() == [(None, "[]")]
     assert connection.execute("SELECT revision, uid FROM config").fetchall() == [(1, None)]
     assert connection.execute("SELECT plugin_id, revision, good FROM config_revision").fetchall() == [("id-1", 1, 0)]
     assert connection.execute("SELECT revision FROM plugin_state").fetchall() == [(1,)]

@@ -667,3 +667,55 @@ async def test_a_trial_is_known_for_its_events_only(autojump_clock: Clock, tmp_p
             assert world.manager.view(PLUGIN_ID).restarts == 1
 
     await world.serve(work)
+
+
+@pytest.mark.parametrize("back_after_s", [0, 1, 20])
+async def test_a_trial_that_stood_aside_has_no_second_life(
+    autojump_clock: Clock, tmp_path: Path, back_after_s: float
+) -> None:
+    """What it requires is stopped in the block, and is wanted again: before the trial has ended, or after."""
+    world = two(tmp_path)
+
+    async def work() -> None:
+        await up(world, BASE)
+        await up(world)
+        with pytest.raises(FailedPrecondition, match="stands aside"):  # noqa: PT012
+            async with world.manager.beside(LEANING) as successor:
+                world.manager.unwant(BASE.id)
+                await trio.sleep(back_after_s)
+                world.manager.want(BASE)
+                assert not successor.take_over()
+                await trio.sleep(30)
+                assert isinstance(successor.failure, FailedPrecondition)
+                assert (successor.pid, successor.take_over()) == (None, False)
+        assert [p.pid for p in world.alive if p.key == "test.fake"] == [1001]
+        assert len([p for p in world.processes if p.key == "test.fake"]) == 2
+
+    await world.serve(work)
+
+
+@pytest.mark.parametrize("back_after_s", [0, 1])
+async def test_a_trial_that_has_to_stand_aside_as_it_starts_is_over(
+    autojump_clock: Clock, tmp_path: Path, back_after_s: float
+) -> None:
+    world = two(tmp_path, second=replace(SLOW, answers_after_s=5, ends_on_term_in_s=3))
+
+    async def work() -> None:
+        await up(world, BASE)
+        await up(world)
+
+        async def restart() -> None:
+            await trio.sleep(2)
+            world.manager.unwant(BASE.id)
+            await trio.sleep(back_after_s)
+            world.manager.want(BASE)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(restart)
+            with pytest.raises(FailedPrecondition, match=r"stands aside|waits for 'base'"):
+                async with world.manager.beside(LEANING):
+                    pytest.fail("it has come up")
+        assert len([p for p in world.processes if p.key == "test.fake"]) == 2
+        assert world.manager.phase(PLUGIN_ID) is Phase.RUNNING
+
+    await world.serve(work)

@@ -10,6 +10,7 @@ import pytest
 from supervisor.core.errors import PermissionDenied
 from supervisor.core.plugin import Capability, Plugin
 from supervisor.wire.message import Notification
+from supervisor.worker.discretion import Discretion
 from supervisor.worker.handshake import shake_hands
 from supervisor.worker.host import read_notification
 from tests.worker.fakes import HANDSHAKE, FakeHost, make_plugin
@@ -43,7 +44,7 @@ class Recorder:
 )
 async def test_a_worker_is_told_what_it_may(declares: Any, approves: Any, granted: list[str]) -> None:
     plugin, channel = approved(make_plugin(capabilities=declares), *approves), Recorder()
-    assert await shake_hands(channel, plugin, FakeHost(), data_dir="/data") is None  # type: ignore[arg-type]
+    assert await shake_hands(channel, plugin, FakeHost(), Discretion(), data_dir="/data") is None  # type: ignore[arg-type]
     assert channel.params[0]["capabilities"] == granted
 
 

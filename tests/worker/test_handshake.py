@@ -15,6 +15,7 @@ from supervisor.core.secrets import MASK
 from supervisor.wire.limits import WORKER
 from supervisor.wire.message import Request
 from supervisor.worker.crash import Crash, Reason
+from supervisor.worker.discretion import Discretion
 from supervisor.worker.handshake import shake_hands
 from supervisor.worker.host import GivenConfig
 from tests.worker.fakes import HANDSHAKE, FakeHost, make_plugin
@@ -53,7 +54,7 @@ async def shaken(host: Host, answer: Any) -> tuple[Crash | None, list[Request]]:
         near = Channel(ours, WORKER, on_unexpected=lambda *_: "")
         await nursery.start(far.run)
         await nursery.start(near.run)
-        crash = await shake_hands(near, make_plugin(), host, data_dir="/d")
+        crash = await shake_hands(near, make_plugin(), host, Discretion(), data_dir="/d")
         nursery.cancel_scope.cancel()
     return crash, heard
 
@@ -94,5 +95,5 @@ async def test_what_cannot_be_read_is_why_it_does_not_start(autojump_clock: Any)
     assert crash is not None
     assert (crash.reason, heard) == (Reason.CANNOT_START, [])
     assert crash.cause == (
-        "was not started: its configuration cannot be read: token: $file:/run/token: No such file or directory"
+        "was not started: its configuration cannot be given to it: token: $file:/run/token: No such file or directory"
     )

@@ -12,10 +12,14 @@ import pytest
 import trio
 import trio.lowlevel
 
-from supervisor.core.errors import PluginCrashed
+from supervisor.channel import do_nothing
+from supervisor.core.errors import InvalidParams, PluginCrashed, PluginError
+from supervisor.core.secrets import MASK, spoken
 from supervisor.core.worker_spec import ReadyProbe
+from supervisor.worker.calling import call_worker
 from supervisor.worker.crash import Reason
-from supervisor.worker.ending import Ending
+from supervisor.worker.ending import Ending, activation_failure, crash_event
+from supervisor.worker.host import GivenConfig
 from supervisor.worker.life import Life
 from supervisor.worker.logfile import LogFile
 from supervisor.worker.process import Exit
@@ -376,3 +380,84 @@ async def test_not_ready_in_time(tmp_path: Path, ready: dict[str, Any]) -> None:
     assert ending.crash is not None
     assert (ending.crash.reason, ending.ran_s) == (Reason.NOT_READY, None)
     assert (ending.cause or "").startswith("was not ready: ")
+
+
+TOKEN = "s3cret-tok\u00e9n"
+
+
+class Giving:
+    """The host's face of who gives a configuration with a secret."""
+
+    async def config(self, _: Any) -> GivenConfig:
+        return GivenConfig(config={"token": TOKEN}, secrets=frozenset(spoken(TOKEN)), revision=1)
+
+
+TELLERS = {
+    "an uncaught exception": "raise ValueError(f'bad token {token!r}')",
+    "both streams": "print(token, flush=True); print(token, file=sys.stderr, flush=True); os._exit(3)",
+    "without a newline": "os.write(2, token.encode()); os.kill(os.getpid(), 9)",
+    "a log record": 'tell("log", {"message": token, "level": "error", "fields": {"a": [token]}}); sys.exit(1)',
+    "the protocol": "rpc.sendall(msgpack.packb([7, token])); time.sleep(60)",
+    "its answer to the handshake": 'answer(first, None, {"name": "PLUGIN_ERROR", "message": token}); sys.exit(1)',
+    "a version": 'answer(first, {"api_version": token, "methods": []}); sys.exit(1)',
+}
+
+
+@pytest.mark.parametrize("way", TELLERS)
+async def test_a_secret_that_it_was_given_is_told_nowhere(tmp_path: Path, way: str) -> None:
+    code = f"""
+{RPC}
+def tell(method, params):
+    rpc.sendall(msgpack.packb([2, method, [params]]))
+first = asked()
+token = first[3][0]["config"]["token"]
+{"" if "answer(" in TELLERS[way] else 'answer(first, {"api_version": 1, "methods": []})'}
+{TELLERS[way]}
+"""
+    bench = bench_of(tmp_path, code, transport="rpc")
+    bench.host.config = Giving().config  # type: ignore[method-assign]
+    ending = await whole_life(bench)
+    assert ending.crash is not None
+    event = crash_event(bench.plugin, ending, 1, None)
+    told = [ending.cause, ending.last_words, str(activation_failure(bench.plugin, ending).details), str(event)]
+    log = bench.log_path.read_text() if bench.log_path.exists() else ""
+    assert not any("s3cret" in text for text in [*map(str, told), log])
+    assert any(MASK in text for text in [*map(str, told), log]) or way == "the protocol"
+
+
+async def test_an_error_it_answers_is_stored_and_logged_without_secrets(tmp_path: Path) -> None:
+    code = f"""
+{RPC}
+shake_hands()
+request = asked()
+token = request[3][0]["config"]["token"]
+answer(request, None, {{"name": "NOT_FOUND", "message": "no " + token, "data": {{"why": token}}}})
+request = asked()
+answer(request, None, {{"name": "INVALID_PARAMS", "message": token, "data": {{"why": token}}}})
+request = asked()
+answer(request, token)
+asked()
+"""
+    seen: list[Any] = []
+
+    async def talk(life: Life) -> None:
+        def now() -> Any:
+            assert life.channel
+            return life.channel, life.discretion
+
+        async def ask(method: str) -> Any:
+            params, secrets = {"config": {"token": TOKEN}}, frozenset(spoken(TOKEN))
+            return await call_worker(now, method, params, timeout_s=10, on_settled=do_nothing, secrets=secrets)
+
+        with pytest.raises(PluginError) as own:
+            await ask("config_changed")
+        with pytest.raises(InvalidParams) as known:
+            await ask("other")
+        seen.extend([own.value, known.value, await ask("result")])
+        await stop(life)
+
+    await whole_life(bench_of(tmp_path, code, transport="rpc", stop_timeout_s=1), talk)
+    own, known, result = seen
+    assert (own.message, own.details) == (f"no {MASK}", {"name": "NOT_FOUND", "data": {"why": MASK}})
+    assert (known.message, known.details) == (MASK, {"why": MASK})
+    assert result == TOKEN

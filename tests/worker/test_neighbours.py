@@ -514,3 +514,47 @@ async def test_waiting_ends_with_what_was_meant(autojump_clock: Clock, tmp_path:
         assert [class_ for class_, _ in ended] == [ActivationFailed, CallCancelled]
 
     await net.serve(work)
+
+
+async def test_what_it_requires_crashes_while_its_files_are_looked_at(autojump_clock: Clock, tmp_path: Path) -> None:
+    """It is not started then, nobody is told of a start or an end, and it counts as no crash."""
+    net = Net(tmp_path, a="", b="a")
+    net.world.by_key = {"a": Script(exits_after_s=3)}
+    net.world.prepare_s["b"] = 3.5
+
+    async def work() -> None:
+        net.want("a")
+        await net.manager.wait_up(net.plugins["a"].id)
+        net.want("b", first_try_only=True)
+        await trio.sleep(3.2)
+        assert net.phases() == "a:backoff b:starting"
+        net.world.by_key["a"] = Script()
+        await trio.sleep(0.4)
+        assert (net.phases(), net.waiting_for("b")) == ("a:backoff b:stopped", ("a",))
+        await net.manager.wait_up(net.plugins["b"].id)
+        assert net.starts() == [("a", 0), ("a", 4), ("b", 7.5)]
+        assert net.manager.view(net.plugins["b"].id).crashes == 0
+        assert [(e.type, e.plugin_key) for _, e in net.world.host.events if e.plugin_key == "b"] == [
+            ("plugin.worker_started", "b")
+        ]
+
+    await net.serve(work)
+
+
+async def test_a_stop_of_what_it_requires_ends_the_look_at_its_files(autojump_clock: Clock, tmp_path: Path) -> None:
+    net = Net(tmp_path, a="", b="a")
+    net.world.prepare_s["b"] = 10
+
+    async def work() -> None:
+        net.want("a")
+        await net.manager.wait_up(net.plugins["a"].id)
+        net.want("b")
+        await trio.sleep(3)
+        net.unwant("a")
+        await net.manager.wait_stopped(net.plugins["a"].id)
+        assert (net.starts(), net.waiting_for("b")) == ([("a", 0)], ("a",))
+        net.want("a")
+        await net.manager.wait_up(net.plugins["b"].id)
+        assert [key for key, _ in net.starts()] == ["a", "a", "b"]
+
+    await net.serve(work)

@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 from supervisor.wire.message import Notification
+from supervisor.worker.discretion import Discretion
 from supervisor.worker.logfile import LogFile
 from supervisor.worker.output import Line
 from supervisor.worker.relay import TAIL_CHARACTERS, Relay, Tail, log_entry
@@ -43,8 +44,11 @@ def test_tail_is_bounded_under_a_flood(line: str) -> None:
     assert len(str(tail)) <= TAIL_CHARACTERS == 8000
 
 
-def make_relay(stream: trio.abc.ReceiveStream, log: LogFile, **more: Any) -> Relay:
-    return Relay(stream, log, name="stderr", level="warning", now_ms=lambda: 7, **more)
+def make_relay(
+    stream: trio.abc.ReceiveStream, log: LogFile, discretion: Discretion | None = None, **more: Any
+) -> Relay:
+    kept = discretion or Discretion()
+    return Relay(stream, log, name="stderr", level="warning", now_ms=lambda: 7, discretion=kept, **more)
 
 
 class Output:
@@ -218,7 +222,7 @@ async def test_cancelled_it_tells_what_it_has_left(tmp_path: Path) -> None:
 def test_of_a_huge_message_only_the_beginning_is_made(message: Any) -> None:
     tracemalloc.start()
     try:
-        entry = log_entry(Notification("log", [{"message": message, "fields": {"a": message}}]), 1)
+        entry = log_entry(Notification("log", [{"message": message, "fields": {"a": message}}]), 1, Discretion())
         text = entry.to_json()
         # One piece, as of a long text, may be made whole.
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
@@ -233,4 +237,59 @@ def test_of_a_huge_message_only_the_beginning_is_made(message: Any) -> None:
     ("message", "shown"), [("a", "a"), (1, "1"), (None, "None"), (1.5, "1.5"), ([1, b"a"], """[1, "b'a'"]""")]
 )
 def test_what_is_no_text_is_shown(message: Any, shown: str) -> None:
-    assert log_entry(Notification("log", [{"message": message}]), 1).message == shown
+    assert log_entry(Notification("log", [{"message": message}]), 1, Discretion()).message == shown
+
+
+def keeping(*secrets: str) -> Discretion:
+    discretion = Discretion()
+    discretion.learn(secrets)
+    return discretion
+
+
+@pytest.mark.parametrize("at", range(1, 22))
+async def test_a_secret_is_hidden_wherever_it_is_cut(autojump_clock: Clock, tmp_path: Path, at: int) -> None:
+    output, looked = Output(tmp_path), list[Line]()
+    output.relay = make_relay(output.ours, output.log, discretion=keeping("hunter2-ü"), on_lines=looked.extend)
+    data = "password hunter2-ü!\n".encode()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(output.run)
+        await output.theirs.send_all(data[:at])
+        await trio.testing.wait_all_tasks_blocked()
+        await output.theirs.send_all(data[at:])
+        output.theirs.close()
+    assert output.lines() == [("password ********!", False)]
+    assert looked == [Line("password ********!")]
+
+
+@pytest.mark.parametrize("seen", range(1, 7))
+async def test_a_long_line_ends_with_no_half_of_a_secret(autojump_clock: Clock, tmp_path: Path, seen: int) -> None:
+    output, looked = Output(tmp_path), list[Line]()
+    output.relay = make_relay(output.ours, output.log, discretion=keeping("hunter2"), on_lines=looked.extend)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(output.run)
+        await output.theirs.send_all(b"x" * (65_536 - seen) + b"hunter2" + b"y" * 100_000 + b"\n")
+        output.theirs.close()
+    assert looked == [Line("x" * (65_536 - seen) + "********", truncated=True)]
+
+
+@pytest.mark.parametrize("size", [1, 10_000, 100_000], ids=["short", "long", "cut"])
+def test_a_record_says_no_secret(size: int) -> None:
+    secret, rest = "s3cret-token", "." * size
+    record = {
+        "message": f"{rest[2:]}{secret}{rest}",
+        "run_id": secret,
+        "fields": {"a": [{"b": secret}], secret: 1, "pin": 271828, "long": [rest] * 10, "end": secret},
+    }
+    entry = log_entry(Notification("log", [record]), 1, keeping(secret, "271828"))
+    line = entry.to_json()
+    assert not any(text in line for text in ("s3cret", "token", "271828"))
+    assert entry.run_id == "********"
+    assert ('"cut"' in line) == (size > 1)
+
+
+def test_what_is_cut_of_long_fields_ends_with_no_half() -> None:
+    for before in range(1970, 2000):
+        fields = {"a": "." * before + "s3cret-token" + "." * 100_000}
+        entry = log_entry(Notification("log", [{"message": "x", "fields": fields}]), 1, keeping("s3cret-token"))
+        assert entry.truncated
+        assert "s3" not in entry.to_json()

@@ -67,6 +67,8 @@ COMMANDS: Final = (
     *("start", "stop", "restart"),
 )
 MISHAPS: Final = ("crash", "hang", "hang_up", "garbage", "cannot_spawn", "clock_step")
+PREPARE_S: Final = (0.0, 0.0, 0.0, 0.3, 6.0)
+"""How long it takes to look at a package's files."""
 PAUSES_S: Final = (0.0, 0.0, 0.0, 0.1, 1.0, 4.0, 30.0, 150.0)
 
 
@@ -140,6 +142,8 @@ class Plant:
         self.script: dict[str, Script] = {}
         self.refusals: dict[str, int] = {}
         self.host = StoreHost(registry)
+        self.preparing: set[str] = set()
+        self._dice = random.Random(2)
         tools = Tools(
             host=self.host,
             graces=Graces(term_s=1, kill_s=2),
@@ -163,6 +167,11 @@ class Plant:
         )
 
     async def _prepare(self, plugin: Plugin) -> Launch:
+        self.preparing.add(plugin.key)
+        try:
+            await trio.sleep(self._dice.choice(PREPARE_S))
+        finally:
+            self.preparing.discard(plugin.key)
         return Launch(argv=("/fake", plugin.key), env={}, cwd=self.directory, rpc=True)
 
     def spawn(self, launch: Launch) -> Talker:
@@ -226,7 +235,8 @@ class Plant:
             return
         view = self.workers.view(plugin.id)
         has_process = view.phase in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)
-        assert alive == has_process, f"{key}: {alive} processes in phase {view.phase}"
+        # Its files are looked at before there is a process.
+        assert alive + (key in self.preparing) == has_process, f"{key}: {alive} processes in phase {view.phase}"
         if view.phase is Phase.BACKOFF:
             assert view.wanted
             assert view.next_restart_in_s is not None

@@ -8,6 +8,13 @@ from supervisor.sdk import Context, Plugin, run
 
 plugin = Plugin()
 VERSION = os.environ["VERSION"]
+ORPHAN = """
+import os, sys, time
+# Only now is its environment to be seen.
+os.write(int(sys.argv[1]), str(os.getpid()).encode())
+os.close(int(sys.argv[1]))
+time.sleep(300)
+"""
 print(f"this is {VERSION}", flush=True)
 
 
@@ -29,11 +36,13 @@ def orphan(ctx: Context) -> int:
     if (child := os.fork()) == 0:
         if os.fork() == 0:
             os.setsid()
-            os.write(write, str(os.getpid()).encode())
-            os.execv(sys.executable, [sys.executable, "-S", "-c", "import time; time.sleep(300)"])
+            os.set_inheritable(write, True)
+            os.execv(sys.executable, [sys.executable, "-S", "-c", ORPHAN, str(write)])
         os._exit(0)
+    os.close(write)
     os.waitpid(child, 0)
-    return int(os.read(read, 20))
+    with open(read) as told:
+        return int(told.read())
 
 
 if __name__ == "__main__":
