@@ -745,7 +745,7 @@ BAD: list[tuple[str, str | bytes, list[str]]] = [
         ),
         [
             "line 28: config_schema.properties.city.minLength: is no JSON Schema (draft 2020-12): does not fit 'minimum': 0",
-            "line 29: config_schema.properties.city.pattern: is no JSON Schema (draft 2020-12): must be a valid regex: missing ), unterminated subpattern at position 0",
+            "line 29: config_schema.properties.city.pattern: is no JSON Schema (draft 2020-12): must be a valid regex: '(': missing ) at position 1",
             "line 27: config_schema.properties.city.type: is no JSON Schema (draft 2020-12): must be one of array, boolean, integer, null, number, object, string; did you mean 'string'?",
             "line 31: config_schema.properties.days.maximum: is no JSON Schema (draft 2020-12): must be number",
             "line 25: config_schema.required: is no JSON Schema (draft 2020-12): must be array",

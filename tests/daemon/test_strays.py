@@ -76,11 +76,15 @@ async def test_one_that_never_stops_to_become_another_program():
     with trio.fail_after(30):
         for _ in range(5):
             pid = await stray(code, env={"OF": "me", "AGAIN": again})
-            while read_stat(pid).name != "sh":
-                await trio.sleep(0.005)
-            assert False not in {has_variable(pid, b"OF=me") for _ in range(2000)}
-            killed = await kill_strays(set(children()) - {pid}, which=left_by(1, b"OF=me"))
-            assert [it.pid for it in killed] == [pid]
+            try:
+                while read_stat(pid).name != "sh":
+                    await trio.sleep(0.005)
+                assert False not in {has_variable(pid, b"OF=me") for _ in range(2000)}
+                killed = await kill_strays(set(children()) - {pid}, which=left_by(1, b"OF=me"))
+                assert [it.pid for it in killed] == [pid]
+            finally:
+                if alive(pid):
+                    os.kill(pid, signal.SIGKILL)  # It would take a whole core for ever.
 
 
 async def test_whose_environment_is_not_to_be_seen_yet_is_looked_at_again(monkeypatch):

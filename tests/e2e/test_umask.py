@@ -28,7 +28,9 @@ root, staging = Path(sys.argv[3]) / "packages", Path(sys.argv[3]) / "staging"
 for place in (root, staging):
     place.mkdir(parents=True)
 store = PackageStore(root, staging, lambda job, key: None)
-print(trio.run(store.stage, directory_source(Path(sys.argv[2])), Operation()).manifest.key)
+async def look(manifest):
+    print(manifest.key)
+trio.run(store.stage, directory_source(Path(sys.argv[2])), Operation(), look)
 """
 
 
