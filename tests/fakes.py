@@ -21,6 +21,7 @@ from supervisor.faultpoints import FaultPoints
 from supervisor.lifecycle.manager import LifecycleManager
 from supervisor.lifecycle.operation import Operation
 from supervisor.lifecycle.owed import owed_events
+from supervisor.lifecycle.reconcile import Reconciler
 from supervisor.lifecycle.sources import Source
 from supervisor.lifecycle.staging import Look, Staged, came_from
 from supervisor.store.database import Database
@@ -459,6 +460,23 @@ class LifecycleWorld:
         self.lifecycle = a_lifecycle(
             self.database, self.registry, self.workers, self.packages, self.data, config=self.config
         )
+
+    @asynccontextmanager
+    async def reconciled(self, recover_after_s: float = 600) -> AsyncIterator[Reconciler]:
+        """With the reconciler of a daemon that has just started."""
+        reconciler = Reconciler(
+            self.registry,
+            self.workers,  # type: ignore[arg-type]
+            self.lifecycle,
+            self.bus,
+            Journal(self.database),
+            self.database.clock,
+            recover_after_s=recover_after_s,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(reconciler.run)
+            yield reconciler
+            nursery.cancel_scope.cancel()
 
     async def put(self, key: str, status: Status, *, recoverable: bool = False, error: str | None = None) -> Plugin:
         """A plugin of this status, its worker running if it is ready; what it took is forgotten."""

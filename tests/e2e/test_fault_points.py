@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import time
@@ -170,6 +171,12 @@ def site(tmp_path: Path, template: Path) -> Iterator[Daemon]:
     try:
         yield daemon
     finally:
+        # Not asked to stop: how it stops is tested elsewhere, and here it would be waited for seventy times.
+        if daemon.process is not None and daemon.process.poll() is None:
+            daemon.kill()
+        for pid in daemon.processes():
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: not daemon.processes())
         daemon.close()
 
 

@@ -14,7 +14,6 @@ import trio
 
 from supervisor.core.errors import ResourceExhausted, SupervisorError
 from supervisor.core.lifecycle import STEPS, Status
-from supervisor.lifecycle.reconcile import Reconciler
 from supervisor.lifecycle.sources import directory_source
 from supervisor.store.intents import IntentKind, IntentLog
 from supervisor.store.journal import Journal
@@ -133,20 +132,9 @@ async def boot(path: Path, stored: set[str], end: Callable[[LifecycleWorld], Awa
         world.bus.last_seq = await Journal(world.database).last_seq()
         await world.lifecycle.end_what_was_begun(keep_unnamed=False)
         assert await IntentLog(world.database).open() == []
-        reconciler = Reconciler(
-            world.registry,
-            world.workers,  # type: ignore[arg-type]
-            world.lifecycle,
-            world.bus,
-            Journal(world.database),
-            world.database.clock,
-            recover_after_s=600,
-        )
-        async with trio.open_nursery() as nursery:
-            await nursery.start(reconciler.run)
+        async with world.reconciled():
             await trio.sleep(10)
             await end(world)
-            nursery.cancel_scope.cancel()
 
 
 async def check_told(world: LifecycleWorld) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from math import inf
 from typing import Any
@@ -14,29 +12,10 @@ import trio
 from supervisor.core.errors import ResourceExhausted
 from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import Plugin
-from supervisor.lifecycle.reconcile import Reconciler
-from supervisor.store.journal import Journal
 from tests.fakes import LifecycleWorld, Script
 from tests.lifecycle.exchanging import KEY, SOURCE
 
 S = Status
-
-
-@asynccontextmanager
-async def reconciled(world: LifecycleWorld) -> AsyncIterator[None]:
-    reconciler = Reconciler(
-        world.registry,
-        world.workers,  # type: ignore[arg-type]
-        world.lifecycle,
-        world.bus,
-        Journal(world.database),
-        world.database.clock,
-        recover_after_s=600,
-    )
-    async with trio.open_nursery() as nursery:
-        await nursery.start(reconciler.run)
-        yield
-        nursery.cancel_scope.cancel()
 
 
 async def upgrade(world: LifecycleWorld, version: str, probation_s: float) -> Plugin:
@@ -53,12 +32,12 @@ async def test_a_restart_of_the_daemon_shortly_before_its_end_fails_nobody(
     autojump_clock: Any, world: LifecycleWorld
 ) -> None:
     plugin = await world.put(KEY, S.READY)
-    async with reconciled(world):
+    async with world.reconciled():
         await upgrade(world, "2.0", 60)
         await trio.sleep(50)
     await stop_daemon(world, plugin)
     world.workers.scripts[f"{KEY}@2.0"] = Script(up_after_s=15)
-    async with reconciled(world):
+    async with world.reconciled():
         await trio.sleep(14)
         assert world.registry.get(KEY).probation_until is not None, "its worker has not come up yet"
         await trio.sleep(2)
@@ -67,19 +46,19 @@ async def test_a_restart_of_the_daemon_shortly_before_its_end_fails_nobody(
 
 async def test_who_does_not_come_up_then_has_failed(autojump_clock: Any, world: LifecycleWorld) -> None:
     plugin = await world.put(KEY, S.READY)
-    async with reconciled(world):
+    async with world.reconciled():
         await upgrade(world, "2.0", 60)
         await trio.sleep(50)
     await stop_daemon(world, plugin)
     world.workers.scripts[f"{KEY}@2.0"] = Script(up_after_s=15, fails="segfault")
-    async with reconciled(world):
+    async with world.reconciled():
         await trio.sleep(20)
         assert (world.registry.get(KEY).version, world.registry.get(KEY).status) == ("1.0", S.READY)
 
 
 async def test_a_restart_of_the_worker_at_its_end_fails_nobody(autojump_clock: Any, world: LifecycleWorld) -> None:
     await world.put(KEY, S.READY)
-    async with reconciled(world):
+    async with world.reconciled():
         await upgrade(world, "2.0", 60)
         world.workers.scripts[f"{KEY}@2.0"] = Script(up_after_s=5)
         await trio.sleep(58)
@@ -91,7 +70,7 @@ async def test_a_restart_of_the_worker_at_its_end_fails_nobody(autojump_clock: A
 @pytest.mark.parametrize("first_s", [3600.0, 5.0])
 async def test_each_probation_has_its_own_time(autojump_clock: Any, world: LifecycleWorld, first_s: float) -> None:
     await world.put(KEY, S.READY)
-    async with reconciled(world):
+    async with world.reconciled():
         await upgrade(world, "2.0", first_s)
         await world.lifecycle.rollback(KEY, uid=0)
         plugin = await upgrade(world, "3.0", 60)
@@ -111,7 +90,7 @@ async def test_a_clock_that_is_set_back_does_not_lengthen_it(
     """Neither within a daemon's life nor over its restart."""
     plugin = await world.put(KEY, S.READY)
     clock: Any = world.database.clock
-    async with reconciled(world):
+    async with world.reconciled():
         await upgrade(world, "2.0", 60)
         await trio.sleep(30)
         clock.step(timedelta(days=-400))
@@ -120,7 +99,7 @@ async def test_a_clock_that_is_set_back_does_not_lengthen_it(
             assert world.registry.get(KEY).probation_until is None
             return
     await stop_daemon(world, plugin)
-    async with reconciled(world):
+    async with world.reconciled():
         await trio.sleep(61)
         assert world.registry.get(KEY).probation_until is None
 
@@ -133,7 +112,7 @@ async def test_who_stood_it_is_not_rolled_back_because_that_could_not_be_stored(
     async def full(*_: Any) -> None:
         raise ResourceExhausted("the disk is full")
 
-    async with reconciled(world):
+    async with world.reconciled():
         plugin = await upgrade(world, "2.0", 60)
         monkeypatch.setattr(world.registry, "end_probation", full)
         await trio.sleep(65)
@@ -145,11 +124,11 @@ async def test_who_stood_it_is_not_rolled_back_because_that_could_not_be_stored(
 
 async def test_one_that_hangs_as_it_starts_can_be_disabled(autojump_clock: Any, world: LifecycleWorld) -> None:
     plugin = await world.put(KEY, S.READY)
-    async with reconciled(world):
+    async with world.reconciled():
         await upgrade(world, "2.0", 60)
     await stop_daemon(world, plugin)
     world.workers.scripts[f"{KEY}@2.0"] = Script(up_after_s=inf)
-    async with reconciled(world):
+    async with world.reconciled():
         await trio.sleep(100)
         await world.lifecycle.disable(KEY)
         await trio.sleep(1)

@@ -16,7 +16,6 @@ from supervisor.core.errors import ResourceExhausted
 from supervisor.core.lifecycle import Status
 from supervisor.lifecycle import reconcile
 from supervisor.lifecycle.reconcile import Reconciler
-from supervisor.store.journal import Journal
 from supervisor.worker.phase import Phase
 from supervisor.worker.turns import Turns
 from tests.fakes import LifecycleWorld, open_lifecycle_world
@@ -32,19 +31,8 @@ def reconciled(world: LifecycleWorld) -> Reconciled:
     @asynccontextmanager
     async def run(*, start_concurrency: int = 8, recover_after_s: float = 600) -> AsyncIterator[Reconciler]:
         world.workers.turns = Turns(start_concurrency)
-        reconciler = Reconciler(
-            world.registry,
-            world.workers,  # type: ignore[arg-type]
-            world.lifecycle,
-            world.bus,
-            Journal(world.database),
-            world.database.clock,
-            recover_after_s=recover_after_s,
-        )
-        async with trio.open_nursery() as nursery:
-            await nursery.start(reconciler.run)
+        async with world.reconciled(recover_after_s) as reconciler:
             yield reconciler
-            nursery.cancel_scope.cancel()
 
     return run
 
@@ -284,19 +272,8 @@ async def test_a_daemon_cut_at_any_instant_is_made_whole_by_the_next(
             await world.lifecycle.load("acme.one")
     async with open_lifecycle_world(path) as world:
         plugin = world.registry.get("acme.one")
-        reconciler = Reconciler(
-            world.registry,
-            world.workers,  # type: ignore[arg-type]
-            world.lifecycle,
-            world.bus,
-            Journal(world.database),
-            world.database.clock,
-            recover_after_s=600,
-        )
-        async with trio.open_nursery() as nursery:
-            await nursery.start(reconciler.run)
+        async with world.reconciled():
             await trio.sleep(10)
-            nursery.cancel_scope.cancel()
         up = world.workers.phase(plugin.id) is Phase.RUNNING
         assert (world.registry.get(plugin.id).status, up) in {(S.READY, True), (S.DISABLED, False)}
 

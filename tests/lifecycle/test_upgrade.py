@@ -27,9 +27,7 @@ from supervisor.core.errors import (
 from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import Capability, Plugin
 from supervisor.lifecycle.operation import Operation
-from supervisor.lifecycle.reconcile import Reconciler
 from supervisor.store.intents import IntentLog
-from supervisor.store.journal import Journal
 from supervisor.worker.phase import Phase
 from tests.fakes import LifecycleWorld, Script
 from tests.lifecycle.exchanging import (
@@ -466,7 +464,7 @@ async def test_one_that_dies_in_the_moment_of_the_commit_is_taken_back(
     before = await world.put(KEY, S.READY)
     dies_at_the_commit(world, "2.0")
     to(world, "2.0", MORE, upgrade=kind)
-    async with reconciled(world):
+    async with world.reconciled():
         world.forget_the_past()
         with pytest.raises(UpgradeFailed, match=r"from version 1\.0 to 2\.0: segfault; version 1\.0 goes on"):
             await upgrade(world, probation_s=probation_s, approve=True)
@@ -556,7 +554,7 @@ async def test_who_gives_up_before_the_answer_is_left_to_the_aftercare(
     await world.put(KEY, S.READY)
     world.workers.scripts[KEY] = Script(stops_after_s=5)  # the former drains that long
     to(world, "2.0")
-    async with reconciled(world), trio.open_nursery() as nursery:
+    async with world.reconciled(), trio.open_nursery() as nursery:
         nursery.start_soon(lambda: upgrade(world, probation_s=probation_s))
         await trio.sleep(2)
         assert world.registry.get(KEY).version == "2.0"
@@ -688,27 +686,10 @@ async def test_two_upgrades_at_once_follow_each_other(autojump_clock: Any, world
 # Probation.
 
 
-@asynccontextmanager
-async def reconciled(world: LifecycleWorld) -> AsyncIterator[None]:
-    reconciler = Reconciler(
-        world.registry,
-        world.workers,  # type: ignore[arg-type]
-        world.lifecycle,
-        world.bus,
-        Journal(world.database),
-        world.database.clock,
-        recover_after_s=600,
-    )
-    async with trio.open_nursery() as nursery:
-        await nursery.start(reconciler.run)
-        yield
-        nursery.cancel_scope.cancel()
-
-
 async def test_who_gives_up_on_probation_is_rolled_back(autojump_clock: Any, world: LifecycleWorld) -> None:
     await world.put(KEY, S.READY)
     to(world, "2.0")
-    async with reconciled(world):
+    async with world.reconciled():
         plugin = await upgrade(world, probation_s=60)
         assert plugin.probation_until is not None
         await trio.sleep(10)
@@ -728,7 +709,7 @@ async def test_who_gives_up_on_probation_is_rolled_back(autojump_clock: Any, wor
 async def test_who_gives_up_afterwards_is_in_error(autojump_clock: Any, world: LifecycleWorld) -> None:
     await world.put(KEY, S.READY)
     to(world, "2.0")
-    async with reconciled(world):
+    async with world.reconciled():
         plugin = await upgrade(world, probation_s=60)
         await trio.sleep(61)
         assert world.registry.get(KEY).probation_until is None
@@ -741,7 +722,7 @@ async def test_who_gives_up_afterwards_is_in_error(autojump_clock: Any, world: L
 async def test_where_there_is_no_way_back_it_is_in_error(autojump_clock: Any, world: LifecycleWorld) -> None:
     await world.put(KEY, S.READY)
     to(world, "2.0")
-    async with reconciled(world):
+    async with world.reconciled():
         plugin = await upgrade(world, probation_s=60)
         world.workers.scripts[f"{KEY}@1.0"] = Script(fails="no license any more")
         world.forget_the_past()
@@ -762,7 +743,7 @@ async def test_a_probation_outlives_the_daemon(autojump_clock: Any, world: Lifec
     world.forget_the_past()
     if not up:
         world.workers.scripts[f"{KEY}@2.0"] = Script(fails="segfault")
-    async with reconciled(world):
+    async with world.reconciled():
         await trio.sleep(10)
     after = world.registry.get(KEY)
     assert (after.version, after.probation_until) == ("2.0" if up else "1.0", None)
@@ -773,7 +754,7 @@ async def test_a_probation_outlives_the_daemon(autojump_clock: Any, world: Lifec
 async def test_an_operators_word_ends_a_probation(autojump_clock: Any, world: LifecycleWorld) -> None:
     await world.put(KEY, S.READY)
     to(world, "2.0")
-    async with reconciled(world):
+    async with world.reconciled():
         await upgrade(world, probation_s=60)
         assert (await world.lifecycle.disable(KEY)).probation_until is None
         await trio.sleep(100)
