@@ -142,16 +142,11 @@ os.write(2, b"line\\n" * 10_000 + b"the last words")
 os._exit(1)
 """
     bench = bench_of(tmp_path, code, transport=transport, start_grace_s=0)
-    ended_at: list[float] = []
-
-    async def watch_the_end(life: Life) -> None:
-        assert life.pid is not None
-        await wait_dead(life.pid)
-        ended_at.append(trio.current_time())
-
     try:
-        ending = await whole_life(bench, watch_the_end)
-        assert trio.current_time() - (ended_at[0] if ended_at else trio.current_time()) < 2
+        ending = await whole_life(bench)
+        # What takes long, as reading a flood may on a busy machine, is not the grandchild's doing: nobody waits for it,
+        # or reading would have been given up.
+        assert not [text for text in bench.messages() if text.startswith("gave up reading")]
         assert (ending.exit, ending.last_words[-14:]) == (Exit(1, None), "the last words")
         lines = bench.messages()
         assert (lines.count("line"), lines.count("the last words")) == (10_000, 1)
