@@ -220,9 +220,10 @@ def _opened(archive: Path) -> Iterator[int]:
     try:
         # Not blocking: to open a pipe would wait for its other end.
         fd = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        raise InvalidParams(f"{archive}: cannot be opened: {why}") from error
+    except OSError as error:
+        raise InvalidParams(f"{archive}: cannot be opened: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidParams(f"{str(archive)!r}: no name of a file holds NUL") from error
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise InvalidParams(f"{archive}: is no regular file; {_TAKEN}")
