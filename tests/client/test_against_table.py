@@ -118,7 +118,9 @@ def test_what_can_be_cancelled_is_an_operation() -> None:
 def test_both_clients_are_typed_alike() -> None:
     for noun in ("Daemon", "Plugins", "Jobs", "Events", "Logs"):
         blocking, asynchronous = (vars(getattr(SYNC[prefix], prefix + noun)) for prefix in ("", "Async"))
-        for verb in blocking.keys() - {"__doc__", "__module__"}:
+        verbs = [name for name, value in blocking.items() if inspect.isfunction(value)]
+        assert verbs
+        for verb in verbs:
             assert inspect.get_annotations(blocking[verb]) == inspect.get_annotations(asynchronous[verb])
             assert blocking[verb].__doc__ == asynchronous[verb].__doc__
 

@@ -364,7 +364,9 @@ def test_five_thousand_small_files_are_fast(place: Place, pack: Callable[[Files,
     archive = place.put(pack(files, "w"))
     began = time.process_time()
     unpack(archive, place.target, PackageLimits(), nobody, nobody)
-    assert time.process_time() - began < 4  # half a second of ours; the rest is the file system's
+    assert (
+        time.process_time() - began < 20
+    )  # half a second of ours, what is quadratic takes minutes; the rest is the kernel's
     assert {name: data for name, data in files_in(place.target).items() if data is not None} == files
 
 
