@@ -44,7 +44,6 @@ def check_source(path: Path) -> Manifest:
         target, limits = Path(name) / "package", PackageLimits()
         target.mkdir(0o700)
         if path.name.endswith(".whl"):
-            # Imported where it is needed: what makes environments imports trio.
             from supervisor.lifecycle.archives import inspect_wheel
             from supervisor.lifecycle.wheels import manifest_of_wheel
 

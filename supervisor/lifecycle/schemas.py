@@ -27,7 +27,10 @@ _MAX_REFERENCES: Final = 20_000
 
 
 class SchemaChecks:
-    """Checks of many plugins' values: in a thread is one of each plugin at most, and three of all of them."""
+    """Checks of many plugins' values: in a thread is one of each plugin at most, and three of all of them.
+
+    Calls, configurations that are set, and workers that start have one each: none of them waits for the others.
+    """
 
     def __init__(self) -> None:
         self._threads = trio.CapacityLimiter(_THREADS)

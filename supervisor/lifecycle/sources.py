@@ -113,11 +113,6 @@ def own_source(
     )
 
 
-def directory_source(path: Path) -> Source:
-    """A plain directory, which is copied."""
-    return Source(text=str(path), kind=SourceKind.DIRECTORY, path=path, requirement=None)
-
-
 def mask_credentials(text: str) -> str:
     """`text` with ***@ for the user and password of each URL in it. Takes time in proportion to its length."""
     if "://" not in text:

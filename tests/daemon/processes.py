@@ -2,17 +2,21 @@
 
 # ruff: noqa: ASYNC110, ASYNC240  -- that a pid has left /proc raises no event
 import ctypes
+import errno
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import trio
 
 from supervisor.daemon.reaper import become_subreaper, reap
 from supervisor.worker.procfs import children, read_stat
+
+_T = TypeVar("_T")
 
 # Each of these forks a process that is orphaned at once, and prints its pid.
 ORPHAN = "import os, sys, time\nif (p := os.fork()): print(p, flush=True); os._exit(0)\nos.setsid()\n"
@@ -70,3 +74,15 @@ def as_subreaper() -> Iterator[None]:
             yield
     finally:
         assert ctypes.CDLL(None).prctl(36, 0, 0, 0, 0) == 0
+
+
+def refusing(times: int, look: Callable[[], _T]) -> Callable[[], _T]:
+    """As when there is no descriptor left for so many looks."""
+    left = iter(range(times))
+
+    def scarce() -> _T:
+        if next(left, None) is not None:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return look()
+
+    return scarce

@@ -1,5 +1,4 @@
 # ruff: noqa: ASYNC222  -- the children here end by themselves
-import errno
 import os
 import signal
 import sys
@@ -9,7 +8,7 @@ import trio
 
 from supervisor.daemon.reaper import reap_orphans
 from supervisor.worker.procfs import boot_id, children, has_variable, read_stat, start_ticks
-from tests.daemon.processes import SLEEPER, as_subreaper, gone, orphan, python, sleeping
+from tests.daemon.processes import SLEEPER, as_subreaper, gone, orphan, python, refusing, sleeping
 
 
 @pytest.fixture(autouse=True)
@@ -76,16 +75,7 @@ def test_identity_of_a_process():
 
 
 async def test_out_of_descriptors_it_looks_again(monkeypatch):
-    refusals = 3
-
-    def scarce():
-        nonlocal refusals
-        if refusals:
-            refusals -= 1
-            raise OSError(errno.EMFILE, "Too many open files")
-        return children()
-
-    monkeypatch.setattr("supervisor.daemon.reaper.children", scarce)
+    monkeypatch.setattr("supervisor.daemon.reaper.children", refusing(3, children))
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: reap_orphans(lambda _: False, grace_s=0.02))
@@ -93,4 +83,3 @@ async def test_out_of_descriptors_it_looks_again(monkeypatch):
             os.kill(pid, signal.SIGKILL)
             await gone(pid)
             nursery.cancel_scope.cancel()
-    assert refusals == 0

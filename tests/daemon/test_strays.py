@@ -11,7 +11,7 @@ from supervisor.daemon.strays import kill_strays, left_by
 from supervisor.worker.host import Stray
 from supervisor.worker.kin import Identity, Kin, pidfd_of, send_signal
 from supervisor.worker.procfs import children, has_variable, read_stat, start_ticks
-from tests.daemon.processes import ORPHAN, SLEEPER, all_pids, as_subreaper, orphan, sleeping
+from tests.daemon.processes import ORPHAN, SLEEPER, all_pids, as_subreaper, orphan, refusing, sleeping
 
 
 @pytest.fixture(autouse=True)
@@ -171,16 +171,7 @@ async def test_more_of_them_than_we_may_have_descriptors():
 
 
 async def test_out_of_descriptors_it_tries_again(monkeypatch):
-    refusals = 3
-
-    def scarce():
-        nonlocal refusals
-        if refusals:
-            refusals -= 1
-            raise OSError(errno.EMFILE, "Too many open files")
-        return children()
-
-    monkeypatch.setattr("supervisor.daemon.strays.children", scarce)
+    monkeypatch.setattr("supervisor.daemon.strays.children", refusing(3, children))
     with trio.fail_after(20):
         pid = await stray()
         assert [it.pid for it in await kill_strays(set())] == [pid]

@@ -23,7 +23,7 @@ from pathlib import Path
 os.umask(int(sys.argv[1], 8))
 from supervisor.lifecycle.operation import Operation
 from supervisor.lifecycle.packages import PackageStore
-from supervisor.lifecycle.sources import directory_source
+from tests.packages import directory_source
 root, staging = Path(sys.argv[3]) / "packages", Path(sys.argv[3]) / "staging"
 for place in (root, staging):
     place.mkdir(parents=True)

@@ -10,12 +10,11 @@ import trio
 
 from supervisor.core.lifecycle import Status, wants_worker
 from supervisor.core.plugin import Capability, Plugin
-from supervisor.lifecycle.sources import directory_source
 from supervisor.store.intents import IntentLog
 from supervisor.store.plugins import PluginRegistry
 from supervisor.worker.phase import Phase
 from tests.fakes import LifecycleWorld
-from tests.packages import a_package
+from tests.packages import a_package, directory_source
 
 KEY = "acme.one"
 MORE = "state.read"

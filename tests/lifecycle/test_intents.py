@@ -14,7 +14,6 @@ import trio
 
 from supervisor.core.errors import ResourceExhausted, SupervisorError
 from supervisor.core.lifecycle import STEPS, Status
-from supervisor.lifecycle.sources import directory_source
 from supervisor.store.intents import IntentKind, IntentLog
 from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
@@ -29,6 +28,7 @@ from tests.lifecycle.exchanging import (
     put_pending,
     put_upgraded,
 )
+from tests.packages import directory_source
 
 S = Status
 Put = Callable[[LifecycleWorld], Awaitable[Any]]

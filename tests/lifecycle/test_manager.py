@@ -24,12 +24,12 @@ from supervisor.core.errors import (
 )
 from supervisor.core.lifecycle import Status, wants_worker
 from supervisor.lifecycle.manager import LifecycleManager
-from supervisor.lifecycle.sources import directory_source
 from supervisor.store.configs import ConfigStore
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.state import StateStore
 from supervisor.worker.phase import Phase
 from tests.fakes import LifecycleWorld
+from tests.packages import directory_source
 
 KEY = "acme.one"
 COMMANDS: dict[str, Callable[[LifecycleManager], Awaitable[Any]]] = {

@@ -19,9 +19,9 @@ from supervisor.lifecycle.copying import PackageLimits, PackageRefused
 from supervisor.lifecycle.operation import Operation, Progress
 from supervisor.lifecycle.packages import PackageStore
 from supervisor.lifecycle.records import digest_of
-from supervisor.lifecycle.sources import Source, SourceKind, directory_source
+from supervisor.lifecycle.sources import Source, SourceKind
 from supervisor.lifecycle.staging import Staged
-from tests.packages import welcome
+from tests.packages import directory_source, welcome
 
 MANIFEST = """
 [plugin]

@@ -31,7 +31,6 @@ from supervisor.core.plugin import Plugin, PluginKey
 from supervisor.core.worker_spec import RestartPolicy
 from supervisor.lifecycle.manager import LifecycleManager
 from supervisor.lifecycle.reconcile import Reconciler
-from supervisor.lifecycle.sources import directory_source
 from supervisor.store.database import Database
 from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
@@ -39,7 +38,7 @@ from supervisor.worker.phase import Phase
 from supervisor.worker.process import Exit
 from tests.fakes import FakeData, FakePackages, a_lifecycle
 from tests.jobs.world import WallClock
-from tests.packages import a_package
+from tests.packages import a_package, directory_source
 from tests.worker.fakes import NEVER, Script, World, make_plugin
 
 S = Status

@@ -256,16 +256,16 @@ def test_the_keywords_of_our_own_say_what_jsonschema_says(schema, values):
     ids=lambda each: str(each)[:40],
 )
 def test_every_check_ends(schema, value):
-    begun = time.monotonic()
+    begun = time.process_time()
     with suppress(Overrun):
         validate_within(schema, value, "x", Budget(0.05))
-    assert time.monotonic() - begun < 15  # the budget is a fraction of a second; what would never end does not pass
+    assert time.process_time() - begun < 2
 
 
 def test_uniqueness_does_not_compare_each_with_each():
-    begun = time.monotonic()
+    begun = time.process_time()
     validate({"uniqueItems": True}, [{"a": i} for i in range(3000)])
-    assert time.monotonic() - begun < 15  # the budget is a fraction of a second; what would never end does not pass
+    assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize(
@@ -285,11 +285,11 @@ def test_what_cannot_be_checked_with(schema, told):
 
 
 def test_a_schema_that_takes_for_ever_to_look_at():
-    begun = time.monotonic()
+    begun = time.process_time()
     values = [value for i in range(20_000) for value in (i, str(i))]
     [(place, fault)] = faults_within({"required": values}, Budget(0.2))
     assert (place, "cannot be checked within 0.2 s" in str(fault)) == ("", True)
-    assert time.monotonic() - begun < 15  # the budget is a fraction of a second; what would never end does not pass
+    assert time.process_time() - begun < 3
 
 
 async def longest_stall(until: trio.Event) -> float:

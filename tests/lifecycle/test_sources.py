@@ -10,7 +10,8 @@ import pytest
 
 from supervisor.core.errors import InvalidParams
 from supervisor.lifecycle.said import Said
-from supervisor.lifecycle.sources import SourceKind, directory_source, index_url_problem, mask_credentials, read_source
+from supervisor.lifecycle.sources import SourceKind, index_url_problem, mask_credentials, read_source
+from tests.packages import directory_source
 
 HASH = "sha256:" + "a1" * 32
 

@@ -28,7 +28,6 @@ from supervisor.core.manifest import Manifest
 from supervisor.core.plugin import Plugin, PluginKey
 from supervisor.core.worker_spec import HealthPolicy, RestartPolicy, WorkerSpec
 from supervisor.lifecycle.reconcile import Reconciler
-from supervisor.lifecycle.sources import directory_source
 from supervisor.store.database import Database
 from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
@@ -41,6 +40,7 @@ from supervisor.worker.shutdown import Graces
 from supervisor.worker.tools import Tools
 from tests.fakes import FakeData, FakePackages, a_lifecycle
 from tests.jobs.world import WallClock
+from tests.packages import directory_source
 from tests.worker.fakes import NEVER, FakeHost, FakeProcess, Script
 
 EXAMPLES: Final = int(os.environ.get("PLUGIND_TEST_EXAMPLES", "60"))
