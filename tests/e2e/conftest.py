@@ -17,6 +17,8 @@ from typing import Any
 import msgpack
 import pytest
 
+from tests.e2e.fork_server import Forked, ForkServer
+
 ROOT = Path(__file__).parents[2]
 PLUGINS = ROOT / "tests/plugins"
 EXAMPLES = ROOT / "supervisor/daemon/examples"
@@ -91,13 +93,14 @@ class Rpc:
 
 
 class Daemon:
-    """Its files are below `directory`; `start` returns when it is ready."""
+    """Its files are below `directory`; `start` returns when it is ready. `forks`: who starts it; None: as users do."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, forks: ForkServer | None = None) -> None:
         self.state = directory / "state"
         self.socket = directory / "control.sock"
         self.log = directory / "plugind.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
+        self._forks = forks
         self.notifications: list[str] = []
         self._config = directory / "plugind.toml"
         self._config.write_text("drain_s = 2\nterm_grace_s = 0.4\nkill_grace_s = 1\n")
@@ -118,19 +121,32 @@ class Daemon:
         return kept | {"NOTIFY_SOCKET": self._notify_path} | more
 
     def start(self, *, shim: str | None = None, pass_fds: tuple[int, ...] = (), **environment: str) -> Rpc:
-        program = PLUGIND if shim is None else [sys.executable, "-c", shim, *PLUGIND]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*program, *self.arguments(), "--log-format", "json"],
-                env=self.environment(**environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=ROOT,
-                pass_fds=pass_fds,
-            )
+            if self._forks and shim is None and not pass_fds:
+                self.process = self._fork(self._forks, log.fileno(), environment)
+            else:
+                self.process = self._execute(shim, log.fileno(), pass_fds, environment)
         self.wait_notified("READY=1")
         return Rpc(self.socket)
+
+    def _fork(self, forks: ForkServer, log: int, environment: dict[str, str]) -> Forked:
+        with open(os.devnull) as nothing:
+            arguments = [*self.arguments(), "--log-format", "json"]
+            return forks.start(arguments, self.environment(**environment), ROOT, nothing.fileno(), log)
+
+    def _execute(
+        self, shim: str | None, log: int, pass_fds: tuple[int, ...], environment: dict[str, str]
+    ) -> subprocess.Popen[bytes]:
+        program = PLUGIND if shim is None else [sys.executable, "-c", shim, *PLUGIND]
+        return subprocess.Popen(
+            [*program, *self.arguments(), "--log-format", "json"],
+            env=self.environment(**environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=ROOT,
+            pass_fds=pass_fds,
+        )
 
     def wait_notified(self, what: str) -> None:
         """Read notifications until one has the line `what`."""
@@ -201,9 +217,20 @@ def environ_of(pid: int) -> list[bytes]:
         return []
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    server = ForkServer()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path)
+def daemon(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Daemon]:
+    """Started as users do in the modules that say EXECUTED = True; elsewhere by fork, which takes half as long."""
+    executed = getattr(request.module, "EXECUTED", False)
+    daemon = Daemon(tmp_path, None if executed else request.getfixturevalue("forks"))
     try:
         yield daemon
     finally:

@@ -42,6 +42,7 @@ beside = subprocess.Popen(["sh", "-c", code], stdout=subprocess.PIPE)
 print(beside.stdout.readline().decode(), end="", flush=True)
 os.execv(sys.argv[1], sys.argv[1:])
 """
+EXECUTED = True
 
 
 def parent_of(pid: int) -> int:

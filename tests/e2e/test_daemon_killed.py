@@ -44,6 +44,7 @@ LAST_WORDS = {
     "error": "plugin.error",
     "uninstalled": "plugin.unloaded",
 }
+EXECUTED = True
 
 
 @dataclass

@@ -22,6 +22,7 @@ import pytest
 
 from supervisor.faultpoints import VARIABLE, FaultPoint
 from tests.e2e.conftest import PATIENCE_S, Daemon, Refused, Rpc
+from tests.e2e.fork_server import ForkServer
 from tests.e2e.versions import CAPABILITIES, KEY, stored, write_version
 
 OTHER = "test.other"
@@ -151,10 +152,10 @@ class Sources:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> Path:
     """A state directory with version 1.0, ready and configured."""
     directory = tmp_path_factory.mktemp("template")
-    daemon = Daemon(directory)
+    daemon = Daemon(directory, forks)
     try:
         with daemon.start() as rpc:
             rpc.load(Path(Sources(directory / "sources").make("one")))
@@ -165,8 +166,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def site(tmp_path: Path, template: Path) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path)
+def site(tmp_path: Path, template: Path, forks: ForkServer) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path, forks)
     shutil.copytree(template, daemon.state)
     try:
         yield daemon
