@@ -1,226 +1,220 @@
-"""Expression, instant -> next fire: croniter finds matching wall times, this module decides what they mean. Pure.
+"""Expression, instant -> next fire: croniter finds the days, this package decides what they mean. Pure.
 
 Daylight saving is Debian cron's and cronie's. A fixed-time job (neither minute nor hour starts with `*`) whose time is
 skipped runs once, at the first minute after the gap; in an hour that repeats it runs in the first pass only. Other
 jobs follow elapsed time. As there, a step of three hours or more is a correction, and what it skips is not made up for.
 
 `every` fires at the multiples of the interval since 1970-01-01T00:00:00Z, so a restart does not move the due time.
+
+Whole seconds as integers all the way, and nothing to lock: values, and caches that hold what anybody would compute.
 """
 
 from __future__ import annotations
 
-import copy
 import re
-from bisect import bisect_left
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Final
 
-from croniter import croniter
-
+from supervisor.jobs.cron_days import DayRule, next_day
 from supervisor.jobs.cron_fields import CronFields, ScheduleError, check_text, normalise
+from supervisor.jobs.cron_plain import interval_s, moment_s
+from supervisor.jobs.cron_times import Times, times
+from supervisor.jobs.cron_zones import BLOCK_BITS, check_zone, forget, instant_of, segments
 
-__all__ = ["Schedule", "ScheduleError", "parse_schedule"]
+__all__ = ["Schedule", "ScheduleError", "forget_zones", "parse_schedule"]
 
-_CACHED: Final = 1024
+_CACHED: Final = 16_384
+"""Parsed schedules, of less than a kilobyte each: those with `H` differ from job to job."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND: Final = timedelta(seconds=1)
-_DAY: Final = timedelta(days=1)
-_CORRECTION: Final = timedelta(hours=3)
-_MIN_EVERY: Final = timedelta(seconds=1)
-_MAX_EVERY: Final = timedelta(days=366)
-_UTC_NAMES: Final = frozenset({"UTC", "Etc/UTC", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal", "UCT", "Etc/UCT"})
-_ZONE_NAME: Final = re.compile(r"(?!right/|posix/|localtime$|posixrules$)[A-Za-z][\w+-]*(/[\w+-]+)*", re.ASCII)
-_EVERY: Final = re.compile(r"(?=\d)(?:(\d{1,8})d)?(?:(\d{1,8})h)?(?:(\d{1,8})m)?(?:(\d{1,8})s)?", re.ASCII)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_DAY_S: Final = 86_400
+_EARLIEST_S: Final = int(datetime(10, 1, 1, tzinfo=UTC).timestamp())
+_LATEST_S: Final = int(datetime(9900, 1, 1, tzinfo=UTC).timestamp())
+_PATIENCE_S: Final = 60 * 366 * _DAY_S  # rarer than the rarest date
+_REFERENCE_S: Final = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp())
+_LONGEST_GAP_S: Final = 3 * 3600
+_DRAWN: Final = re.compile(r"(?<![A-Z])H(?![A-Z])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cron:
+    times: Times
+    days: DayRule | None  # None: every day
+    wild: bool
+
+    def after(self, instant: int, zone: str) -> int | None:
+        """Stretches of constant offset one by one: the first wall time of a stretch that matches and is still to come.
+
+        What is still to come are, for a wild job, the times that the clock shows there; for a fixed one those that it
+        had not shown before, together with those that it skipped to get there, which are due as the stretch begins.
+        """
+        at, limit = instant + 1, instant + _PATIENCE_S
+        looked_from, found = 1, 0  # no match lies in [looked_from, found)
+        while at < limit:
+            for start, end, offset, uncovered in segments(zone, at >> BLOCK_BITS):
+                if at >= end:
+                    continue
+                first = start + offset if self.wild else uncovered
+                if at > start and first < at + offset:
+                    first = at + offset
+                if not looked_from <= first <= found:
+                    found = self._match(first)
+                looked_from = first
+                if found < end + offset:
+                    return max(found - offset, start)
+                at = end
+        return None
+
+    def _match(self, wall: int) -> int:
+        """The first matching wall time that is not before this one."""
+        day, time = divmod(wall, _DAY_S)
+        matching = day if self.days is None else next_day(self.days, day)
+        if matching == day:
+            found = self.times.not_before(time)
+            if found is not None:
+                return day * _DAY_S + found
+            matching = day + 1 if self.days is None else next_day(self.days, day + 1)
+        return matching * _DAY_S + self.times.first()
+
+
+@dataclass(frozen=True, slots=True)
+class _Every:
+    interval: int
+
+    def after(self, instant: int, _zone: str) -> int:
+        return (instant // self.interval + 1) * self.interval
+
+
+@dataclass(frozen=True, slots=True)
+class _Once:
+    moment: int
+    is_utc: bool  # or else of the zone's clock, whose rules may change until then
+
+    def after(self, instant: int, zone: str) -> int | None:
+        fire = self.moment if self.is_utc else instant_of(self.moment, zone)
+        return fire if instant < fire else None
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """When a job is due. Built by `parse_schedule`; two are equal when they fire alike for the same reason."""
 
-    text: str  # as written; "every 90s" for a plain interval
+    text: str  # as written; "every 90s" for a plain interval, "at 2027-01-01T00:00" for once
     zone: str
     seconds: bool
-    _rule: CronFields | timedelta | None = field(repr=False)  # None: @reboot
+    _rule: _Cron | _Every | _Once | None = field(repr=False)  # None: @reboot
 
     @property
     def on_start(self) -> bool:
         """Due once whenever the daemon starts, and never by the clock."""
         return self._rule is None
 
+    @property
+    def once(self) -> bool:
+        """Due at one instant and never again."""
+        return isinstance(self._rule, _Once)
+
+    def next_ms(self, after_ms: int) -> int | None:
+        """The first fire strictly after the instant, both in UTC milliseconds; None: @reboot, or never again.
+
+        The calendar begins in the year 10 and ends in 9900.
+
+        Raises:
+            ScheduleError: the tz database was read anew, and knows the zone no more.
+        """
+        if self._rule is None or after_ms >= _LATEST_S * 1000:
+            return None
+        # Fires fall on whole seconds, so the first one after 12:00:00.7 is the first one after 12:00:00.
+        instant = after_ms // 1000
+        fire = self._rule.after(instant if instant > _EARLIEST_S else _EARLIEST_S, self.zone)
+        return None if fire is None else fire * 1000
+
     def next_after(self, instant: datetime) -> datetime | None:
-        """The first fire strictly after `instant` (aware, any zone), in UTC; None for @reboot only.
+        """`next_ms` for people: the instant in any zone, the fire in UTC.
 
         Raises:
             ValueError: the instant is naive.
         """
-        if self._rule is None:
-            return None
-        start = _whole_second(instant)
-        if isinstance(self._rule, timedelta):
-            return _EPOCH + ((start - _EPOCH) // self._rule + 1) * self._rule
-        if self.zone in _UTC_NAMES:
-            return _match_after(self._rule, start.replace(tzinfo=None)).replace(tzinfo=UTC)
-        following = _next_wild if self._rule.wild else _next_fixed
-        return following(self._rule, _zone(self.zone), start)
+        if instant.utcoffset() is None:
+            raise ValueError(f"{instant} has no time zone; pass an aware datetime")
+        fire_ms = self.next_ms((instant - _EPOCH) // _MILLISECOND)
+        return None if fire_ms is None else _EPOCH + fire_ms * _MILLISECOND
 
 
 def parse_schedule(
-    text: str | None, *, zone: str = "UTC", seconds: bool = False, identity: str = "", every: str | None = None
+    text: str | None,
+    *,
+    zone: str = "UTC",
+    seconds: bool = False,
+    identity: str = "",
+    every: str | None = None,
+    at: str | None = None,
 ) -> Schedule:
-    """A cron expression or @name, or else `every`: a plain interval such as "90s" or "1h30m", from 1 s to 366 d.
+    """Exactly one of `text`, a cron expression or @name; `every`, an interval such as "90s" or "1h30m", from 1 s to
+    366 d; and `at`, a date and time such as "2027-01-01T00:00+01:00".
 
-    `zone` is an IANA name. With `seconds` the expression has six fields, seconds first. `identity` is what `H` draws
-    from: pass what names the job for good.
+    `zone` is an IANA name; it is the clock of an expression and of `at` without an offset. With `seconds` the
+    expression has six fields, seconds first. `identity` is what `H` draws from: pass what names the job for good.
+    Equal declarations give the same object.
 
     Raises:
         ScheduleError: what is wrong, where, and how to write it; also for what would never fire.
     """
-    if (text is None) == (every is None):
-        raise ScheduleError("expression", "write exactly one of a cron expression and every")
+    if [text, every, at].count(None) != 2:
+        raise ScheduleError("expression", "write exactly one of a cron expression, every and at")
     if every is not None:
-        _zone(zone)
-        return Schedule(f"every {every.strip()}", zone, seconds, _interval(every))
-    return _cron(text or "", zone, seconds, identity)
+        return _every(check_text(every, "every"), zone, seconds)
+    if at is not None:
+        return _at(check_text(at, "at"), zone, seconds)
+    expression = check_text(text or "")
+    return _cron(expression, zone, seconds, identity if _DRAWN.search(expression) else "")
+
+
+def forget_zones() -> None:
+    """Have the tz database read anew: it may have changed."""
+    forget()
+    for cache in (_every, _at, _cron):
+        cache.cache_clear()
+
+
+@lru_cache(maxsize=_CACHED)
+def _every(text: str, zone: str, seconds: bool) -> Schedule:
+    check_zone(zone)
+    return Schedule(f"every {text}", zone, seconds, _Every(interval_s(text)))
+
+
+@lru_cache(maxsize=_CACHED)
+def _at(text: str, zone: str, seconds: bool) -> Schedule:
+    check_zone(zone)
+    return Schedule(f"at {text}", zone, seconds, _Once(*moment_s(text)))
 
 
 @lru_cache(maxsize=_CACHED)
 def _cron(text: str, zone: str, seconds: bool, identity: str) -> Schedule:
-    _zone(zone)
-    expression = check_text(text)
-    if expression.lower() == "@reboot":
-        return Schedule(expression, zone, seconds, None)
-    rule = normalise(expression, seconds=seconds, identity=identity)
-    _refuse_never(rule)
-    return Schedule(expression, zone, seconds, rule)
+    check_zone(zone)
+    if text.lower() == "@reboot":
+        return Schedule(text, zone, seconds, None)
+    fields = normalise(text, seconds=seconds, identity=identity)
+    rule = _Cron(times(fields.hours, fields.minutes, fields.seconds), _day_rule(fields), fields.wild)
+    _refuse_never(fields, rule, zone)
+    return Schedule(text, zone, seconds, rule)
 
 
-def _refuse_never(rule: CronFields) -> None:
-    """The fields are checked by now; this catches what our check and croniter might see differently."""
-    try:
-        _match_after(rule, datetime(2024, 1, 1))
-    except ValueError as error:
-        raise ScheduleError("expression", f"it never fires ({error}); change the day or the month") from error
+def _day_rule(fields: CronFields) -> DayRule | None:
+    months = tuple(sorted(fields.months))
+    if (fields.day, len(months), fields.weekday) == ("*", 12, "*"):
+        return None
+    return DayRule(fields.day, months, fields.weekday)
 
 
-def _interval(every: str) -> timedelta:
-    text = check_text(every, "every")
-    found = _EVERY.fullmatch(text)
-    if found is None:
-        raise ScheduleError(
-            "every", f"{text!r} is not an interval; write whole numbers with units, as 90s, 1h30m or 2d"
-        )
-    days, hours, minutes, seconds = (int(number or 0) for number in found.groups())
-    interval = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-    if not _MIN_EVERY <= interval <= _MAX_EVERY:
-        raise ScheduleError("every", f"{text!r} is out of range 1s-366d")
-    return interval
-
-
-@lru_cache(maxsize=_CACHED)
-def _zone(name: str) -> ZoneInfo:
-    """zoneinfo keeps eight zones alive by itself; reading one again costs more than a whole next_after."""
-    try:
-        if _ZONE_NAME.fullmatch(name):
-            return ZoneInfo(name)
-    except (LookupError, OSError, ValueError):
-        pass  # unknown, a folder ("Europe"), or a file that is no zone
-    raise ScheduleError("zone", f"{name!r} is not an IANA time zone; write one such as 'Europe/Berlin' or 'UTC'")
-
-
-def _whole_second(instant: datetime) -> datetime:
-    """Fires fall on whole seconds, so the first one after 12:00:00.7 is the first one after 12:00:00."""
-    if instant.utcoffset() is None:
-        raise ValueError(f"{instant} has no time zone; pass an aware datetime")
-    return instant.astimezone(UTC).replace(microsecond=0)
-
-
-@lru_cache(maxsize=_CACHED)
-def _matcher(text: str) -> Any:
-    return croniter(text, 0, implement_cron_bug=True, second_at_beginning=text.count(" ") == 5)
-
-
-def _match_after(rule: CronFields, wall: datetime) -> datetime:
-    """The first matching wall time after this one; both naive, so croniter sees no zone and applies no rule of its own.
-
-    A croniter carries its position along, which makes a shared one wrong among threads; each call has a copy.
-    """
-    cursor = copy.copy(_matcher(rule.text))
-    cursor.set_current(wall)
-    found: datetime = cursor.get_next(datetime)
-    return found
-
-
-def _next_fixed(rule: CronFields, zone: ZoneInfo, start: datetime) -> datetime:
-    """Wall times in order, each at its first occurrence; a skipped one moves to the end of its gap.
-
-    That order is also the order of instants, so the first match past the wall time of `start` is the answer.
-    """
-    wall = _last_wall_behind(zone, start)
-    while True:
-        wall = _match_after(rule, wall)
-        before, after = _offset(wall.replace(tzinfo=zone)), _offset(wall.replace(tzinfo=zone, fold=1))
-        if after <= before:  # not in a gap; `before` is the offset of the first pass
-            return (wall - before).replace(tzinfo=UTC)
-        end = _change(zone, (wall - after).replace(tzinfo=UTC), (wall - before).replace(tzinfo=UTC))
-        if after - before < _CORRECTION:
-            return end
-        wall = _just_before(end, after)
-
-
-def _last_wall_behind(zone: ZoneInfo, start: datetime) -> datetime:
-    """The latest wall time whose (first) occurrence is not after `start`."""
-    local = start.astimezone(zone)
-    if not local.fold:
-        return local.replace(tzinfo=None)
-    first_pass = _offset(local.replace(fold=0))
-    turned_back = _change(zone, start - (first_pass - _offset(local)), start)
-    return _just_before(turned_back, first_pass)
-
-
-def _next_wild(rule: CronFields, zone: ZoneInfo, start: datetime) -> datetime:
-    """One stretch of constant offset after the other: a wall time counts wherever the clock really shows it."""
-    offset = _offset_at(zone, start)
-    wall = start.replace(tzinfo=None) + offset
-    while True:
-        fire = (_match_after(rule, wall) - offset).replace(tzinfo=UTC)
-        change = _first_change(zone, start, fire)
-        if change is None:
-            return fire
-        start, offset = change, _offset_at(zone, change)
-        wall = _just_before(change, offset)
-
-
-def _first_change(zone: ZoneInfo, start: datetime, end: datetime) -> datetime | None:
-    """The change of offset in (start, end] that matters for a match at `end`, if any.
-
-    No match lies between the two walls, so a change in the middle alone gives none; one can only show up where a clock
-    is turned back within a day of `start` or of `end`. No zone changes twice in a day.
-    """
-    offset, known = _offset_at(zone, start), start
-    for probe in (min(start + _DAY, end), max(end - _DAY, start), end):
-        if _offset_at(zone, probe) != offset:
-            return _change(zone, known, probe)
-        known = probe
-    return None
-
-
-def _change(zone: ZoneInfo, start: datetime, end: datetime) -> datetime:
-    """The second at which the offset leaves that of `start`; at `end` it has."""
-    offset = _offset_at(zone, start)
-    seconds = range(int((end - start).total_seconds()))
-    return start + bisect_left(seconds, True, key=lambda s: _offset_at(zone, start + s * _SECOND) != offset) * _SECOND
-
-
-def _just_before(instant: datetime, offset: timedelta) -> datetime:
-    return instant.replace(tzinfo=None) + offset - _SECOND
-
-
-def _offset_at(zone: ZoneInfo, instant: datetime) -> timedelta:
-    return _offset(instant.astimezone(zone))
-
-
-def _offset(local: datetime) -> timedelta:
-    return local.utcoffset() or timedelta()
+def _refuse_never(fields: CronFields, rule: _Cron, zone: str) -> None:
+    """Dates that no year has are refused by now. What is left are jobs that follow elapsed time and whose every time
+    is one that the clock skips, as `*/5 2 * 3 0#5` in Europe: only in chosen months, and within the length of a gap."""
+    span_h = max(fields.hours) - min(fields.hours)
+    if not rule.wild or len(fields.months) == 12 or span_h * 3600 > _LONGEST_GAP_S:
+        return
+    if rule.after(_REFERENCE_S, zone) is None:
+        reason = f"it never fires, the clock of {zone} skips that time on every such day; name the minute and the hour"
+        raise ScheduleError("expression", f"{reason} without '*', change the hour or the day")

@@ -44,6 +44,12 @@ class ScheduleError(ValueError):
 class CronFields:
     text: str  # numbers and stars only, five fields or six with the seconds in front
     wild: bool  # minute or hour starts with '*': follows elapsed time when clocks change
+    seconds: frozenset[int]
+    minutes: frozenset[int]
+    hours: frozenset[int]
+    day: str
+    months: frozenset[int]
+    weekday: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +114,12 @@ def normalise(text: str, *, seconds: bool, identity: str) -> CronFields:
     return CronFields(
         text=" ".join(parsed.text for parsed in fields.values()),
         wild=fields[_MINUTE].star or fields[_HOUR].star,
+        seconds=fields[_SECOND].values if _SECOND in fields else frozenset({0}),
+        minutes=fields[_MINUTE].values,
+        hours=fields[_HOUR].values,
+        day=fields[_DAY].text,
+        months=fields[_MONTH].values,
+        weekday=fields[_WEEKDAY].text,
     )
 
 
