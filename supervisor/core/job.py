@@ -33,11 +33,10 @@ class Trigger(StrEnum):
     CATCH_UP = "catch_up"
 
 
-# A terminal state is final: nothing leads out of it.
+# A terminal state is final: nothing leads out of it. What is queued has never been handed to anybody: it survives the
+# daemon's end, while what was running is interrupted by it.
 RUN_STEPS: Final[Mapping[RunState, frozenset[RunState]]] = {
-    RunState.QUEUED: frozenset(
-        {RunState.RUNNING, RunState.CANCELLED, RunState.SKIPPED, RunState.FAILED, RunState.INTERRUPTED},
-    ),
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED, RunState.SKIPPED, RunState.FAILED}),
     RunState.RUNNING: frozenset(
         {RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.TIMED_OUT, RunState.INTERRUPTED},
     ),
@@ -57,6 +56,19 @@ RUN_STEPS: Final[Mapping[RunState, frozenset[RunState]]] = {
 TERMINAL: Final = frozenset(state for state, steps in RUN_STEPS.items() if not steps)
 
 
+UNSUCCESSFUL: Final = TERMINAL - {RunState.SUCCEEDED}
+RETRIED: Final = frozenset({RunState.FAILED, RunState.TIMED_OUT, RunState.INTERRUPTED})
+"""Ends after which a job's `retries` apply: nobody wanted them."""
+
+
+class Hold(StrEnum):
+    """Who keeps a job off the schedule; the widest one is told."""
+
+    SCHEDULER = "scheduler"
+    PLUGIN = "plugin"
+    JOB = "job"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A declared job of a plugin. `next_due_ms` is None when it runs by hand only, is paused, or is not scheduled."""
@@ -70,9 +82,21 @@ class Job:
     """Declared by the manifest in force; jobs that are gone keep their history and are not active."""
     paused: bool
     """By an operator; no sync touches it."""
+    plugin_paused: bool = False
+    """All jobs of the plugin are, by an operator."""
     next_due_ms: int | None
+    next_fire_ms: int | None = None
+    """When the scheduler acts on `next_due_ms`: that, and the job's jitter."""
     last_due_ms: int | None
     """Due time of the latest claim, run or not."""
+    served_from_ms: int | None = None
+    """Every due time from here to `last_due_ms` has been claimed: a clock turned back into it runs nothing again."""
+    timing: str = ""
+    """What decides its due times, as they were computed; see `jobs.plan.timing`."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.plugin_key}/{self.key}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +113,21 @@ class Run:
     attempt: int
     """1 for the first."""
     due_ms: int
+    """A retry keeps that of the run before it."""
     created_ms: int
     started_ms: int | None = None
     finished_ms: int | None = None
     error: str | None = None
     result: Any = None
     """What the worker returned: plain values."""
+    exit_code: int | None = None
+    """Of a command job that ended by itself."""
+    params: Any = None
+    """What an operator gave a run by hand; its retries keep it."""
+    times: int = 1
+    """Due times that a row stands for; more than one only where so many were missed that a row each is too much."""
+    retry_at_ms: int | None = None
+    """It did not succeed, and is tried again then. None again once that attempt has its own row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,3 +137,54 @@ class RunOutcome:
     state: RunState
     error: str | None = None
     result: Any = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run of a job that has not ended."""
+
+    id: str
+    state: RunState
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What becomes of a new run beside the open ones: `queued`, or `skipped` and why. `cancel`: who makes room."""
+
+    state: RunState = RunState.QUEUED
+    error: str | None = None
+    cancel: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A due time, and when it is acted on: jitter later."""
+
+    due_ms: int
+    fire_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A row to write: a run (`queued`), or the record that there was none (`skipped`, `missed`)."""
+
+    due_ms: int
+    state: RunState
+    trigger: Trigger = Trigger.SCHEDULE
+    error: str | None = None
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What becomes of a job's due times: the rows in order of their due time, and when it is due next.
+
+    `next` is later than now and than all of them; None: never again. `cancel` are open runs that make room.
+    `gap`: due times were missed, so those served start anew with the first row that is not `missed`.
+    """
+
+    runs: tuple[PlannedRun, ...]
+    next: Due | None
+    cancel: tuple[str, ...] = ()
+    gap: bool = False

@@ -6,7 +6,7 @@ The checks that need a library (versions, cron expressions, JSON Schema) come in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
 from supervisor.core.errors import InvalidParams
@@ -53,20 +53,41 @@ class InvalidManifest(InvalidParams):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """A job as declared. Without `schedule` and `every` it runs by hand only; `timezone` None is the daemon's."""
+    """A job as declared. Without `schedule`, `every` and `at` it runs by hand only; `timezone` None is the daemon's."""
 
     key: str
     display_name: str
     description: str | None = None
     schedule: str | None = None
     every: str | None = None
+    at: str | None = None
+    """Once: ISO 8601; without an offset, a wall time of its zone."""
     seconds: bool = False
     timezone: str | None = None
+    command: tuple[str, ...] = ()
+    """Run this program instead of asking the worker."""
     overlap: str = "skip"
+    """skip, queue_one, cancel_previous or allow."""
+    max_running: int = 8
+    """Of its runs at once, with overlap = "allow"; 1 with the others."""
     catch_up: str = "latest"
+    """latest, skip or all."""
     misfire_grace_s: float | None = None
-    start_within_s: float = 60.0
+    """How late a due time may be served after an outage; None: half the period, at most an hour."""
+    start_within_s: float | None = None
+    """How long a run may wait for its worker or a place; None: half the period, from a minute to an hour."""
+    jitter_s: float = 0.0
     timeout_s: float = 300.0
+    on_timeout: str = "cancel"
+    """cancel: the worker is told; restart: one that does not let go of the run in time is restarted."""
+    retries: int = 0
+    retry_backoff_s: float = 10.0
+    """Until the first retry; doubled for each one after it, up to an hour."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether it says when it is due, if only at each start."""
+        return self.schedule is not None or self.every is not None or self.at is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +158,30 @@ def parse_manifest(
 
 def manifest_to_table(manifest: Manifest) -> dict[str, Any]:
     """The stored form: `parse_stored_manifest` reads it back. Plain values only."""
-    table = asdict(manifest)
+    table = asdict(replace(manifest, jobs=())) | {"jobs": [spec_to_table(job) for job in manifest.jobs]}
     head = {name: table.pop(name) for name in _HEAD}
     return {"plugin": _without_none(head), **_without_none(table)}
+
+
+def spec_to_table(spec: JobSpec) -> dict[str, Any]:
+    """The stored form of a job: what differs from the defaults. `spec_from_table` reads it back."""
+    given = ((name, getattr(spec, name)) for name in _SPEC_DEFAULTS)
+    return {name: value for name, value in given if value != _SPEC_DEFAULTS[name]}
+
+
+def spec_from_table(table: Mapping[str, Any]) -> JobSpec:
+    """A job out of our own database; what a later version stored beside the fields we know is left out.
+
+    Raises:
+        TypeError: it has no key or name.
+    """
+    known = table if table.keys() <= _SPEC_DEFAULTS.keys() else {n: v for n, v in table.items() if n in _SPEC_DEFAULTS}
+    if "command" in known:
+        known = {**known, "command": tuple(known["command"])}
+    return JobSpec(**known)
+
+
+_SPEC_DEFAULTS: Final = {each.name: None if each.default is MISSING else each.default for each in fields(JobSpec)}
 
 
 def parse_stored_manifest(table: Mapping[str, Any]) -> Manifest:
@@ -192,7 +234,7 @@ def _read_manifest(reader: Reader, checks: Checks) -> Manifest:
         # What is not there is named above; reading it would only repeat that field by field.
         **(head or _read_head(Reader({}), checks)),
         worker=worker or WorkerSpec(command=()),
-        jobs=reader.subs("jobs", _read_job, most=_MAX_JOBS),
+        jobs=_stored_jobs(reader) if reader.trusted else reader.subs("jobs", _read_job, most=_MAX_JOBS),
         methods=reader.subs("methods", lambda r: _read_method(r, checks), most=_MAX_METHODS),
         config_schema=_read_schema(reader, "config_schema", checks),
     )
@@ -227,6 +269,15 @@ def _read_api_version(r: Reader) -> int:
     return version
 
 
+def _stored_jobs(reader: Reader) -> tuple[JobSpec, ...]:
+    """Without a look at each field: a daemon may have a hundred thousand to read at its start."""
+    try:
+        return tuple(map(spec_from_table, reader.anything("jobs") or ()))
+    except (TypeError, AttributeError) as error:
+        reader.problem("jobs", f"are not what is stored for jobs: {error}")
+        return ()
+
+
 def _read_job(r: Reader) -> JobSpec:
     return JobSpec(
         key=r.text("key", longest=100, check=job_key_fault, example="refresh"),
@@ -234,13 +285,20 @@ def _read_job(r: Reader) -> JobSpec:
         description=r.optional_text("description", check=text_fault),
         schedule=r.optional_text("schedule", longest=256),
         every=r.optional_text("every", longest=50),
+        at=r.optional_text("at", longest=50),
         seconds=r.flag("seconds", default=False),
         timezone=r.optional_text("timezone", longest=100),
-        overlap=r.choice("overlap", "skip", ("skip", "allow")),
-        catch_up=r.choice("catch_up", "latest", ("latest", "skip")),
+        command=r.texts("command", unique=False, longest=4096),
+        overlap=r.choice("overlap", "skip", ("skip", "queue_one", "cancel_previous", "allow")),
+        max_running=r.whole("max_running", 8, least=1, most=64),
+        catch_up=r.choice("catch_up", "latest", ("latest", "skip", "all")),
         misfire_grace_s=r.optional_number("misfire_grace_s", least=0, most=366 * _DAY_S),
-        start_within_s=r.number("start_within_s", 60, least=0, most=_DAY_S),
+        start_within_s=r.optional_number("start_within_s", least=0, most=_DAY_S),
+        jitter_s=r.number("jitter_s", 0, least=0, most=_DAY_S),
         timeout_s=r.number("timeout_s", 300, least=0.1, most=366 * _DAY_S),
+        on_timeout=r.choice("on_timeout", "cancel", ("cancel", "restart")),
+        retries=r.whole("retries", 0, least=0, most=100),
+        retry_backoff_s=r.number("retry_backoff_s", 10, least=0.1, most=_DAY_S),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from supervisor.core.plugin import PLAIN_CAPABILITIES
 from supervisor.core.problem import Fault, did_you_mean, nearest
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 CATEGORIES: Final = ("connector", "workspace", "automation", "ui")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+_WHEN: Final = ("schedule", "every", "at")
+_MAX_RUNNING: Final = 8
+"""What it is where a job does not say."""
 _METHOD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -30,13 +33,17 @@ def check_together(reader: Reader, manifest: Manifest, checks: Checks) -> None:
         reader.problem(place, "a plugin cannot require itself", manifest.key, "take it out")
     for name, fault in worker_problems(manifest.worker):
         reader.problem(f"worker.{name}", fault)
-    if manifest.worker.transport == "none":
-        for feature in ("jobs", "methods"):
-            if reader.table.get(feature):
-                reader.problem(feature, "need a worker that speaks RPC", hint='set worker.transport = "rpc"')
+    rpc = manifest.worker.transport != "none"
+    if not rpc and reader.table.get("methods"):
+        reader.problem("methods", "need a worker that speaks RPC", hint='set worker.transport = "rpc"')
+    # One that cannot be read is named already.
+    given = {problem.path.partition(".command")[0] for problem in reader.problems if ".command" in problem.path}
     for i, job in enumerate(manifest.jobs):
-        for name, fault in _schedule_faults(job, manifest.key, checks):
-            reader.problem(f"jobs[{i}].{name}", fault, getattr(job, name))
+        needs_command = not rpc and f"jobs[{i}]" not in given
+        for name, fault in (*_schedule_faults(job, manifest.key, checks), *_job_faults(job, needs_command)):
+            reader.problem(f"jobs[{i}].{name}", fault, getattr(job, name) or None)
+        for word, why in checks.command(job.command).items():
+            reader.problem(f"jobs[{i}].command[{word}]", why, job.command[word])
     for name, words in manifest.worker.commands():
         for i, why in checks.command(words).items():
             reader.problem(f"worker.{name}[{i}]", why, words[i])
@@ -65,11 +72,11 @@ def _check_capabilities(reader: Reader, manifest: Manifest, checks: Checks) -> N
 
 def _schedule_faults(job: JobSpec, key: str, checks: Checks) -> Iterable[tuple[str, Fault]]:
     """All at once: one mistake of a job does not hide the others."""
-    variants = [job]
-    faults = []
-    if job.schedule is not None and job.every is not None:
-        faults.append(("every", Fault("cannot stand beside schedule", "keep one of them")))
-        variants = [replace(job, every=None), replace(job, schedule=None)]
+    given = [name for name in _WHEN if getattr(job, name) is not None]
+    faults = [(name, Fault(f"cannot stand beside {given[0]}", "keep one of them")) for name in given[1:]]
+    none: dict[str, Any] = dict.fromkeys(given)
+    # Each as if it stood alone.
+    variants = [replace(job, **none | {name: getattr(job, name)}) for name in given] or [job]
     for variant in variants:
         fault = checks.schedule(variant, key)
         if fault is not None and fault[0] == "timezone":
@@ -78,6 +85,15 @@ def _schedule_faults(job: JobSpec, key: str, checks: Checks) -> Iterable[tuple[s
         if fault is not None:
             faults.append(fault)
     return dict.fromkeys(faults)
+
+
+def _job_faults(job: JobSpec, needs_command: bool) -> Iterable[tuple[str, Fault]]:
+    if needs_command and not job.command:
+        yield "command", Fault("is required: a worker that does not speak RPC runs no jobs", 'add command = ["…"]')
+    if job.max_running != _MAX_RUNNING and job.overlap != "allow":
+        yield "max_running", Fault(f'means nothing with overlap = "{job.overlap}"', 'set overlap = "allow"')
+    if job.on_timeout == "restart" and job.command:
+        yield "on_timeout", Fault("a command has no worker to restart: it is killed itself", "take it out")
 
 
 def _refuse_twins(reader: Reader, table: str, name: str, values: list[str]) -> None:

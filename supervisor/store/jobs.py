@@ -2,49 +2,43 @@
 
 from __future__ import annotations
 
-import json
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from supervisor.core.errors import FailedPrecondition, NotFound
-from supervisor.core.job import Job, RunState
+from supervisor.core.job import Due, Job, RunState
 from supervisor.core.manifest import JobSpec
 from supervisor.core.plugin import PluginId, PluginKey
+from supervisor.store import holds, job_sync, schedule
 from supervisor.store.database import Database, Transaction
+from supervisor.store.holds import Held, Scope
+from supervisor.store.job_rows import (
+    JOB_COLUMNS,
+    JOIN_PLUGIN,
+    MAX_NAME,
+    SELECT_JOB,
+    head_ms,
+    job_of_id,
+    read_job,
+    select_jobs,
+    unknown_job,
+)
+from supervisor.store.job_sync import FirstDue
+from supervisor.store.schedule import KEEP, Keep, Replan, Replanned
 from supervisor.store.tables import current
 
-FirstDue = Callable[[JobSpec, Job | None], int | None]
-"""A spec as declared now and the job as stored, if it was -> when it is due next, in UTC ms. Pure."""
+__all__ = ["KEEP", "FirstDue", "Held", "JobStore", "Keep", "ListedJob", "Replan", "Replanned", "Scope"]
 
-_COLUMNS: Final = (
-    "job.id, job.plugin_id, plugin.key, job.key, job.spec, job.active, job.paused, job.next_due_ms, job.last_due_ms"
-)
-_JOBS: Final = f"SELECT {_COLUMNS} FROM job JOIN plugin ON plugin.id = job.plugin_id"  # noqa: S608 - constants only
 # The run that was made last, scheduled or by hand.
-_LIST: Final = (
-    f"SELECT {_COLUMNS}, last.state, COALESCE(last.started_ms, last.created_ms)"  # noqa: S608 - constants only
-    " FROM job JOIN plugin ON plugin.id = job.plugin_id LEFT JOIN job_run AS last ON last.rowid ="
+_LIST = (
+    f"SELECT {JOB_COLUMNS}, last.state, COALESCE(last.started_ms, last.created_ms) FROM job {JOIN_PLUGIN}"  # noqa: S608
+    " LEFT JOIN job_run AS last ON last.rowid ="
     " (SELECT rowid FROM job_run WHERE job_id = job.id ORDER BY created_ms DESC, rowid DESC LIMIT 1)"
     " WHERE (?1 IS NULL OR job.plugin_id = ?1) AND job.active >= ?2 ORDER BY plugin.key, job.key"
 )
-_INSERT: Final = (
-    "INSERT INTO job (id, plugin_id, key, spec, active, paused, next_due_ms, last_due_ms, created_at_ms, updated_at_ms)"
-    " VALUES (?, ?, ?, ?, 1, 0, ?, NULL, ?, ?)"
+_LAST_RUN = (
+    "SELECT state, COALESCE(started_ms, created_ms) FROM job_run WHERE job_id = ?"
+    " ORDER BY created_ms DESC, rowid DESC LIMIT 1"
 )
-_UPDATE: Final = "UPDATE job SET spec = ?, active = 1, next_due_ms = ?, updated_at_ms = ? WHERE id = ?"
-_GONE: Final = "UPDATE job SET active = 0, next_due_ms = NULL, updated_at_ms = ? WHERE id = ?"
-_UNSCHEDULE: Final = "UPDATE job SET next_due_ms = NULL WHERE plugin_id = ? AND next_due_ms IS NOT NULL"
-_DEACTIVATE: Final = (
-    "UPDATE job SET next_due_ms = NULL, active = 0, updated_at_ms = ? WHERE plugin_id = ? AND active = 1"
-)
-_MOVE: Final = "UPDATE job SET next_due_ms = ? WHERE id = ? AND next_due_ms = ? AND active = 1 AND paused = 0"
-_PAUSE: Final = "UPDATE job SET paused = ?, next_due_ms = ?, updated_at_ms = ? WHERE id = ? AND paused <> ?"
-_MAX_NAME: Final = 201
-"""Characters of a plugin's key, the slash and a job's key."""
-_SHOWN_NAME: Final = 100
-_SPEC_FIELDS: Final = frozenset(f.name for f in fields(JobSpec))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,65 +52,138 @@ class JobStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    # What is declared
+
     async def sync(
-        self, plugin_id: PluginId, plugin_key: PluginKey, specs: Sequence[JobSpec], first_due: FirstDue
+        self,
+        plugin_id: PluginId,
+        plugin_key: PluginKey,
+        specs: Sequence[JobSpec],
+        first_due: FirstDue,
+        *,
+        source: str,
     ) -> list[Job]:
         """Make the plugin's jobs those of `specs`, in one transaction, and return them in that order.
 
-        What is gone keeps its history and is not active; it comes back with it. An operator's pause stays.
+        What is gone keeps its history, is not active and not tried again; it comes back with it. An operator's pause
+        stays, and what is paused is not due whatever `first_due` says. `source` is what they were made from; see
+        `sources`.
         """
 
         def work(tx: Transaction) -> list[Job]:
-            stored = {job.key: job for job in _read(f"{_JOBS} WHERE job.plugin_id = ?", plugin_id)}
-            declared = [_put(tx, plugin_id, plugin_key, spec, stored.pop(spec.key, None), first_due) for spec in specs]
-            for gone in stored.values():
-                if gone.active:
-                    tx.execute(_GONE, (tx.now_ms, gone.id))
-            return declared
+            return job_sync.sync(tx, plugin_id, plugin_key, specs, first_due, source)
 
         return await self._database.transact(work)
+
+    async def sources(self) -> dict[PluginId, str]:
+        """What the jobs of each plugin were made from at its last sync; none for one that was unscheduled since."""
+        return await self._database.read(job_sync.sources)
 
     async def unschedule(self, plugin_id: PluginId, *, declared: bool) -> None:
-        """No job of the plugin is due any more. `declared`: its manifest is still in force, so they stay active."""
+        """No job of the plugin is due any more, and none tried again; its next way into ready is a sync.
 
-        def work(tx: Transaction) -> None:
-            if declared:
-                tx.execute(_UNSCHEDULE, (plugin_id,))
-            else:
-                tx.execute(_DEACTIVATE, (tx.now_ms, plugin_id))
+        `declared`: its manifest is still in force, so they stay active.
+        """
+        await self._database.transact(lambda tx: job_sync.unschedule(tx, plugin_id, declared=declared))
 
-        await self._database.transact(work)
+    # The schedule
 
-    async def move(self, moves: Sequence[tuple[Job, int]]) -> frozenset[str]:
-        """Make each job due at another time, unless it has changed meanwhile; the ids of those that moved."""
+    async def head(self) -> int | None:
+        """When the first job or retry is acted on, in UTC ms; None: none is, or the scheduler is held.
 
-        def work(tx: Transaction) -> frozenset[str]:
-            return frozenset(
-                job.id for job, due_ms in moves if tx.execute(_MOVE, (due_ms, job.id, job.next_due_ms)).rowcount
-            )
+        Retries of paused jobs do not count: they wait.
+        """
+        return await self._database.read(head_ms)
 
-        return await self._database.transact(work)
+    async def next_of(self, plugin_id: PluginId | None, until_ms: int | None, limit: int) -> list[Job]:
+        """Jobs of one plugin or of all that are acted on next, not later than `until_ms`, in that order."""
+        return await self._database.read(lambda: schedule.next_of(plugin_id, until_ms, limit))
 
-    async def set_paused(self, job: Job, *, paused: bool, next_due_ms: int | None) -> Job:
-        """Pause or resume, and say when it is due next.
+    async def replan(self, after_rowid: int, now_ms: int, decide: Replan, *, limit: int = 1_000) -> Replanned:
+        """Ask anew when jobs are due: the next `limit` of them, beginning with 0 and then with what was returned.
+
+        Asked is for all that may be due by the clock, due now or not; KEEP leaves one as it is. Rows `missed` of these
+        jobs that are due after `now_ms` are deleted: the clock was turned back, and that has not happened yet.
+        """
+        return await self._database.transact(lambda tx: schedule.replan(tx, after_rowid, now_ms, decide, limit))
+
+    async def due_at_start(self, now_ms: int, is_on_start: Callable[[JobSpec], bool]) -> int:
+        """Make the jobs of ready plugins due now that run at the daemon's start (@reboot), and say how many.
+
+        `is_on_start` is asked about those whose text mentions it; pure.
+        """
+        return await self._database.transact(lambda tx: schedule.due_at_start(tx, now_ms, is_on_start))
+
+    async def clock_ms(self) -> int:
+        """The latest instant at which anything was claimed or declared; 0: never. A clock before it was turned back."""
+        return await self._database.read(schedule.clock_ms)
+
+    async def set_clock_ms(self, now_ms: int) -> None:
+        """That the clock was turned back has been dealt with: this is the latest instant from now on."""
+        await self._database.transact(lambda tx: schedule.set_clock_ms(tx, now_ms))
+
+    async def zones(self) -> dict[str, str]:
+        """Fingerprints of the time zones' rules, as `set_zones` stored them."""
+        return await self._database.read(schedule.zones)
+
+    async def set_zones(self, zones: Mapping[str, str]) -> None:
+        """Store the fingerprints. Where one is another than it was, `sources` are void: every plugin needs a sync."""
+        await self._database.transact(lambda tx: schedule.set_zones(tx, zones))
+
+    # What an operator holds back
+
+    async def set_paused(self, job: Job, *, paused: bool, due: Due | None) -> Job:
+        """Pause or resume, and say when it is due next; it is not while its plugin is paused or not ready.
 
         Raises:
             FailedPrecondition: it is so already.
             NotFound: the job is gone.
         """
+        return await self._database.transact(lambda tx: holds.set_paused(tx, job, paused=paused, due=due))
 
-        def work(tx: Transaction) -> Job:
-            changed = tx.execute(_PAUSE, (paused, next_due_ms, tx.now_ms, job.id, paused)).rowcount
-            after = _one(f"{_JOBS} WHERE job.id = ?", job.id)
-            if after is None:
-                raise _unknown(job.id)
-            if not changed:
-                name = f"{job.plugin_key}/{job.key}"
-                state = "paused already" if paused else "not paused"
-                raise FailedPrecondition(f"job {name} is {state}", job=name, paused=paused)
-            return after
+    async def hold_plugin(self, plugin_id: PluginId, uid: int | None) -> Scope:
+        """Take all jobs of the plugin off the schedule, those that it declares later too.
 
-        return await self._database.transact(work)
+        Raises:
+            FailedPrecondition: they are already.
+            NotFound: there is no such plugin.
+        """
+        return await self._database.transact(lambda tx: holds.hold_plugin(tx, plugin_id, uid))
+
+    async def release_plugin(self, plugin_id: PluginId, due: Callable[[Job], Due | None]) -> Scope:
+        """Put the plugin's jobs back on the schedule, save those paused by themselves; `due` is pure.
+
+        Raises:
+            FailedPrecondition: they are not held.
+            NotFound: there is no such plugin.
+        """
+        return await self._database.transact(lambda tx: holds.release_plugin(tx, plugin_id, due))
+
+    async def hold_all(self, uid: int | None) -> Scope:
+        """Nothing is claimed by the clock any more, retries neither, until `release_all`.
+
+        Raises:
+            FailedPrecondition: it is so already.
+        """
+        return await self._database.transact(lambda tx: holds.hold_all(tx, uid))
+
+    async def release_all(self) -> Scope:
+        """What is overdue by now is claimed at once: move on first, by `replan`, what is not to be made up for.
+
+        Raises:
+            FailedPrecondition: it is not held.
+        """
+        return await self._database.transact(holds.release_all)
+
+    async def held(self) -> Held | None:
+        """Who holds the scheduler, and since when; None: nobody does."""
+        return await self._database.read(holds.held)
+
+    async def scope(self, plugin_id: PluginId | None = None) -> Scope:
+        """How many jobs one plugin or all of them declare, and when the first of them is acted on."""
+        return await self._database.read(lambda: holds.scope(plugin_id))
+
+    # Finding
 
     async def get(self, name: str) -> Job:
         """A job by `<plugin>/<key>`, where the plugin is named by key or id, or by its own id.
@@ -126,25 +193,26 @@ class JobStore:
         """
         found = await self.find(name)
         if found is None:
-            raise _unknown(name)
+            raise unknown_job(name)
         return found
 
     async def find(self, name: str) -> Job | None:
         """As `get`, with None for what is not there."""
-        if len(name) > _MAX_NAME:
+        if len(name) > MAX_NAME:
             return None
         plugin, slash, key = name.partition("/")
         if not slash:
-            return await self._database.read(lambda: _one(f"{_JOBS} WHERE job.id = ?", name))
+            return await self._database.read(lambda: job_of_id(name))
         where = "WHERE (plugin.key = ? OR plugin.id = ?) AND job.key = ?"
-        return await self._database.read(lambda: _one(f"{_JOBS} {where}", plugin, plugin, key))
+        found = await self._database.read(lambda: select_jobs(f"{SELECT_JOB} {where}", (plugin, plugin, key)))
+        return found[0] if found else None
 
     async def list(self, plugin_id: PluginId | None = None, *, include_inactive: bool = False) -> list[ListedJob]:
         """Jobs of one plugin or of all, by name, each with its last run."""
 
         def work() -> list[ListedJob]:
             rows = current.execute_sql(_LIST, (plugin_id, 0 if include_inactive else 1)).fetchall()
-            return [ListedJob(_job(row[:-2]), (RunState(row[-2]), row[-1]) if row[-2] else None) for row in rows]
+            return [ListedJob(read_job(row), (RunState(row[-2]), row[-1]) if row[-2] else None) for row in rows]
 
         return await self._database.read(work)
 
@@ -152,88 +220,7 @@ class JobStore:
         """State of the run that was made last, and when it started, or was made if it never did."""
 
         def work() -> tuple[RunState, int] | None:
-            row = current.execute_sql(
-                "SELECT state, COALESCE(started_ms, created_ms) FROM job_run WHERE job_id = ?"
-                " ORDER BY created_ms DESC, rowid DESC LIMIT 1",
-                (job_id,),
-            ).fetchone()
+            row = current.execute_sql(_LAST_RUN, (job_id,)).fetchone()
             return (RunState(row[0]), row[1]) if row else None
 
         return await self._database.read(work)
-
-
-def _put(
-    tx: Transaction,
-    plugin_id: PluginId,
-    plugin_key: PluginKey,
-    spec: JobSpec,
-    stored: Job | None,
-    first_due: FirstDue,
-) -> Job:
-    next_due_ms = first_due(spec, stored)
-    now_ms = tx.now_ms
-    if stored is None:
-        job = Job(
-            id=str(uuid.uuid4()),
-            plugin_id=plugin_id,
-            plugin_key=plugin_key,
-            key=spec.key,
-            spec=spec,
-            active=True,
-            paused=False,
-            next_due_ms=next_due_ms,
-            last_due_ms=None,
-        )
-        tx.execute(_INSERT, (job.id, plugin_id, spec.key, _dump(spec), next_due_ms, now_ms, now_ms))
-        return job
-    job = Job(
-        id=stored.id,
-        plugin_id=plugin_id,
-        plugin_key=plugin_key,
-        key=spec.key,
-        spec=spec,
-        active=True,
-        paused=stored.paused,
-        next_due_ms=next_due_ms,
-        last_due_ms=stored.last_due_ms,
-    )
-    if job != stored:  # nothing changed on most starts: no write, no fsync
-        tx.execute(_UPDATE, (_dump(spec), next_due_ms, now_ms, job.id))
-    return job
-
-
-def _one(sql: str, *parameters: str) -> Job | None:
-    return next(iter(_read(sql, *parameters)), None)
-
-
-def _read(sql: str, *parameters: str) -> Iterable[Job]:
-    return [_job(row) for row in current.execute_sql(sql, parameters).fetchall()]
-
-
-def _job(row: Sequence[Any]) -> Job:
-    id_, plugin_id, plugin_key, key, spec, active, paused, next_due_ms, last_due_ms = row
-    return Job(
-        id=id_,
-        plugin_id=plugin_id,
-        plugin_key=plugin_key,
-        key=key,
-        spec=_load(json.loads(spec)),
-        active=bool(active),
-        paused=bool(paused),
-        next_due_ms=next_due_ms,
-        last_due_ms=last_due_ms,
-    )
-
-
-def _dump(spec: JobSpec) -> str:
-    return json.dumps(asdict(spec), ensure_ascii=False, separators=(",", ":"))
-
-
-def _load(table: Mapping[str, Any]) -> JobSpec:
-    """What a later version stored beside the fields we know is left out."""
-    return JobSpec(**{name: value for name, value in table.items() if name in _SPEC_FIELDS})
-
-
-def _unknown(name: str) -> NotFound:
-    shown = name if len(name) <= _MAX_NAME else name[:_SHOWN_NAME] + "…"
-    return NotFound(f"there is no job {shown!r}; name it <plugin>/<key> as `pluginctl jobs list` shows it", job=shown)

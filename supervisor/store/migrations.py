@@ -175,12 +175,52 @@ _INDEXES: Final = (
     "ALTER TABLE plugin_version ADD COLUMN find_links TEXT NOT NULL DEFAULT '[]'",
 )
 
+_JOBS: Final = (
+    "ALTER TABLE job ADD COLUMN next_fire_ms INTEGER",
+    "ALTER TABLE job ADD COLUMN served_from_ms INTEGER",
+    "ALTER TABLE job ADD COLUMN timing TEXT NOT NULL DEFAULT ''",
+    "UPDATE job SET next_fire_ms = next_due_ms",
+    # The schedule itself: the scheduler keeps nothing in memory but the time of the first entry.
+    "CREATE INDEX job_fire ON job (next_fire_ms) WHERE next_fire_ms IS NOT NULL",
+    "ALTER TABLE job_run ADD COLUMN times INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE job_run ADD COLUMN retry_at_ms INTEGER",
+    "ALTER TABLE job_run ADD COLUMN exit_code INTEGER",
+    "ALTER TABLE job_run ADD COLUMN params BLOB",
+    "CREATE INDEX job_run_retry ON job_run (retry_at_ms) WHERE retry_at_ms IS NOT NULL",
+    # The attempts at one due time, of the few that were tried again.
+    "CREATE INDEX job_run_tried ON job_run (job_id, due_ms) WHERE attempt > 1",
+    "DROP INDEX job_run_open",
+    "CREATE INDEX job_run_open ON job_run (job_id) WHERE state IN ('queued', 'running')",
+    # For pages of all history, and for its end. Those of a plugin are found through its jobs: each index of a run is a
+    # page to write, and a thousand may be due at once.
+    "CREATE INDEX job_run_age ON job_run (created_ms)",
+    "DROP INDEX job_run_of_plugin",
+    # What the jobs of a plugin were made from: the same again is no work at the start.
+    """CREATE TABLE job_sync (
+        plugin_id TEXT PRIMARY KEY NOT NULL REFERENCES plugin (id) ON DELETE CASCADE,
+        source TEXT NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE job_hold (
+        plugin_id TEXT PRIMARY KEY NOT NULL REFERENCES plugin (id) ON DELETE CASCADE,
+        uid INTEGER,
+        held_at_ms INTEGER NOT NULL) WITHOUT ROWID""",
+    # One row. `clock_ms` is the latest instant at which anything was claimed or declared: a clock before it was turned
+    # back.
+    """CREATE TABLE scheduler (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        clock_ms INTEGER NOT NULL DEFAULT 0,
+        held_at_ms INTEGER,
+        held_by_uid INTEGER,
+        zones TEXT NOT NULL DEFAULT '{}')""",
+    "INSERT INTO scheduler (id) VALUES (1)",
+)
+
 STEPS: Final[tuple[Step, ...]] = (
     Step(1, "first schema", _FIRST),
     Step(2, "digest of a request's params", _REQUEST_DIGEST),
     Step(3, "versions of plugins, and intents", _VERSIONS),
     Step(4, "revisions of configurations and of state", _CONFIGS),
     Step(5, "indexes that versions came from", _INDEXES),
+    Step(6, "jobs: the schedule in the database, retries, holds", _JOBS),
 )
 
 

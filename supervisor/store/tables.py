@@ -186,7 +186,10 @@ class JobRow(_Table):
     active = peewee.BooleanField()
     paused = peewee.BooleanField()
     next_due_ms = peewee.IntegerField(null=True)
+    next_fire_ms = peewee.IntegerField(null=True)
     last_due_ms = peewee.IntegerField(null=True)
+    served_from_ms = peewee.IntegerField(null=True)
+    timing = peewee.TextField()
     created_at_ms = peewee.IntegerField()
     updated_at_ms = peewee.IntegerField()
 
@@ -209,9 +212,41 @@ class JobRunRow(_Table):
     finished_ms = peewee.IntegerField(null=True)
     error = peewee.TextField(null=True)
     result = MsgpackField(null=True)
+    times = peewee.IntegerField()
+    retry_at_ms = peewee.IntegerField(null=True)
+    exit_code = peewee.IntegerField(null=True)
+    params = MsgpackField(null=True)
 
     class Meta:
         table_name = "job_run"
+
+
+class JobSyncRow(_Table):
+    plugin_id = peewee.TextField(primary_key=True)
+    source = peewee.TextField()
+
+    class Meta:
+        table_name = "job_sync"
+
+
+class JobHoldRow(_Table):
+    plugin_id = peewee.TextField(primary_key=True)
+    uid = peewee.IntegerField(null=True)
+    held_at_ms = peewee.IntegerField()
+
+    class Meta:
+        table_name = "job_hold"
+
+
+class SchedulerRow(_Table):
+    id = peewee.IntegerField(primary_key=True)
+    clock_ms = peewee.IntegerField()
+    held_at_ms = peewee.IntegerField(null=True)
+    held_by_uid = peewee.IntegerField(null=True)
+    zones = JsonField()
+
+    class Meta:
+        table_name = "scheduler"
 
 
 class EventRow(_Table):

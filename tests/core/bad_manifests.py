@@ -529,8 +529,8 @@ BAD: list[tuple[str, str | bytes, list[str]]] = [
         "jobs and methods of a plain program",
         edited((COMMAND, COMMAND + '\ntransport = "none"')),
         [
-            'line 15: jobs: need a worker that speaks RPC; set worker.transport = "rpc"',
             'line 20: methods: need a worker that speaks RPC; set worker.transport = "rpc"',
+            'line 15: jobs[0].command: is required: a worker that does not speak RPC runs no jobs; add command = ["…"]',
         ],
     ),
     (
@@ -652,10 +652,10 @@ BAD: list[tuple[str, str | bytes, list[str]]] = [
     ),
     (
         "unknown overlap",
-        edited((SCHEDULE, SCHEDULE + '\noverlap = "Skip"\ncatch_up = "all"')),
+        edited((SCHEDULE, SCHEDULE + '\noverlap = "Skip"\ncatch_up = "every"')),
         [
-            "line 18: jobs[0].overlap: must be 'skip' or 'allow' (found: 'Skip'); did you mean 'skip'?",
-            "line 19: jobs[0].catch_up: must be 'latest' or 'skip' (found: 'all')",
+            "line 18: jobs[0].overlap: must be 'skip' or 'queue_one' or 'cancel_previous' or 'allow' (found: 'Skip'); did you mean 'skip'?",
+            "line 19: jobs[0].catch_up: must be 'latest' or 'skip' or 'all' (found: 'every')",
         ],
     ),
     (
@@ -663,6 +663,79 @@ BAD: list[tuple[str, str | bytes, list[str]]] = [
         edited((SCHEDULE, "schedule = 2026-01-31T12:00:00Z")),
         [
             "line 17: jobs[0].schedule: must be a string of 1 to 256 characters (found: 2026-01-31 12:00:00+00:00); write it in quotes"
+        ],
+    ),
+    (
+        "numbers of a job that are too small",
+        edited(
+            (
+                SCHEDULE,
+                "max_running = 0\nmisfire_grace_s = -1\nstart_within_s = -1\njitter_s = -1\ntimeout_s = 0\nretries = -1\nretry_backoff_s = 0",
+            )
+        ),
+        [
+            "line 17: jobs[0].max_running: must be a whole number from 1 to 64 (found: 0)",
+            "line 18: jobs[0].misfire_grace_s: must be a number from 0 to 31622400 (found: -1)",
+            "line 19: jobs[0].start_within_s: must be a number from 0 to 86400 (found: -1)",
+            "line 20: jobs[0].jitter_s: must be a number from 0 to 86400 (found: -1)",
+            "line 21: jobs[0].timeout_s: must be a number from 0.1 to 31622400 (found: 0)",
+            "line 22: jobs[0].retries: must be a whole number from 0 to 100 (found: -1)",
+            "line 23: jobs[0].retry_backoff_s: must be a number from 0.1 to 86400 (found: 0)",
+        ],
+    ),
+    (
+        "three schedules of a job",
+        edited((SCHEDULE, SCHEDULE + '\nevery = "90s"\nat = "2027-01-01T00:00+01:00"')),
+        [
+            "line 18: jobs[0].every: cannot stand beside schedule (found: '90s'); keep one of them",
+            "line 19: jobs[0].at: cannot stand beside schedule (found: '2027-01-01T00:00+01:00'); keep one of them",
+        ],
+    ),
+    (
+        "max_running without allow",
+        edited((SCHEDULE, SCHEDULE + '\noverlap = "queue_one"\nmax_running = 3')),
+        ['line 19: jobs[0].max_running: means nothing with overlap = "queue_one" (found: 3); set overlap = "allow"'],
+    ),
+    (
+        "a command that has a worker restarted",
+        edited((SCHEDULE, SCHEDULE + '\ncommand = ["true"]\non_timeout = "restart"')),
+        [
+            "line 19: jobs[0].on_timeout: a command has no worker to restart: it is killed itself (found: 'restart'); take it out"
+        ],
+    ),
+    (
+        "a job's command that is not in the package",
+        edited((SCHEDULE, SCHEDULE + '\ncommand = ["./tidy", "x.sh"]')),
+        [
+            "line 18: jobs[0].command[0]: is not in the package (found: './tidy')",
+            "line 18: jobs[0].command[1]: is not in the package (found: 'x.sh')",
+        ],
+    ),
+    (
+        "a job's command in one string",
+        edited((SCHEDULE, SCHEDULE + '\ncommand = "sh tidy.sh"')),
+        [
+            'line 18: jobs[0].command: must be a list of strings (found: \'sh tidy.sh\'); write a list: ["sh", "tidy.sh"]'
+        ],
+    ),
+    (
+        "a plain program's job with a command in one string",
+        edited(
+            (COMMAND, COMMAND + '\ntransport = "none"'),
+            (SCHEDULE, SCHEDULE + '\ncommand = "sh tidy.sh"'),
+            (METHOD, ""),
+        ),
+        [
+            'line 19: jobs[0].command: must be a list of strings (found: \'sh tidy.sh\'); write a list: ["sh", "tidy.sh"]'
+        ],
+    ),
+    (
+        "misspelt choices of a job",
+        edited((SCHEDULE, SCHEDULE + '\noverlap = "queue_on"\non_timeout = "retsart"\ncach_up = "all"')),
+        [
+            "line 18: jobs[0].overlap: must be 'skip' or 'queue_one' or 'cancel_previous' or 'allow' (found: 'queue_on'); did you mean 'queue_one'?",
+            "line 19: jobs[0].on_timeout: must be 'cancel' or 'restart' (found: 'retsart'); did you mean 'restart'?",
+            "line 20: jobs[0].cach_up: unknown key; did you mean 'catch_up'?",
         ],
     ),
     (
@@ -853,9 +926,10 @@ BAD: list[tuple[str, str | bytes, list[str]]] = [
             "line 24: jobs[1].key: is the key of jobs[0] too: it must be unique (found: 'a'); give one of them another key",
             "line 18: jobs: needs the capability 'jobs.schedule'; add it to plugin.capabilities",
             "line 26: methods: needs the capability 'methods.register'; add it to plugin.capabilities",
-            'line 18: jobs: need a worker that speaks RPC; set worker.transport = "rpc"',
             'line 26: methods: need a worker that speaks RPC; set worker.transport = "rpc"',
             "line 21: jobs[0].schedule: day of month: '30' never comes, the longest of the chosen months has 29 days (found: '0 0 30 2 *'); change day or month",
+            'line 18: jobs[0].command: is required: a worker that does not speak RPC runs no jobs; add command = ["…"]',
+            'line 23: jobs[1].command: is required: a worker that does not speak RPC runs no jobs; add command = ["…"]',
         ],
     ),
     (

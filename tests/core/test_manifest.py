@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import tomllib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -127,6 +128,72 @@ def test_stored_and_read_back() -> None:
     assert parse_stored_manifest(stored) == manifest
 
 
+JOB: dict[str, Any] = {
+    "key": "tidy",
+    "display_name": "Tidy up",
+    "description": "Throws away what is old.",
+    "at": "2027-01-01T00:00+01:00",
+    "timezone": "Europe/Berlin",
+    "command": ["sh", "tidy.sh", "sh"],
+    "overlap": "allow",
+    "max_running": 3,
+    "catch_up": "all",
+    "misfire_grace_s": 60,
+    "start_within_s": 30.5,
+    "jitter_s": 5,
+    "timeout_s": 10,
+    "retries": 2,
+    "retry_backoff_s": 1,
+}
+
+
+def test_all_that_a_job_may_say() -> None:
+    table = changed("jobs", [JOB, {"key": "ask", "display_name": "Ask", "every": "90s", "on_timeout": "restart"}])
+    tidy, ask = parse_manifest(table, CHECKS).jobs
+    assert tidy == JobSpec(**JOB | {"command": ("sh", "tidy.sh", "sh")})
+    assert (ask.every, ask.on_timeout, ask.timed, tidy.timed) == ("90s", "restart", True, True)
+
+
+def test_what_a_job_need_not_say() -> None:
+    [job] = parse_manifest(changed("jobs", [{"key": "a", "display_name": "A"}]), CHECKS).jobs
+    assert job == JobSpec(key="a", display_name="A")
+    assert not job.timed
+    told = (job.command, job.overlap, job.max_running, job.catch_up, job.timeout_s, job.on_timeout, job.retries)
+    assert told == ((), "skip", 8, "latest", 300, "cancel", 0)
+
+
+def test_of_a_job_what_differs_from_the_defaults_is_stored() -> None:
+    manifest = parse_manifest(changed("jobs", [JOB, {"key": "a", "display_name": "A"}]), CHECKS)
+    stored = json.loads(json.dumps(manifest_to_table(manifest)))
+    assert stored["jobs"][1] == {"key": "a", "display_name": "A"}
+    assert parse_stored_manifest(stored) == manifest
+    # What a later version has stored beside it.
+    stored["jobs"][1]["mood"] = "good"
+    assert parse_stored_manifest(stored) == manifest
+
+
+@pytest.mark.parametrize("jobs", [[{"key": "a"}], ["a"], 3])
+def test_jobs_that_are_not_what_is_stored(jobs: Any) -> None:
+    stored = manifest_to_table(parse_manifest(example(), CHECKS)) | {"jobs": jobs}
+    with pytest.raises(InvalidManifest, match="jobs: are not what is stored for jobs"):
+        parse_stored_manifest(stored)
+
+
+def test_a_plain_program_has_jobs_that_are_commands() -> None:
+    table = changed("worker/transport", "none")
+    del table["methods"]
+    table["jobs"] = [JOB]
+    assert parse_manifest(table, CHECKS).jobs[0].command == ("sh", "tidy.sh", "sh")
+
+
+def test_the_words_of_a_jobs_command_are_looked_at() -> None:
+    checks = replace(CHECKS, command=lambda words: {1: "is not in the package"} if "tidy.sh" in words else {})
+    with pytest.raises(InvalidManifest) as caught:
+        parse_manifest(changed("jobs", [JOB]), checks)
+    [problem] = caught.value.problems
+    assert str(problem) == "jobs[0].command[1]: is not in the package (found: 'tidy.sh')"
+
+
 CAPS = "plugin/capabilities"
 BAD = [
     ("plugin", GONE, "plugin", "the table [plugin] is required"),
@@ -163,7 +230,8 @@ BAD = [
     ("worker/command", "python main.py", "worker.command", "must be a list of strings"),
     ("worker/command", ["a\0b"], "worker.command[0]", "without NUL"),
     ("worker/transport", "http", "worker.transport", "must be 'rpc' or 'none'"),
-    ("worker/transport", "none", "jobs", 'set worker.transport = "rpc"'),
+    ("worker/transport", "none", "methods", 'set worker.transport = "rpc"'),
+    ("worker/transport", "none", "jobs[0].command", "a worker that does not speak RPC runs no jobs"),
     ("plugin", {}, "plugin.key", 'is required; such as key = "acme.weather"'),
     ("worker", {}, "worker.command", 'is required; such as command = ["python", "main.py"]'),
     ("worker/start_timeout_s", 0, "worker.start_timeout_s", "must be a number from 0.1"),
@@ -181,8 +249,21 @@ BAD = [
     ("jobs", {"key": "a"}, "jobs", "must be a list of tables: [[jobs]]"),
     ("jobs/0/key", "Refresh!", "jobs[0].key", "must be 1 to 100 of a-z"),
     ("jobs/0/schedule", "61 * * * *", "jobs[0].schedule", "minute: 61 is above 59"),
-    ("jobs/0/overlap", "queue", "jobs[0].overlap", "must be 'skip' or 'allow'"),
+    ("jobs/0/overlap", "queue", "jobs[0].overlap", "must be 'skip' or 'queue_one' or 'cancel_previous' or 'allow'"),
+    ("jobs/0/max_running", 0, "jobs[0].max_running", "must be a whole number from 1 to 64"),
+    ("jobs/0/max_running", 2, "jobs[0].max_running", 'means nothing with overlap = "skip"'),
+    ("jobs/0/catch_up", "every", "jobs[0].catch_up", "must be 'latest' or 'skip' or 'all'"),
+    ("jobs/0/misfire_grace_s", -1, "jobs[0].misfire_grace_s", "must be a number from 0 to 31622400"),
+    ("jobs/0/start_within_s", 90_000, "jobs[0].start_within_s", "must be a number from 0 to 86400"),
+    ("jobs/0/jitter_s", 90_000, "jobs[0].jitter_s", "must be a number from 0 to 86400"),
     ("jobs/0/timeout_s", 0, "jobs[0].timeout_s", "must be a number from 0.1"),
+    ("jobs/0/on_timeout", "kill", "jobs[0].on_timeout", "must be 'cancel' or 'restart'"),
+    ("jobs/0/retries", 101, "jobs[0].retries", "must be a whole number from 0 to 100"),
+    ("jobs/0/retry_backoff_s", 0, "jobs[0].retry_backoff_s", "must be a number from 0.1 to 86400"),
+    ("jobs/0/seconds", "yes", "jobs[0].seconds", "must be true or false"),
+    ("jobs/0/at", "2027-01-01T00:00", "jobs[0].at", "cannot stand beside schedule"),
+    ("jobs/0/command", "sh tidy.sh", "jobs[0].command", "must be a list of strings"),
+    ("jobs/0/command", ["a\0b"], "jobs[0].command[0]", "without NUL"),
     ("jobs/0/shedule", "* * * * *", "jobs[0].shedule", "did you mean 'schedule'?"),
     ("methods/0/name", "fore cast", "methods[0].name", "letters, digits"),
     ("methods/0/params_schema", [], "methods[0].params_schema", "must be a table: a JSON Schema"),

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.errors import FailedPrecondition
+from supervisor.core.job import Job, RunState
+from supervisor.core.manifest import JobSpec
+from supervisor.core.plugin import PluginId, PluginKey
+from supervisor.store.job_rows import SELECT_JOB, read_job
 from supervisor.store.migrations import STEPS, Step, check_not_newer, migrate, stored_version
+from supervisor.store.run_rows import SELECT_RUN, read_run
 
 ONE = Step(1, "one", ("CREATE TABLE a (x)", "INSERT INTO a VALUES (1)"))
 TWO = Step(2, "two", ("CREATE TABLE b (x)", "INSERT INTO b SELECT x FROM a"))
@@ -88,7 +93,11 @@ def test_the_real_schema_has_its_tables_and_indexes(connection: sqlite3.Connecti
         "plugin_version",
         "intent",
         "config_revision",
+        "job_sync",
+        "job_hold",
+        "scheduler",
     }
+    assert connection.execute("SELECT * FROM scheduler").fetchall() == [(1, 0, None, None, "{}")]
     assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
@@ -132,3 +141,45 @@ def test_a_database_of_before_versions_gets_one_for_each_installed_plugin(connec
         connection.execute("SELECT editable, staged_dir, probation_until_ms FROM plugin").fetchall()
         == [(None, None, None)] * 2
     )
+
+
+def test_jobs_and_runs_of_before_the_schedule_was_in_the_database(connection: sqlite3.Connection) -> None:
+    migrate(connection, 1, STEPS[:5])
+    insert = "INSERT INTO plugin (id, key, version, status, manifest, package_dir, install_order, installed_at_ms,"
+    connection.execute(f"{insert} updated_at_ms) VALUES ('p', 'acme.one', '1', 'ready', '{{}}', 'd', 1, 5, 6)")
+    spec = (
+        '{"key":"refresh","display_name":"Refresh","description":null,"schedule":"*/5 * * * *","every":null,'
+        '"seconds":false,"timezone":"Europe/Berlin","overlap":"skip","catch_up":"latest","misfire_grace_s":null,'
+        '"start_within_s":60.0,"timeout_s":300.0}'
+    )
+    connection.execute("INSERT INTO job VALUES ('j', 'p', 'refresh', ?, 1, 0, 9000, 8000, 1, 2)", (spec,))
+    connection.execute("INSERT INTO job VALUES ('j2', 'p', 'other', ?, 1, 1, NULL, NULL, 1, 2)", (spec,))
+    names = "'j', 'p', 'acme.one', 'refresh', 'schedule'"
+    run = f"INSERT INTO job_run VALUES (?, {names}, ?, 1, ?, 8000, ?, NULL, NULL, NULL)"
+    connection.execute(run, ("r1", "running", 8000, 8001))
+    connection.execute(run, ("r2", "succeeded", 7000, 7001))
+    migrate(connection, 2)
+    job, other = (read_job(row) for row in connection.execute(f"{SELECT_JOB} ORDER BY job.id").fetchall())
+    assert job == Job(
+        id="j",
+        plugin_id=PluginId("p"),
+        plugin_key=PluginKey("acme.one"),
+        key="refresh",
+        spec=JobSpec(
+            key="refresh",
+            display_name="Refresh",
+            schedule="*/5 * * * *",
+            timezone="Europe/Berlin",
+            start_within_s=60.0,
+        ),
+        active=True,
+        paused=False,
+        next_due_ms=9000,
+        next_fire_ms=9000,
+        last_due_ms=8000,
+    )
+    assert (other.paused, other.next_fire_ms) == (True, None)
+    [running, _] = (read_run(row) for row in connection.execute(f"{SELECT_RUN} ORDER BY id").fetchall())
+    assert (running.state, running.due_ms, running.started_ms) == (RunState.RUNNING, 8000, 8001)
+    assert (running.times, running.retry_at_ms, running.exit_code, running.params) == (1, None, None, None)
+    assert connection.execute("SELECT count(*) FROM job_sync").fetchone() == (0,)
