@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,11 @@ class FakeWorkers:
                 turn = self.turns.ask(plugin.install_order, came.set)
             self._nursery.start_soon(self._live_in_turn, worker, plugin, turn, came)
         worker.notify()
+
+    @contextmanager
+    def coming_back(self, plugin_id: PluginId) -> Iterator[None]:
+        assert self._worker(plugin_id) is not None
+        yield
 
     def unwant(self, plugin_id: PluginId) -> None:
         self.calls.append(("unwant", self._registry.get(plugin_id).key))

@@ -149,9 +149,11 @@ class Exchanger:
             yield
             return
         try:
-            await self._activation.stop(before)
-            self._cleaner.reach(it.points.stopped)
-            yield
+            # Runs that were due meanwhile wait for the one or the other.
+            with self._workers.coming_back(before.id):
+                await self._activation.stop(before)
+                self._cleaner.reach(it.points.stopped)
+                yield
         except BaseException:
             now = self._registry.find(before.id)
             if now and now.package_dir == before.package_dir:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -42,7 +43,7 @@ class InPlace:
             FailedPrecondition: it requires what is not there; the worker goes on.
             ActivationFailed: it did not come up; the status is error.
         """
-        async with self._parts.locks.hold(self._registry.get(name).key) as lock:
+        async with AsyncExitStack() as afterwards, self._parts.locks.hold(self._registry.get(name).key) as lock:
             plugin = self._registry.get(name)
             if plugin.editable is None or not is_to_refresh(plugin):
                 return None
@@ -55,6 +56,8 @@ class InPlace:
             if not self._workers.wanted(plugin.id):
                 return None
             self._parts.requirements.refuse_start(plugin, "restart")
+            # Until whoever lets go of the lock has started it.
+            afterwards.enter_context(self._workers.coming_back(plugin.id))
             await self._activation.stop(plugin)
             # Whoever waits for the lock wants it stopped.
             lock.owe_start(partial(start_again, self._registry, self._workers, plugin.id))

@@ -50,8 +50,9 @@ class WorkerCommands:
         self._requirements.refuse_start(plugin, "restart")
         was_wanted = self._workers.wanted(plugin.id)
         with lock.activation():
-            await self._stop(plugin)
-            self._workers.want(plugin)
+            with self._workers.coming_back(plugin.id):
+                await self._stop(plugin)
+                self._workers.want(plugin)
             await self._workers.wait_up(plugin.id)
             return plugin
         if was_wanted and not self._workers.wanted(plugin.id):

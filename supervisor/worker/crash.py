@@ -36,6 +36,8 @@ class Reason(StrEnum):
     """It lives, and does not read its RPC connection."""
     HUNG_UP = "hung_up"
     """It lives, and has closed its RPC connection."""
+    RUN_STUCK = "run_stuck"
+    """It was told to cancel a run, and did not let go of it."""
     PROTOCOL_VIOLATION = "protocol_violation"
     INTERNAL = "internal"
     """A mistake in plugind itself."""

@@ -96,7 +96,9 @@ def plan_launch(
         program, *arguments = words
         executable = _executable(program, package_dir, python, is_file, lambda name: which(name, env["PATH"]))
         if executable is None:
-            what = f"there is no program {program!r}, neither in the package nor in PATH (worker.{where})"
+            # What is launched itself needs no name: it may be a job's command too.
+            of = "" if where == "command" else f" (worker.{where})"
+            what = f"there is no program {program!r}, neither in the package nor in PATH{of}"
             raise CannotLaunch(f"cannot be started: {what}")
         return (executable, *(_inside(package_dir, argument, is_file) for argument in arguments))
 

@@ -47,8 +47,12 @@ class Life:
         came_up: Callable[[], Coroutine[Any, Any, None]],
         stopping: Callable[[], None],
         stuck: Callable[[WorkerUnkillable], None],
+        run_id: str | None = None,
     ) -> None:
+        """`run_id`: it is the command of this run, not its plugin's worker."""
         self._plugin = plugin
+        self._run_id = run_id
+        self._called = "worker" if run_id is None else "command"
         self._host = host
         self._log = log
         self._graces = graces
@@ -59,6 +63,8 @@ class Life:
         self._wanted = trio.CancelScope()
         self._getting_ready = trio.CancelScope()
         self._watching = trio.CancelScope(shield=True)
+        self._given_up = trio.Event()
+        self._why_given_up: Crash | None = None
         self._worker: Worker | None = None
         self._output: Output | None = None
         self._up_since: float | None = None
@@ -77,6 +83,11 @@ class Life:
         return self._worker.channel if self._worker else None
 
     @property
+    def up_since(self) -> float | None:
+        """On trio's clock."""
+        return self._up_since
+
+    @property
     def uptime_s(self) -> float | None:
         return None if self._up_since is None else trio.current_time() - self._up_since
 
@@ -87,6 +98,11 @@ class Life:
     def ask_to_stop(self) -> None:
         self._getting_ready.cancel(reason="the worker is no longer wanted")
         self._wanted.cancel(reason="the worker is no longer wanted")
+
+    def give_up(self, why: Crash) -> None:
+        """End it as crashed: somebody else has seen that it is no good any more."""
+        self._why_given_up = self._why_given_up or why
+        self._given_up.set()
 
     def kill(self) -> None:
         """Without asking."""
@@ -140,7 +156,12 @@ class Life:
                 worker = self._begin(process, data_dir, body)
                 look = worker.look if isinstance(worker, PlainProgram) else None
                 output = self._output = Output(
-                    process, self._log, now_ms=self._now_ms, discretion=self.discretion, on_stdout=look
+                    process,
+                    self._log,
+                    now_ms=self._now_ms,
+                    discretion=self.discretion,
+                    on_stdout=look,
+                    run_id=self._run_id,
                 )
                 body.start_soon(output.run)
                 body.start_soon(worker.run, process.pid)
@@ -203,8 +224,14 @@ class Life:
             partial(wait_exit, process, worker, lambda: self._killed),
             partial(wait_deaf, process, worker, lambda: self._killed),
             process.wait_breach,
+            partial(self._wait_given_up, process),
             partial(self._come_up_and_stay_well, process, worker),
         )
+
+    async def _wait_given_up(self, process: Process) -> Crash:
+        await self._given_up.wait()
+        assert self._why_given_up is not None  # noqa: S101  it is set first
+        return with_state(self._why_given_up, process.pid)
 
     async def _come_up_and_stay_well(self, process: Process, worker: Worker) -> Crash:
         if refusal := await worker.come_up():
@@ -266,7 +293,7 @@ class Life:
         finally:
             if not taken:
                 self._note(
-                    "gave up reading what the worker had written and sent before its end: "
+                    f"gave up reading what the {self._called} had written and sent before its end: "
                     f"{output.unread_bytes} bytes of its output are not in this log"
                 )
 
@@ -276,7 +303,7 @@ class Life:
             told = most_telling(crash, post_mortem, last_words=words, memory_mb=limit)
             return replace(told, cause=self.discretion.hide(told.cause))
         if post_mortem:
-            self._note(f"while it was being stopped, the worker {post_mortem.cause}")
+            self._note(f"while it was being stopped, the {self._called} {post_mortem.cause}")
         return None
 
     async def _lose(self, process: Process, error: Exception) -> Ending:
@@ -322,7 +349,7 @@ class Life:
             return ()
         if strays:
             named = ", ".join(f"{stray.pid} ({stray.name})" if stray.name else str(stray.pid) for stray in strays)
-            self._note(f"killed what the worker had left running outside its process group: pid {named}")
+            self._note(f"killed what the {self._called} had left running outside its process group: pid {named}")
         return strays
 
     def _on_log(self, notification: Notification) -> None:
@@ -330,4 +357,5 @@ class Life:
 
     def _note(self, message: str) -> None:
         words = self.discretion.hide(message)
-        self._log.write([Entry(time_ms=self._now_ms(), stream="plugind", level="warning", message=words)])
+        entry = Entry(time_ms=self._now_ms(), stream="plugind", level="warning", message=words, run_id=self._run_id)
+        self._log.write([entry])

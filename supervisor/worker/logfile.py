@@ -139,10 +139,13 @@ class LogFile:
             data = "".join(f"{entry.to_json()}\n" for entry in entries).encode()
             self._put(data, entries[-1].time_ms)
 
-    def write_lines(self, lines: Sequence[Line], *, time_ms: int, stream: str, level: str) -> None:
+    def write_lines(
+        self, lines: Sequence[Line], *, time_ms: int, stream: str, level: str, run_id: str | None = None
+    ) -> None:
         """As `write`, for lines of output: they are many, and differ in little."""
         head = f'{{"time_ms": {time_ms}, "stream": "{stream}", "level": "{level}", "message": '
-        ends = ("}\n", ', "truncated": true}\n')
+        run = "" if run_id is None else f', "run_id": {json_text(run_id)}'
+        ends = (f"{run}}}\n", f'{run}, "truncated": true}}\n')
         self._put("".join(f"{head}{json_text(line.text)}{ends[line.truncated]}" for line in lines).encode(), time_ms)
 
     def close(self) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
+from math import inf
 from typing import Any, Final
 
 import trio
 
 from supervisor.channel import do_nothing
-from supervisor.core.errors import Unavailable
+from supervisor.core.errors import SupervisorError, Unavailable
 from supervisor.core.plugin import Plugin, PluginId
 from supervisor.worker.beside import Aside, Successor
 from supervisor.worker.calling import call_worker, channel_for_calls
+from supervisor.worker.crash import Crash, Reason
+from supervisor.worker.down import why_down
 from supervisor.worker.neighbours import Neighbours
 from supervisor.worker.phase import Phase
 from supervisor.worker.shutdown import WorkerUnkillable, longest_stop_of_all_s
@@ -44,6 +47,7 @@ class WorkerManager:
         self._lives: trio.Nursery | None = None
         self._closing = False
         self._closed = trio.Event()
+        self._coming_back: Counter[PluginId] = Counter()
         self._given_up: deque[PluginId] = deque()
         self._gave_up = trio.Event()
 
@@ -181,6 +185,45 @@ class WorkerManager:
         supervisor = self._supervisors.get(plugin_id)
         return supervisor is not None and supervisor.wanted
 
+    def up_since(self, plugin_id: PluginId) -> float | None:
+        """Since when there has been the worker that takes calls now, on trio's clock; None: none does."""
+        supervisor = self._supervisors.get(plugin_id)
+        life = supervisor.life if supervisor is not None and supervisor.wanted else None
+        return life.up_since if life else None
+
+    def comes_back(self, plugin_id: PluginId) -> bool:
+        """Whether there is to be a worker: it is up, on its way up, or stopped only to be started again."""
+        return self.wanted(plugin_id) or plugin_id in self._coming_back
+
+    @contextmanager
+    def coming_back(self, plugin_id: PluginId) -> Iterator[None]:
+        """In the block the worker is stopped only to be started again: who can wait for it waits."""
+        self._coming_back[plugin_id] += 1
+        try:
+            yield
+        finally:
+            self._coming_back[plugin_id] -= 1
+            if not self._coming_back[plugin_id]:
+                del self._coming_back[plugin_id]
+            # It may not have come to that: whoever waits is to see it.
+            if supervisor := self._supervisors.get(plugin_id):
+                supervisor.look_around()
+
+    def why_down(self, plugin_id: PluginId) -> str:
+        """Of one that is not up, for people: "its worker is in backoff after it …; the next attempt is in 12 s"."""
+        return why_down(self._supervisors.get(plugin_id))
+
+    def hang(self, plugin_id: PluginId, why: str, *, since: float = inf) -> None:
+        """The worker does not let go of what it was told to give up: end its life as a crash, so that another begins.
+
+        `why` is what follows "the worker"; `since` is when it was given that, on trio's clock: one that has come up
+        later is another, and is left alone. So is one that is not up.
+        """
+        supervisor = self._supervisors.get(plugin_id)
+        life = supervisor.life if supervisor else None
+        if life is not None and life.up_since is not None and life.up_since <= since:
+            life.give_up(Crash(Reason.RUN_STUCK, why))
+
     async def wait_given_up(self) -> PluginId:
         """The next plugin whose worker is not started any more; each is told once, to one caller."""
         while not self._given_up:
@@ -199,12 +242,20 @@ class WorkerManager:
         await self._wait_come_up(plugin_id, patient=False)
 
     async def wait_running(self, plugin_id: PluginId) -> None:
-        """Return when the worker takes calls, over as many attempts as there will be.
+        """Return when the worker takes calls, over as many attempts as there will be, also those after a restart.
 
         Raises:
             SupervisorError: none will follow: given up, stopped, or not wanted.
         """
-        await self._wait_come_up(plugin_id, patient=True)
+        while True:
+            try:
+                await self._wait_come_up(plugin_id, patient=True)
+            except SupervisorError:
+                if self.wanted(plugin_id) or plugin_id not in self._coming_back:
+                    raise
+                await self._supervisor(plugin_id).changed.wait()
+            else:
+                return
 
     async def _wait_come_up(self, plugin_id: PluginId, *, patient: bool) -> None:
         # Another may stand for the plugin after each wait.

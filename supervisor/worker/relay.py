@@ -51,11 +51,22 @@ class Output:
         now_ms: Callable[[], int],
         discretion: Discretion,
         on_stdout: _OnLines | None = None,
+        run_id: str | None = None,
     ) -> None:
+        """`run_id`: of the run that all of it belongs to."""
         self._tail = Tail()
 
         def relay(stream: trio.abc.ReceiveStream, name: str, level: str, on_lines: _OnLines | None) -> Relay:
-            return Relay(stream, log, name=name, level=level, now_ms=now_ms, discretion=discretion, on_lines=on_lines)
+            return Relay(
+                stream,
+                log,
+                name=name,
+                level=level,
+                now_ms=now_ms,
+                discretion=discretion,
+                on_lines=on_lines,
+                run_id=run_id,
+            )
 
         out = relay(process.stdout, "stdout", "info", on_stdout)
         err = relay(process.stderr, "stderr", "warning", self._tail.add)
@@ -101,6 +112,7 @@ class Relay:
         now_ms: Callable[[], int],
         discretion: Discretion,
         on_lines: _OnLines | None = None,
+        run_id: str | None = None,
     ) -> None:
         self._stream = stream
         self._log = log
@@ -109,6 +121,7 @@ class Relay:
         self._now_ms = now_ms
         self._discretion = discretion
         self._on_lines = on_lines
+        self._run_id = run_id
         self._splitter = LineSplitter()
         self._read_bytes = 0
         self._enough_bytes: float = math.inf
@@ -147,7 +160,9 @@ class Relay:
             portion = self._discretion.lines(lines[start : start + _LINES_AT_A_TIME])
             if self._on_lines:
                 self._on_lines(portion)
-            self._log.write_lines(portion, time_ms=self._now_ms(), stream=self._name, level=self._level)
+            self._log.write_lines(
+                portion, time_ms=self._now_ms(), stream=self._name, level=self._level, run_id=self._run_id
+            )
             await trio.lowlevel.cancel_shielded_checkpoint()
 
 

@@ -43,6 +43,7 @@ class Tools:
         came_up: Callable[[], Coroutine[Any, Any, None]],
         stopping: Callable[[], None],
         stuck: Callable[[WorkerUnkillable], None],
+        run_id: str | None = None,
     ) -> Life:
         return Life(
             plugin,
@@ -53,6 +54,7 @@ class Tools:
             came_up=came_up,
             stopping=stopping,
             stuck=stuck,
+            run_id=run_id,
         )
 
     async def live(self, plugin: Plugin, life: Life, may_start: Callable[[], bool]) -> Ending:

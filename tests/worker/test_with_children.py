@@ -62,8 +62,10 @@ class WatchedLog(LogFile):
         super().write(entries)
         self._note_written({entry.message for entry in entries})
 
-    def write_lines(self, lines: Sequence[Line], *, time_ms: int, stream: str, level: str) -> None:
-        super().write_lines(lines, time_ms=time_ms, stream=stream, level=level)
+    def write_lines(
+        self, lines: Sequence[Line], *, time_ms: int, stream: str, level: str, run_id: str | None = None
+    ) -> None:
+        super().write_lines(lines, time_ms=time_ms, stream=stream, level=level, run_id=run_id)
         self._note_written({line.text for line in lines})
 
     def _note_written(self, messages: set[str]) -> None:
