@@ -33,6 +33,7 @@ from supervisor.daemon.systemd import watchdog
 from supervisor.daemon.upkeep import keep_short, purge_uninstalled
 from supervisor.faultpoints import FaultPoint
 from supervisor.jobs.history import HistoryKeeper
+from supervisor.jobs.plan import retry_interrupted
 from supervisor.log import get_logger
 from supervisor.store.database import Database
 from supervisor.version import VERSION
@@ -79,6 +80,7 @@ class App:
             # Unwanted first: what is killed then has been stopped, and has not crashed.
             self._built.workers.close()
             self._built.workers.kill_all()
+            self._built.commands.kill_all()
 
     def info(self) -> DaemonInfo:
         return {
@@ -101,10 +103,16 @@ class App:
             "workers": workers,
             "connections": self._server.connections if self._server else 0,
             "runs_in_flight": len(self._built.runner.active),
+            "jobs_held_since_ms": self._built.operator.holds.since_ms,
             "last_seq": self._bus.last_seq,
             "stopping": self._stop.is_set(),
             "warnings": list(self.warnings),
         }
+
+    def reload(self) -> None:
+        """What is looked at anew beside the settings: the tz database."""
+        if self._server is not None:
+            self._built.coordinator.reload()
 
     def settings(self) -> dict[str, Any]:
         return describe(self._settings)
@@ -124,6 +132,8 @@ class App:
             database = await stack.enter_async_context(self._opened_database())
             listener = self._given.listener or stack.enter_context(bound_socket(Path(self._settings.socket)))
             self._built = await assemble(self._given, database, self._bus)
+            stack.callback(self._built.alarm.close)
+            await self._built.operator.holds.load()
             await self._clean_up_after_the_last_daemon()
             await self._serve(listener, task_status)
             await kill_strays(except_pids=self._own_pids(), which=self._foreign.is_not_one)
@@ -156,7 +166,7 @@ class App:
         if built.groups and (pids := await built.groups.remove_former(self._settings.kill_grace_s)):
             get_logger().warning("leftover.killed_in_cgroup", pids=pids)
         await built.processes.clear()
-        interrupted = await built.runs.interrupt_leftovers()
+        interrupted = await built.runs.interrupt_leftovers(retry_interrupted)
         if interrupted:
             get_logger().warning("runs.interrupted", count=interrupted)
         built.faults.reach(FaultPoint.BOOT_LEFTOVERS_REMOVED)
@@ -235,12 +245,17 @@ class App:
         await intake.start(built.reconciler.run)
         await intake.start(built.editable.run)
         await intake.start(built.coordinator.run)
-        await intake.start(built.scheduler.run)
+        intake.start_soon(self._schedule_jobs)
         await intake.start(server.run, work)
         self._start_upkeep(intake)
         if self._given.watchdog_s:
             intake.start_soon(watchdog, self._given.notifier, self._given.watchdog_s, self._check_health)
         return server
+
+    async def _schedule_jobs(self) -> None:
+        """Once the jobs are what the manifests say: what was due before that is due then."""
+        await self._built.coordinator.wait_looked()
+        await self._built.scheduler.run()
 
     def _start_upkeep(self, intake: trio.Nursery) -> None:
         settings, built = self._settings, self._built
@@ -286,11 +301,13 @@ class App:
 
     def _own_pids(self) -> set[int]:
         """Of the children that a part of the daemon waits for."""
-        return self._built.workers.pids() | self._built.children.pids()
+        return self._built.workers.pids() | self._built.commands.pids() | self._built.children.pids()
 
     def _longest_stop_s(self) -> float:
-        """Runs and requests drain, workers stop one behind the other where one requires the other, rows are written."""
-        return 2 * self._settings.drain_s + self._built.workers.longest_stop_s() + 5.0
+        """Runs and requests drain, what is left of commands is ended, workers stop one behind the other where one
+        requires the other, rows are written."""
+        built = self._built
+        return 2 * self._settings.drain_s + built.commands.longest_stop_s() + built.workers.longest_stop_s() + 5.0
 
 
 def _address(listener: socket.socket) -> str:

@@ -28,6 +28,7 @@ from supervisor.daemon.settings import Settings
 from supervisor.daemon.state_dir import StateDir
 from supervisor.daemon.systemd import Notifier
 from supervisor.faultpoints import FaultPoints
+from supervisor.jobs.alarm import Alarm, open_alarm
 from supervisor.jobs.coordinator import JobCoordinator
 from supervisor.jobs.operator import JobOperator
 from supervisor.jobs.runner import Runner
@@ -45,6 +46,7 @@ from supervisor.lifecycle.reconcile import Reconciler
 from supervisor.lifecycle.threads import Threads
 from supervisor.log import get_logger
 from supervisor.metrics import Metrics
+from supervisor.store.claims import ClaimStore
 from supervisor.store.configs import ConfigStore
 from supervisor.store.database import Database
 from supervisor.store.intents import IntentLog
@@ -56,6 +58,7 @@ from supervisor.store.requests import RequestLog
 from supervisor.store.runs import RunStore
 from supervisor.store.state import StateStore
 from supervisor.worker.cgroup import Groups
+from supervisor.worker.commands import Commands
 from supervisor.worker.containment import Containment
 from supervisor.worker.launch import CannotLaunch, Launch, Surroundings, plan_launch
 from supervisor.worker.logfile import Entry
@@ -101,6 +104,8 @@ class Assembly:
     """Programs that an install runs; whoever reaps orphans leaves them alone."""
     containment: Containment
     workers: WorkerManager
+    commands: Commands
+    """Those of jobs; they are children of ours, as workers are."""
     methods: MethodCaller
     metrics: Metrics
     lifecycle: LifecycleManager
@@ -108,6 +113,7 @@ class Assembly:
     configurator: Configurator
     reconciler: Reconciler
     editable: EditableWatcher
+    alarm: Alarm
     runner: Runner
     scheduler: JobScheduler
     coordinator: JobCoordinator
@@ -125,7 +131,7 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
     bus.last_seq = await journal.last_seq()
     registry = await PluginRegistry.load(database)
     processes, state = ProcessBook(database), StateStore(database)
-    jobs, runs = JobStore(database), RunStore(database)
+    jobs, runs, claims = JobStore(database), RunStore(database), ClaimStore(database)
     logs = PluginLogs(settings.log_dir, max_bytes=settings.log_max_bytes, files=settings.log_files)
     metrics = Metrics(now_ms)
     groups = prepare_groups(state_dir.state_id)
@@ -140,6 +146,7 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
     host = StoreHost(registry, giver, processes, containment)
     tools = _tools(given, _preparing(given, places, packages, registry), logs, host, containment)
     workers = WorkerManager(tools, start_concurrency=settings.start_concurrency)
+    commands = Commands(tools, registry.find)
     faults = FaultPoints(given.environ)
 
     def make_config(locks: PluginLocks, restart: Restart) -> Configurator:
@@ -149,7 +156,7 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
         registry,
         workers,
         packages,
-        PluginData(places, metrics),
+        PluginData(places, metrics, commands),
         intents=IntentLog(database),
         make_config=make_config,
         faults=faults,
@@ -164,9 +171,20 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
         clock,
         recover_after_s=settings.recover_after_s,
     )
-    runner = Runner(runs, workers, log, max_runs=settings.run_limit, max_runs_per_plugin=settings.plugin_run_limit)
-    scheduler = JobScheduler(jobs, runs, runner, clock, log)
-    coordinator = JobCoordinator(bus, registry, jobs, scheduler, runner, clock, log, timezone=settings.timezone)
+    alarm, zone = open_alarm(clock), settings.timezone
+    runner = Runner(
+        runs,
+        workers,
+        commands,
+        clock,
+        log,
+        timezone=zone,
+        nudge=alarm.nudge,
+        max_runs=settings.run_limit,
+        max_runs_per_plugin=settings.plugin_run_limit,
+    )
+    scheduler = JobScheduler(jobs, claims, runner, alarm, clock, log, timezone=zone)
+    coordinator = JobCoordinator(bus, registry, jobs, runs, scheduler, runner, clock, log, timezone=zone)
     methods = MethodCaller(registry, workers, settings.call_timeout_s)
     host.calls = HostCalls(
         HostParts(
@@ -181,7 +199,7 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
             now_ms=now_ms,
         )
     )
-    operator = JobOperator(registry, jobs, runs, scheduler, runner, coordinator, clock, timezone=settings.timezone)
+    operator = JobOperator(registry, jobs, runs, claims, scheduler, runner, coordinator, clock, timezone=zone)
     return Assembly(
         database=database,
         journal=journal,
@@ -197,6 +215,7 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
         children=children,
         containment=containment,
         workers=workers,
+        commands=commands,
         methods=methods,
         metrics=metrics,
         lifecycle=lifecycle,
@@ -204,6 +223,7 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
         configurator=lifecycle.config,
         reconciler=reconciler,
         editable=_editable(lifecycle, registry, bus, logs, now_ms),
+        alarm=alarm,
         runner=runner,
         scheduler=scheduler,
         coordinator=coordinator,

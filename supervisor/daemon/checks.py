@@ -15,16 +15,16 @@ from supervisor.lifecycle.copying import PackageLimits, look_through
 def schedule_problem(job: JobSpec, plugin_key: str) -> tuple[str, Fault] | None:
     """The field of `job` at fault and what is wrong with it, or None. A job without a schedule runs by hand."""
     schedule = job.schedule
-    if schedule is None and job.every is None:
+    if schedule is None and job.every is None and job.at is None:
         if job.timezone is None:
             return None
         schedule = "@reboot"  # only its time zone is looked at
     try:
         identity = f"{plugin_key}/{job.key}"
         zone = job.timezone or "UTC"
-        parse_schedule(schedule, zone=zone, seconds=job.seconds, identity=identity, every=job.every)
+        parse_schedule(schedule, zone=zone, seconds=job.seconds, identity=identity, every=job.every, at=job.at)
     except ScheduleError as error:
-        field = {"zone": "timezone", "every": "every"}.get(error.field, "schedule")
+        field = {"zone": "timezone", "every": "every", "at": "at"}.get(error.field, "schedule")
         named = field == "schedule" and error.field != "expression"
         # The way out comes last, and holds no semicolon.
         rule, _, hint = error.reason.rpartition("; ") if "; " in error.reason else (error.reason, "", None)

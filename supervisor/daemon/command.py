@@ -105,6 +105,7 @@ async def _serve(given: Surrounding, flags: dict[str, Any], noted: Noted) -> Non
             settings = load_settings(flags, given.environ, os.geteuid())
             configure(settings.log_format, settings.log_level)  # type: ignore[arg-type]  # checked by the settings
             note_changes(given.settings, settings)
+            app.reload()
         except SettingsError as error:
             get_logger().error("settings.not_reloaded", why=error.message)
         given.notifier.ready()

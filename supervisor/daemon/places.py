@@ -13,6 +13,7 @@ from supervisor.core.plugin import Plugin, PluginId, PluginKey
 from supervisor.lifecycle.packages import PackageStore
 from supervisor.log import get_logger
 from supervisor.metrics import Metrics
+from supervisor.worker.commands import Commands
 from supervisor.worker.logs import PluginLogs
 
 
@@ -63,14 +64,17 @@ class PluginPlaces:
 class PluginData:
     """What goes when a plugin is uninstalled with its data, beside its rows."""
 
-    def __init__(self, places: PluginPlaces, metrics: Metrics) -> None:
+    def __init__(self, places: PluginPlaces, metrics: Metrics, commands: Commands) -> None:
         self._places = places
         self._metrics = metrics
+        self._commands = commands
 
     async def remove(self, key: PluginKey, plugin_id: PluginId | None) -> None:
         """No id: the daemon that knew it is gone. Does not raise."""
         if plugin_id is not None:
             self._metrics.forget(plugin_id)
+            # They may write there still: the news that the plugin has left ready gets to them on its own way.
+            await self._commands.end(plugin_id)
         await self._places.remove(key)
 
 

@@ -1,8 +1,7 @@
-"""ActiveRuns: which runs have not ended, by job and by plugin, and how to cancel them. Synchronous, in memory."""
+"""ActiveRuns: which runs have not ended, by job and by plugin, and how far they are. Synchronous, in memory."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -11,34 +10,37 @@ from supervisor.core.errors import InvalidParams, NotFound
 from supervisor.core.job import Run
 from supervisor.core.manifest import JobSpec
 from supervisor.core.plugin import PluginId
+from supervisor.jobs.lanes import Ticket
 from supervisor.wire.results import ProgressInfo
 
 MAX_PROGRESS_CHARS: Final = 500
 
 
-@dataclass(slots=True, eq=False)
-class ActiveRun:
-    """A run on its way. Whoever cancels it says why; nobody having said so, it was the daemon's stop."""
+class ActiveRun(Ticket):
+    """A run on its way, from when it was submitted. Whoever cancels it says why; nobody having said so, it was the
+    daemon's stop."""
 
-    run: Run
-    spec: JobSpec
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    ended: trio.Event = field(default_factory=trio.Event)
-    cancel_reason: str | None = None
-    worker_is_at_it: bool = False
-    """Also after the run has ended, if it was given up and the worker has not answered yet."""
-    progress: ProgressInfo | None = None
-    """As its worker told it last."""
+    __slots__ = ("asked_at", "cancel_reason", "ended", "progress", "run", "scope", "spec", "worker_is_at_it")
 
-    def cancel(self, reason: str) -> None:
-        if self.cancel_reason is None:
-            self.cancel_reason = reason
-            self.scope.cancel(reason=reason)
+    def __init__(self, run: Run, spec: JobSpec) -> None:
+        limit = spec.max_running if spec.overlap == "allow" else 1
+        super().__init__(run.plugin_id, run.job_id, job_limit=limit, needs_worker=not spec.command)
+        self.run = run
+        self.spec = spec
+        self.scope: trio.CancelScope | None = None
+        """Of what carries it out, once that has begun."""
+        self.asked_at: float | None = None
+        """When it was given to its worker, on trio's clock."""
+        self.ended: trio.Event | None = None
+        """If somebody waits for its end."""
+        self.cancel_reason: str | None = None
+        self.worker_is_at_it = False
+        """Also after the run has ended, if it was given up and the worker has not answered yet."""
+        self.progress: ProgressInfo | None = None
+        """As its worker told it last."""
 
 
 class ActiveRuns:
-    """A run counts from its reservation, before its row is written: so two callers cannot both find the job idle."""
-
     def __init__(self) -> None:
         self._runs: dict[str, ActiveRun] = {}
         self._by_job: dict[str, dict[str, None]] = {}
@@ -46,15 +48,6 @@ class ActiveRuns:
 
     def __len__(self) -> int:
         return len(self._runs)
-
-    def reserve(self, job_id: str, run_id: str) -> None:
-        """Count the run as active until it is `added` and `removed`, or `released`."""
-        self._by_job.setdefault(job_id, {})[run_id] = None
-
-    def release(self, job_id: str, run_id: str) -> None:
-        """Take a reservation back; one that became a run stays."""
-        if run_id not in self._runs:
-            self._forget_of_job(job_id, run_id)
 
     def add(self, active: ActiveRun) -> None:
         run = active.run
@@ -76,7 +69,8 @@ class ActiveRuns:
     def settle(self, active: ActiveRun) -> None:
         """The worker has nothing more to do with the run."""
         active.worker_is_at_it = False
-        self.release(active.run.job_id, active.run.id)
+        if active.run.id not in self._runs:
+            self._forget_of_job(active.run.job_id, active.run.id)
 
     def get(self, run_id: str) -> ActiveRun | None:
         return self._runs.get(run_id)
@@ -115,6 +109,9 @@ class ActiveRuns:
 
     def of_plugin(self, plugin_id: PluginId) -> tuple[ActiveRun, ...]:
         return tuple(self._by_plugin.get(plugin_id, {}).values())
+
+    def all(self) -> tuple[ActiveRun, ...]:
+        return tuple(self._runs.values())
 
     def _forget_of_job(self, job_id: str, run_id: str) -> None:
         of_job = self._by_job.get(job_id, {})

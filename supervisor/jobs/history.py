@@ -8,7 +8,8 @@ import trio
 
 from supervisor.core.errors import SupervisorError
 from supervisor.log import Logger
-from supervisor.store.runs import KEEP_MS, KEEP_RUNS, RunStore
+from supervisor.store.run_history import KEEP_MS, KEEP_RUNS
+from supervisor.store.runs import RunStore
 
 INTERVAL_S: Final = 6 * 3600.0
 

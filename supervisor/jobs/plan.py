@@ -1,170 +1,149 @@
 """What becomes of a job's due times: run, skipped or missed, and when it is due next. Pure.
 
-Instants are UTC milliseconds. A due time is on time within ON_TIME_MS; later it is caught up with, or missed.
+Instants are UTC milliseconds. A due time is on time within ON_TIME_MS of its fire time; later it is late, and
+`catch_up` says what becomes of it. Everything here may run in the database's thread.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain, takewhile
 from typing import Final
 
-from supervisor.clock import from_ms, to_ms
-from supervisor.core.job import Job, RunState, Trigger
+from supervisor.core.job import RETRIED, Due, Job, OpenRun, Plan, PlannedRun, Run, RunState, Trigger
 from supervisor.core.manifest import JobSpec
-from supervisor.core.plugin import PluginKey
-from supervisor.jobs.cron import Schedule, parse_schedule
+from supervisor.jobs.admission import admit
+from supervisor.jobs.arrived import Arrived, Older, arrived
+from supervisor.jobs.cron import Schedule
 
 ON_TIME_MS: Final = 5_000
 """How late the daemon itself may be without calling it a miss."""
+MAX_CAUGHT_UP: Final = 100
+"""Of one outage, with catch_up = "all"."""
 MAX_GRACE_MS: Final = 3_600_000
-MIN_GRACE_MS: Final = 1_000
+_MIN_GRACE_MS: Final = 1_000
 """Jobs are due to the second; less than one is never late."""
-MAX_COUNTED: Final = 1_000
-"""Missed times beyond this many are told as "more than"."""
+_LEAST_WAIT_S: Final = 60.0
+_MOST_WAIT_S: Final = 3600.0
+_MAX_BACKOFF_S: Final = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedRun:
-    """A row to write: a run (`queued`), or the record that there was none (`skipped`, `missed`)."""
-
-    due_ms: int
-    state: RunState
-    trigger: Trigger = Trigger.SCHEDULE
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """At most one of `runs` is queued. `next_due_ms` is later than now and than all of them; None: never again."""
-
-    runs: tuple[PlannedRun, ...]
-    next_due_ms: int | None
-
-
-def schedule_of(spec: JobSpec, plugin_key: PluginKey, default_zone: str) -> Schedule | None:
-    """When the job is due; None if it runs by hand only.
+def plan(job: Job, schedule: Schedule, open_runs: Sequence[OpenRun], *, now_ms: int) -> Plan:
+    """What to do about a job whose `next_due_ms` has come. `open_runs`: those of it that have not ended, oldest first.
 
     Raises:
-        ScheduleError: the expression, the interval or the zone is wrong.
+        ValueError: it has not come.
     """
-    if spec.schedule is None and spec.every is None:
-        return None
-    return parse_schedule(
-        spec.schedule,
-        zone=spec.timezone or default_zone,
-        seconds=spec.seconds,
-        identity=f"{plugin_key}/{spec.key}",
-        every=spec.every,
-    )
-
-
-def first_due(
-    spec: JobSpec, schedule: Schedule | None, stored: Job | None, *, now_ms: int, starting: bool
-) -> int | None:
-    """When a job is due that is being scheduled; None: not by the clock. Both specs have their zone filled in.
-
-    An unchanged schedule keeps its stored due time, so that what was missed meanwhile is seen; never one beyond the
-    next fire, which was stored before the clock was turned back. What was claimed by then is not claimed again.
-    `starting`: the plugin becomes ready for the first time since the daemon began, which is when @reboot is due.
-    """
-    if schedule is None or (stored is not None and stored.paused):
-        return None
-    if schedule.on_start:
-        return now_ms if starting else None
-    following = _next_ms(schedule, now_ms)
-    if stored is None or stored.next_due_ms is None or timing(stored.spec) != timing(spec):
-        return following
-    return stored.next_due_ms if following is None else min(stored.next_due_ms, following)
-
-
-def timing(spec: JobSpec) -> tuple[str | None, str | None, bool, str | None]:
-    """The part of a spec that decides when it is due."""
-    return spec.schedule, spec.every, spec.seconds, spec.timezone
-
-
-def plan(job: Job, schedule: Schedule, *, now_ms: int, active_run: str | None) -> Plan:
-    """What to do about a job whose `next_due_ms` has come. `active_run` is a run of it that has not ended."""
     due_ms = job.next_due_ms
-    if due_ms is None or due_ms > now_ms:
-        raise ValueError(f"job {job.id} is not due: {due_ms} at {now_ms}")
-    latest_ms = _latest(schedule, due_ms, now_ms)
-    next_ms = _next_ms(schedule, latest_ms)
-    late_ms = now_ms - latest_ms
-    several = latest_ms > due_ms
-    grace_ms = _grace_ms(job.spec, None if next_ms is None else next_ms - latest_ms)
-    if late_ms > (grace_ms if job.spec.catch_up == "latest" else min(grace_ms, ON_TIME_MS)):
-        return Plan((_missed(schedule, due_ms, latest_ms, now_ms, caught_up=False),), next_ms)
-    caught_up = job.spec.catch_up == "latest" and (several or late_ms > ON_TIME_MS)
-    run = _run(job.spec, latest_ms, Trigger.CATCH_UP if caught_up else Trigger.SCHEDULE, active_run)
-    if not several:
-        return Plan((run,), next_ms)
-    return Plan((_missed(schedule, due_ms, latest_ms - 1, now_ms, caught_up=True), run), next_ms)
+    fire_ms = due_ms if job.next_fire_ms is None else job.next_fire_ms
+    if due_ms is None or fire_ms is None or fire_ms > now_ms:
+        raise ValueError(f"job {job.id} is not due: {due_ms}, acted on at {fire_ms}, at {now_ms}")
+    come = arrived(job, schedule, Due(due_ms, fire_ms), now_ms)
+    grace_ms = _grace_ms(job.spec, come)
+    on_time_ms = min(ON_TIME_MS, grace_ms)
+    late = list(takewhile(lambda due: now_ms - due.fire_ms > on_time_ms, come.each))
+    caught_up = late[_caught_up_from(job.spec, late, len(late) < len(come.each), now_ms - grace_ms) :]
+    missed = late[: len(late) - len(caught_up)]
+    rows = chain(
+        _missed_together(come.older, now_ms),
+        _missed(job.spec, missed, bool(caught_up) or len(late) < len(come.each), grace_ms, now_ms),
+    )
+    served, cancel = _served(job.spec, caught_up, come.each[len(late) :], open_runs)
+    return Plan((*rows, *served), come.next, cancel, gap=bool(missed or come.older))
 
 
-def _run(spec: JobSpec, due_ms: int, trigger: Trigger, active_run: str | None) -> PlannedRun:
-    if active_run is None or spec.overlap == "allow":
-        return PlannedRun(due_ms, RunState.QUEUED, trigger)
-    why = f"run {active_run} has not ended, and overlap is {spec.overlap}"
-    return PlannedRun(due_ms, RunState.SKIPPED, trigger, why)
-
-
-def _missed(schedule: Schedule, due_ms: int, until_ms: int, now_ms: int, *, caught_up: bool) -> PlannedRun:
-    """One row for all due times from `due_ms` to `until_ms`."""
-    count = _count(schedule, due_ms, until_ms)
-    times = "1 due time" if count == 1 else f"{count} due times" if count <= MAX_COUNTED else _MANY
-    end = "; the latest follows" if caught_up else ""
-    why = f"{times} from {_shown(due_ms)} passed unserved until {_shown(now_ms)}{end}"
-    return PlannedRun(due_ms, RunState.MISSED, Trigger.SCHEDULE, why)
-
-
-_MANY: Final = f"more than {MAX_COUNTED} due times"
-
-
-def _grace_ms(spec: JobSpec, period_ms: int | None) -> int:
+def _grace_ms(spec: JobSpec, come: Arrived) -> int:
+    """How late a due time may be served. By default it leaves the daemon's own lateness out of account."""
     if spec.misfire_grace_s is not None:
-        return max(MIN_GRACE_MS, int(spec.misfire_grace_s * 1000))
-    return max(MIN_GRACE_MS, MAX_GRACE_MS if period_ms is None else min(period_ms // 2, MAX_GRACE_MS))
+        return max(_MIN_GRACE_MS, int(spec.misfire_grace_s * 1000))
+    if come.next is None:
+        return MAX_GRACE_MS
+    return max(ON_TIME_MS, min((come.next.due_ms - come.each[-1].due_ms) // 2, MAX_GRACE_MS))
 
 
-def _latest(schedule: Schedule, due_ms: int, now_ms: int) -> int:
-    """The last fire not after now, found by bisection: a month of missed seconds costs as much as three."""
-    following = _next_ms(schedule, due_ms)
-    if following is None or following > now_ms:
-        return due_ms
-    seconds = range(due_ms // 1000, now_ms // 1000 + 1)
-    beyond = bisect_left(seconds, True, key=lambda s: (_next_ms(schedule, s * 1000) or now_ms + 1) > now_ms)
-    return _next_ms(schedule, seconds[beyond - 1] * 1000) or due_ms
+def _caught_up_from(spec: JobSpec, late: Sequence[Due], on_time: bool, least_fire_ms: int) -> int:
+    """Which of the late ones is the first to be served after all: an index, and that of the end for none."""
+    most = {"all": MAX_CAUGHT_UP, "latest": 0 if on_time else 1}.get(spec.catch_up, 0)
+    within = sum(due.fire_ms >= least_fire_ms for due in late)
+    return len(late) - min(most, within)
 
 
-def _count(schedule: Schedule, due_ms: int, until_ms: int) -> int:
-    count, fire = 0, due_ms
-    while fire <= until_ms and count <= MAX_COUNTED:
-        count += 1
-        following = _next_ms(schedule, fire)
-        if following is None:
-            break
-        fire = following
-    return count
+def _served(
+    spec: JobSpec, caught_up: Sequence[Due], on_time: Sequence[Due], open_runs: Sequence[OpenRun]
+) -> tuple[list[PlannedRun], tuple[str, ...]]:
+    """Their rows, and the open runs that make room. With catch_up = "all" it is all of them or none: they queue up."""
+    triggers = [(due, Trigger.CATCH_UP) for due in caught_up] + [(due, Trigger.SCHEDULE) for due in on_time]
+    if not triggers:
+        return [], ()
+    if len(triggers) == 1 or spec.catch_up == "all":
+        admission = admit(spec, open_runs)
+        rows = [PlannedRun(due.due_ms, admission.state, trigger, admission.error) for due, trigger in triggers]
+        return rows, admission.cancel
+    return _one_by_one(spec, [due for due, _ in triggers], open_runs)
 
 
-def _next_ms(schedule: Schedule, after_ms: int) -> int | None:
-    fire = schedule.next_after(from_ms(after_ms))
-    return None if fire is None else to_ms(fire)
+def _one_by_one(
+    spec: JobSpec, dues: Sequence[Due], open_runs: Sequence[OpenRun]
+) -> tuple[list[PlannedRun], tuple[str, ...]]:
+    """Several at once that are all on time, since the daemon was slow for a moment: each finds those before it open."""
+    if spec.overlap == "cancel_previous":
+        why = f"the due time {_shown(dues[-1].due_ms)} came before it could start, and overlap is cancel_previous"
+        early = [PlannedRun(due.due_ms, RunState.SKIPPED, error=why) for due in dues[:-1]]
+        return [*early, PlannedRun(dues[-1].due_ms, RunState.QUEUED)], tuple(each.id for each in open_runs)
+    rows, beside = [], list(open_runs)
+    for due in dues:
+        admission = admit(spec, beside)
+        rows.append(PlannedRun(due.due_ms, admission.state, error=admission.error))
+        if admission.state is RunState.QUEUED:
+            beside.append(OpenRun(f"due {_shown(due.due_ms)}", RunState.QUEUED))
+    return rows, ()
 
 
-def earlier_due(job: Job, schedule: Schedule, *, now_ms: int) -> int | None:
-    """When a waiting job is due now that the clock was turned back; None: no earlier than it says."""
-    following = now_ms if schedule.on_start else _next_ms(schedule, now_ms)
-    if job.next_due_ms is None or following is None or following >= job.next_due_ms:
+def _missed(spec: JobSpec, dues: Sequence[Due], served: bool, grace_ms: int, now_ms: int) -> Iterator[PlannedRun]:
+    """A row each. `served`: at least one that came after them."""
+    passed = f"it passed unserved until {_shown(now_ms)}"
+    for due in dues:
+        if spec.catch_up == "skip":
+            why = "catch_up is skip"
+        elif now_ms - due.fire_ms > grace_ms:
+            why = f"more than misfire_grace_s = {grace_ms / 1000:g} s"
+        elif spec.catch_up == "all":
+            why = f"only the latest {MAX_CAUGHT_UP} are caught up with"
+        else:
+            why = "a later one is served" if served else "catch_up is latest"
+        yield PlannedRun(due.due_ms, RunState.MISSED, error=f"{passed}; {why}")
+
+
+def _missed_together(older: Older | None, now_ms: int) -> Iterator[PlannedRun]:
+    if older is not None:
+        count = f"{older.times} due times" if older.exact else f"at least {older.times} due times"
+        period = f"from {_shown(older.first_ms)} to {_shown(older.last_ms)}"
+        why = f"{count} {period} passed unserved until {_shown(now_ms)}"
+        yield PlannedRun(older.first_ms, RunState.MISSED, error=why, times=older.times)
+
+
+def start_within(spec: JobSpec, schedule: Schedule | None, due_ms: int = 0) -> float:
+    """How long a run may wait for its worker or a place, in seconds: by default half the period after `due_ms`."""
+    if spec.start_within_s is not None:
+        return spec.start_within_s
+    first = None if schedule is None else schedule.next_ms(due_ms)
+    second = None if schedule is None or first is None else schedule.next_ms(first)
+    if first is None or second is None:
+        return _MOST_WAIT_S
+    return min(max((second - first) / 2000, _LEAST_WAIT_S), _MOST_WAIT_S)
+
+
+def retry_at(spec: JobSpec, run: Run, state: RunState, now_ms: int) -> int | None:
+    """When the run that ended in `state` is tried again; None: not."""
+    if state not in RETRIED or run.attempt > spec.retries:
         return None
-    return following
+    return now_ms + int(1000 * min(spec.retry_backoff_s * 2 ** (run.attempt - 1), _MAX_BACKOFF_S))
 
 
-def next_due_ms(schedule: Schedule, after: datetime) -> int | None:
-    """The first fire strictly after the instant `after`."""
-    return _next_ms(schedule, to_ms(after))
+def retry_interrupted(spec: JobSpec, run: Run, now_ms: int) -> int | None:
+    """`retry_at` of a run that the daemon's end cut short."""
+    return retry_at(spec, run, RunState.INTERRUPTED, now_ms)
 
 
 def _shown(ms: int) -> str:

@@ -1,249 +1,284 @@
-"""Runner: one run from its claim to its end: wait for the worker, take a place, call, record the outcome."""
+"""Runner: which runs start when, and what becomes of those that do not; see `attempt` for how one is carried out."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final
 
 import trio
 
-from supervisor.core.errors import CallCancelled, DeadlineExceeded, SupervisorError
-from supervisor.core.job import Run, RunOutcome, RunState
-from supervisor.core.manifest import JobSpec
+from supervisor.clock import Clock
+from supervisor.core.errors import SupervisorError
+from supervisor.core.job import Job, Run, RunOutcome, RunState
 from supervisor.core.plugin import PluginId
 from supervisor.jobs.active import ActiveRun, ActiveRuns
+from supervisor.jobs.attempt import Attempts, Commands, Workers
+from supervisor.jobs.ends import Ends, RunRows
+from supervisor.jobs.lanes import Lanes, Standing
+from supervisor.jobs.patience import Patience
+from supervisor.jobs.worker_watch import WorkerWatch
 from supervisor.log import Logger
-from supervisor.store.runs import RunStore
-from supervisor.wire.worker import RUN_JOB
 
 MAX_RUNS: Final = 64
 MAX_RUNS_PER_PLUGIN: Final = 8
-LAST_WRITE_S: Final = 5.0
-"""At the daemon's stop: how long the last rows may take; what is not written by then is `interrupted` at the start."""
 _RETRY_S: Final = 1.0
 _MAX_RETRY_S: Final = 30.0
-_LEAST_WAIT_S: Final = 0.1
-"""Even with start_within_s = 0 a worker that is up is to be found up."""
 _STOPPED: Final = "the daemon stopped before the run had ended"
-
-
-class Workers(Protocol):
-    def wanted(self, plugin_id: PluginId) -> bool:
-        """Whether there is to be a worker, up or not."""
-
-    async def wait_running(self, plugin_id: PluginId) -> None:
-        """Return when the worker takes calls; SupervisorError when it is not going to."""
-
-    async def call(
-        self,
-        plugin_id: PluginId,
-        method: str,
-        params: dict[str, Any],
-        *,
-        timeout_s: float | None,
-        on_settled: Callable[[], None],
-    ) -> Any:
-        """The worker's answer; cancelled, or past its time, it tells the worker.
-
-        `on_settled` is called once, when the worker has nothing more to do with it, maybe long after that.
-        """
-
-
-class _NotStarted(Exception):
-    """Why a run was never handed to the worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerStatistics:
     active: int
+    """Runs that have not ended."""
+    waiting: int
     running: int
+    """Places that are taken."""
     plugins: int
+    """That have any of these."""
 
 
 class Runner:
-    """Runs wait in their own plugin's queue first and only then for one of the places that all share, so a plugin
-    never has more than `max_runs_per_plugin` of its runs ahead of anybody else's.
+    """Runs wait in lanes, without a task each. One task takes those that may start, has their rows say running, all in
+    one transaction, and gives each a task of its own. A run's places are free when the answer is there, before its end
+    is written.
     """
 
     def __init__(
         self,
-        runs: RunStore,
+        runs: RunRows,
         workers: Workers,
+        commands: Commands,
+        clock: Clock,
         log: Logger,
         *,
+        timezone: str,
+        nudge: Callable[[], None],
         max_runs: int = MAX_RUNS,
         max_runs_per_plugin: int = MAX_RUNS_PER_PLUGIN,
     ) -> None:
+        """`timezone`: of jobs that name none. `nudge` is called when a run is to be tried again."""
         self.active = ActiveRuns()
         self._runs = runs
-        self._workers = workers
         self._log = log
-        self._places = trio.CapacityLimiter(max_runs)
-        self._max_per_plugin = max_runs_per_plugin
-        self._queues: dict[PluginId, trio.CapacityLimiter] = {}
-        self._nursery: trio.Nursery | None = None
+        self._attempts = Attempts(workers, commands, log, self._note_settled)
+        self._ends = Ends(runs, clock, log, on_ended=self._forget, on_retry=nudge)
+        self._lanes: Lanes[ActiveRun] = Lanes(
+            limit=max_runs,
+            limit_per_plugin=max_runs_per_plugin,
+            is_up=lambda plugin_id: workers.up_since(plugin_id) is not None,
+            on_down=self._on_down,
+        )
+        self._patience = Patience(self._lanes, workers, clock, log, timezone=timezone, on_expired=self._expire)
+        self._untimed: list[ActiveRun] = []
+        """New ones, which have no deadline yet: most start at once and need none."""
+        self._watch = WorkerWatch(workers, log, on_up=self._on_up, on_none=self._skip_all)
+        self._tasks: trio.Nursery | None = None
+        self._watchers: trio.Nursery | None = None
+        self._woken = trio.Event()
         self._closing = trio.Event()
 
     def statistics(self) -> RunnerStatistics:
-        return RunnerStatistics(
-            active=len(self.active), running=int(self._places.borrowed_tokens), plugins=len(self._queues)
-        )
+        lanes = self._lanes
+        return RunnerStatistics(active=len(self.active), waiting=lanes.waiting, running=lanes.taken, plugins=len(lanes))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry out what is submitted, until `close` and the end of the last run.
 
-        Cancelled, it ends the runs that are left: the workers are told, the rows say cancelled and why. That is
-        shielded, since it is the daemon's stop that cancels; it lasts at most LAST_WRITE_S.
+        What waits then stays queued, for the daemon's next start. Cancelled, it ends the runs that are left: the
+        workers are told, the rows say interrupted. That is shielded, since it is the daemon's stop that cancels; it
+        lasts at most LAST_WRITE_S.
         """
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                task_status.started()
-                await self._closing.wait()
+            async with trio.open_nursery() as self._watchers:
+                self._watchers.start_soon(self._patience.run)
+                async with trio.open_nursery() as self._tasks:
+                    self._tasks.start_soon(self._dispatch)
+                    task_status.started()
+                self._watchers.cancel_scope.cancel(reason="the last run has ended")
         finally:
-            self._nursery = None
+            self._tasks = self._watchers = None
+            for active in self.active.all():
+                self._leave_queued(active)
 
     def close(self) -> None:
-        """Let `run` return once the runs in flight have ended. Nothing is to be submitted any more."""
+        """Start nothing any more, and let `run` return once the runs in flight have ended."""
         self._closing.set()
+        self._woken.set()
+        for active in self.active.all():
+            if active.standing is Standing.WAITING:
+                self._leave_queued(active)
 
-    def submit(self, run: Run, spec: JobSpec) -> None:
+    def submit(self, run: Run, job: Job) -> None:
         """Take on a run whose row says queued. Never blocks and never fails."""
-        if self._nursery is None:
-            # The row stays queued and becomes `interrupted` at the next start.
-            self._log.warning("run.not_taken", run=run.id, job=f"{run.plugin_key}/{run.job_key}")
+        if self._tasks is None or self._closing.is_set():
+            self._log.debug("run.left_queued", run=run.id, job=job.name)
             return
-        active = ActiveRun(run, spec)
+        active = ActiveRun(run, job.spec)
         self.active.add(active)
-        self._nursery.start_soon(self._carry_out, active, name=f"run {run.id}")
+        if why := self._patience.too_late(active):
+            self._end_waiting(active, RunState.SKIPPED, why)
+            return
+        self._lanes.add(active)
+        if self._patience.trouble is None:
+            self._untimed.append(active)
+        else:  # Nobody looks at these before the next try.
+            self._patience.begin([active])
+        self._woken.set()
 
     def cancel(self, run_id: str, reason: str) -> None:
-        """Cancel a run if it has not ended; its own task records it."""
+        """Cancel a run if it has not ended; its end is recorded, unless it was already."""
         active = self.active.get(run_id)
         if active is not None:
-            active.cancel(reason)
+            self._cancel(active, reason)
 
     def cancel_plugin(self, plugin_id: PluginId, reason: str) -> None:
         for active in self.active.of_plugin(plugin_id):
-            active.cancel(reason)
+            self._cancel(active, reason)
 
     async def wait_ended(self, run_id: str) -> None:
-        """Return when the run's end is recorded; at once for a run that is not on its way."""
+        """Return when the run's end is recorded; at once for a run that is not on its way, or left queued."""
         active = self.active.get(run_id)
         if active is not None:
+            active.ended = active.ended or trio.Event()
             await active.ended.wait()
+
+    def waiting_for(self, run_id: str) -> str | None:
+        """What keeps a run from starting, for people; None: nothing, or it is not on its way."""
+        active = self.active.get(run_id)
+        waits = active is not None and active.standing is Standing.WAITING
+        return self._patience.why_waiting(active) if active is not None and waits else None
+
+    # Starting.
+
+    async def _dispatch(self) -> None:
+        pause_s = _RETRY_S
+        while not self._closing.is_set():
+            self._woken = trio.Event()
+            batch = self._take()
+            if not batch:
+                await self._woken.wait()
+            elif await self._start(batch):
+                pause_s = _RETRY_S
+            else:
+                with trio.move_on_after(pause_s):
+                    await self._closing.wait()
+                pause_s = min(2 * pause_s, _MAX_RETRY_S)
+
+    def _take(self) -> list[ActiveRun]:
+        batch = []
+        while (active := self._lanes.take()) is not None:
+            self._patience.end(active)
+            batch.append(active)
+        untimed, self._untimed = self._untimed, []
+        self._patience.begin(active for active in untimed if active.standing is Standing.WAITING)
+        return batch
+
+    async def _start(self, batch: list[ActiveRun]) -> bool:
+        """False: the database failed, and they wait again."""
+        try:
+            started = await self._runs.start([active.run for active in batch])
+        except SupervisorError as error:
+            self._log.error("runs.not_started", runs=len(batch), error=error.message)
+            self._patience.trouble = f"its start could not be recorded: {error.message}"
+            for active in reversed(batch):
+                self._put_back(active)
+            return False
+        self._patience.trouble = None
+        assert self._tasks is not None  # noqa: S101  it is where we run
+        for active in batch:
+            if active.run.id in started:
+                self._tasks.start_soon(self._carry_out, active)
+            else:
+                # Cancelled meanwhile, by its row.
+                self._leave(active)
+                self._forget(active)
+        return True
+
+    def _put_back(self, active: ActiveRun) -> None:
+        self._lanes.put_back(active)
+        if self._closing.is_set():
+            self._leave_queued(active)
+        elif active.cancel_reason is not None:
+            self._lanes.drop(active)
+            self._end_waiting(active, RunState.CANCELLED, active.cancel_reason)
+        else:
+            self._patience.begin([active])
 
     async def _carry_out(self, active: ActiveRun) -> None:
         outcome: RunOutcome | None = None
-        recorded = False
         try:
-            with active.scope:
-                outcome = await self._attempt(active)
-            outcome = outcome or _cancelled(active)
-            await self._record(active, outcome)
-            recorded = True
+            outcome = await self._attempts.make(active)
         finally:
-            if not recorded:
-                # Only cancellation from outside leads here. The shield costs the daemon's stop LAST_WRITE_S at most.
-                with trio.move_on_after(LAST_WRITE_S, shield=True):
-                    await self._record_once(active, outcome or _cancelled(active))
-            self.active.remove(active)
+            self._leave(active)
+            await self._ends.record(active, outcome or _cut_short(active))
+
+    def _leave(self, active: ActiveRun) -> None:
+        """Its places are free, but for that of its job while its worker is at it."""
+        self._lanes.leave(active)
+        if not active.worker_is_at_it:
+            self._lanes.let_go(active)
+        else:
+            self._patience.begin_grace(active)
+        self._woken.set()
+
+    def _note_settled(self, active: ActiveRun) -> None:
+        self.active.settle(active)
+        if active.standing is Standing.HELD:
+            self._lanes.let_go(active)
+            self._patience.end(active)
+            self._woken.set()
+
+    # Waiting.
+
+    def _on_down(self, plugin_id: PluginId) -> None:
+        if self._watchers is not None:
+            self._watch.begin(self._watchers, plugin_id)
+
+    def _on_up(self, plugin_id: PluginId) -> None:
+        self._lanes.worker_is_up(plugin_id)
+        self._woken.set()
+
+    def _skip_all(self, plugin_id: PluginId, why: str) -> None:
+        for active in self._lanes.waiting_for_worker(plugin_id):
+            self._expire(active, why)
+
+    def _expire(self, active: ActiveRun, why: str) -> None:
+        self._lanes.drop(active)
+        self._end_waiting(active, RunState.SKIPPED, why)
+
+    def _cancel(self, active: ActiveRun, reason: str) -> None:
+        if active.cancel_reason is not None:
+            return
+        active.cancel_reason = reason
+        if self._lanes.drop(active):
+            self._end_waiting(active, RunState.CANCELLED, reason)
+        elif active.scope is not None:
+            active.scope.cancel(reason=reason)
+
+    def _end_waiting(self, active: ActiveRun, state: RunState, why: str) -> None:
+        self._patience.end(active)
+        self._woken.set()
+        if self._tasks is None:
+            self._forget(active)
+        else:
+            self._ends.record_soon(self._tasks, active, RunOutcome(state=state, error=why))
+
+    def _leave_queued(self, active: ActiveRun) -> None:
+        """For the daemon's next start."""
+        if active.standing is Standing.TAKEN:
+            self._lanes.put_back(active)
+        self._lanes.drop(active)
+        self._patience.end(active)
+        self._forget(active)
+
+    def _forget(self, active: ActiveRun) -> None:
+        self.active.remove(active)
+        if active.ended is not None:
             active.ended.set()
 
-    async def _attempt(self, active: ActiveRun) -> RunOutcome:
-        try:
-            # Waiting for the worker takes nobody's place. It may have gone while the run stood in the queue.
-            await self._wait_worker(active)
-            async with self._queue(active.run.plugin_id):
-                await self._wait_worker(active)
-                async with self._places:
-                    return await self._start_and_call(active)
-        except _NotStarted as reason:
-            return RunOutcome(state=RunState.SKIPPED, error=str(reason))
-        except CallCancelled as error:
-            # The worker was stopped under it, or ended it itself.
-            return RunOutcome(state=RunState.CANCELLED, error=error.message)
-        except SupervisorError as error:
-            if not self._workers.wanted(active.run.plugin_id):
-                # However the worker put it: somebody stopped it under the run.
-                return RunOutcome(state=RunState.CANCELLED, error=f"its worker was stopped: {error.message}")
-            return RunOutcome(state=RunState.FAILED, error=f"{error.code}: {error.message}")
-        except Exception as error:  # noqa: BLE001 - our own mistake costs this run, not the daemon
-            self._log.exception("run.broke", run=active.run.id)
-            return RunOutcome(state=RunState.FAILED, error=f"INTERNAL: {error!r}; see the daemon's log")
 
-    async def _wait_worker(self, active: ActiveRun) -> None:
-        within_s = active.spec.start_within_s
-        try:
-            with trio.fail_after(max(within_s, _LEAST_WAIT_S)):
-                await self._workers.wait_running(active.run.plugin_id)
-        except trio.TooSlowError:
-            raise _NotStarted(f"the worker took no calls within start_within_s = {within_s:g} s") from None
-        except SupervisorError as error:
-            if not self._workers.wanted(active.run.plugin_id):
-                raise _NotStarted("its worker is stopped") from error
-            raise _NotStarted(f"its worker does not run: {error.message}") from error
-
-    async def _start_and_call(self, active: ActiveRun) -> RunOutcome:
-        run = active.run
-        if not await self._runs.start(run):
-            return RunOutcome(state=RunState.CANCELLED, error="the run ended before it started")
-        params = {
-            "job": run.job_key,
-            "run_id": run.id,
-            "trigger": str(run.trigger),
-            "scheduled_at_ms": run.due_ms,
-            "attempt": run.attempt,
-        }
-        timeout_s = active.spec.timeout_s
-        active.worker_is_at_it = True
-        try:
-            result = await self._workers.call(
-                run.plugin_id,
-                RUN_JOB,
-                params,
-                timeout_s=timeout_s,
-                on_settled=lambda: self.active.settle(active),
-            )
-        except DeadlineExceeded:
-            why = f"no result within timeout_s = {timeout_s:g} s; the worker was told to cancel"
-            return RunOutcome(state=RunState.TIMED_OUT, error=why)
-        return RunOutcome(state=RunState.SUCCEEDED, result=result)
-
-    @asynccontextmanager
-    async def _queue(self, plugin_id: PluginId) -> AsyncIterator[None]:
-        queue = self._queues.get(plugin_id)
-        if queue is None:
-            queue = self._queues[plugin_id] = trio.CapacityLimiter(self._max_per_plugin)
-        try:
-            async with queue:
-                yield
-        finally:
-            if not queue.borrowed_tokens and not queue.statistics().tasks_waiting:
-                self._queues.pop(plugin_id, None)
-
-    async def _record(self, active: ActiveRun, outcome: RunOutcome) -> None:
-        """Until it is written: a full disk delays the end of a run, it does not lose it."""
-        delay_s = _RETRY_S
-        while not await self._record_once(active, outcome):
-            await trio.sleep(delay_s)
-            delay_s = min(2 * delay_s, _MAX_RETRY_S)
-
-    async def _record_once(self, active: ActiveRun, outcome: RunOutcome) -> bool:
-        """Whether the run's row has its end: this one, or the one that came first."""
-        run = active.run
-        log = self._log.bind(run=run.id, job=f"{run.plugin_key}/{run.job_key}", state=str(outcome.state))
-        try:
-            won = await self._runs.finish(run, outcome)
-        except SupervisorError as error:
-            log.error("run.not_recorded", error=error.message)
-            return False
-        if won:
-            log.info("run.ended", trigger=str(run.trigger), error=outcome.error)
-        return True
-
-
-def _cancelled(active: ActiveRun) -> RunOutcome:
-    return RunOutcome(state=RunState.CANCELLED, error=active.cancel_reason or _STOPPED)
+def _cut_short(active: ActiveRun) -> RunOutcome:
+    if active.cancel_reason is not None:
+        return RunOutcome(state=RunState.CANCELLED, error=active.cancel_reason)
+    return RunOutcome(state=RunState.INTERRUPTED, error=_STOPPED)

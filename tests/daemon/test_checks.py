@@ -58,3 +58,13 @@ def test_a_job_by_hand_has_no_schedule_problem(tmp_path: Path) -> None:
     (tmp_path / "nosuch.py").write_text("")
     manifest = parse_manifest(tomllib.loads(HEAD), standard_checks(schedule_problem, tmp_path))
     assert schedule_problem(manifest.jobs[0], "acme.weather") is None
+
+
+def test_a_wrong_at_is_named_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "plugin.toml").write_text(HEAD + 'at = "2027-02-30T10:00"\ntimezone = "europe/berlin"\n')
+    with pytest.raises(InvalidManifest) as caught:
+        check_package(tmp_path)
+    found = {problem["path"]: problem for problem in caught.value.details["problems"]}
+    assert "'2027-02-30T10:00' does not exist" in found["jobs[0].at"]["message"]
+    assert found["jobs[0].at"]["hint"] == "change the date or the time"
+    assert found["jobs[0].timezone"]["hint"] == "write 'Europe/Berlin'"

@@ -1,8 +1,8 @@
-"""What the jobs' tests share: a wall clock tied to trio's, workers that do as told, all of jobs on a real store."""
+"""What the jobs' tests share: a wall clock tied to trio's, an alarm that follows it, all of jobs on a real store."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,112 +12,72 @@ import trio
 
 from supervisor.bus import EventBus
 from supervisor.clock import to_ms
-from supervisor.core.errors import DeadlineExceeded, SupervisorError
-from supervisor.core.job import Run
+from supervisor.core.job import Job, Run
 from supervisor.core.lifecycle import Status
 from supervisor.core.manifest import JobSpec, Manifest
-from supervisor.core.plugin import Capability, Plugin, PluginId, PluginKey
+from supervisor.core.plugin import Capability, Plugin, PluginKey
 from supervisor.core.worker_spec import WorkerSpec
 from supervisor.jobs.coordinator import JobCoordinator
 from supervisor.jobs.operator import JobOperator
+from supervisor.jobs.plan import retry_interrupted
 from supervisor.jobs.runner import Runner
 from supervisor.jobs.scheduler import JobScheduler
 from supervisor.log import get_logger
+from supervisor.store.claims import ClaimStore
 from supervisor.store.database import Database
 from supervisor.store.jobs import JobStore
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.runs import RunStore
+from tests.jobs.workers import Call, FakeCommands, FakeWorkers, Handler, answer_none, never_answer
 from tests.packages import a_package
 
+__all__ = ["NOON", "Call", "FakeCommands", "FakeWorkers", "Handler", "OpenWorld", "WallClock", "World"]
+__all__ += ["answer_none", "job", "manifest", "never_answer"]
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
 class WallClock:
-    """Noon at the start of the test, then as fast as trio's clock; `step` turns it."""
+    """Noon at the start of the test, then as fast as trio's clock; `step` turns it, and whoever watches is told."""
 
     def __init__(self, start: datetime = NOON) -> None:
         self.offset = start - timedelta(seconds=trio.current_time())
+        self.watchers: list[Callable[[], None]] = []
 
     def now(self) -> datetime:
         return self.offset + timedelta(seconds=trio.current_time())
 
     def step(self, by: timedelta) -> None:
         self.offset += by
+        for tell in self.watchers:
+            tell()
 
 
-@dataclass(frozen=True)
-class Call:
-    at: datetime
-    plugin_id: str
-    params: dict[str, Any]
-
-
-class FakeWorkers:
-    """Workers that are up unless told otherwise, and answer with what `handlers[job]` returns."""
+class FakeAlarm:
+    """As the kernel's, on a WallClock: counts how often it rang."""
 
     def __init__(self, clock: WallClock) -> None:
-        self.clock = clock
-        self.calls: list[Call] = []
-        self.cancelled: list[str] = []
-        self.handlers: dict[str, Handler] = {}
-        self.down: dict[str, trio.Event] = {}
-        self.refusing: dict[str, SupervisorError] = {}
-        self.stopped: set[str] = set()
-        self.deaf = False
-        self.unsettled: list[Callable[[], None]] = []
+        self._clock = clock
+        self._woken = trio.Event()
+        self.rings = 0
+        clock.watchers.append(self.nudge)
 
-    def wanted(self, plugin_id: PluginId) -> bool:
-        return plugin_id not in self.stopped
-
-    async def wait_running(self, plugin_id: PluginId) -> None:
+    async def wait_until(self, at_ms: int | None) -> None:
+        while at_ms is None or to_ms(self._clock.now()) < at_ms:
+            wait_s = float("inf") if at_ms is None else at_ms / 1000 - self._clock.now().timestamp()
+            with trio.move_on_after(max(wait_s, 1e-4)) as scope:
+                await self._woken.wait()
+            if not scope.cancelled_caught:
+                break
         await trio.lowlevel.checkpoint()
-        if plugin_id in self.refusing:
-            raise self.refusing[plugin_id]
-        if plugin_id in self.down:
-            await self.down[plugin_id].wait()
+        self._woken = trio.Event()
+        self.rings += 1
 
-    async def call(
-        self,
-        plugin_id: PluginId,
-        method: str,
-        params: dict[str, Any],
-        *,
-        timeout_s: float | None,
-        on_settled: Callable[[], None],
-    ) -> Any:
-        try:
-            return await self._call(plugin_id, method, params, timeout_s)
-        finally:
-            # A deaf one goes on with what it was told to cancel.
-            if self.deaf:
-                self.unsettled.append(on_settled)
-            else:
-                on_settled()
+    def nudge(self) -> None:
+        self._woken.set()
 
-    async def _call(self, plugin_id: PluginId, method: str, params: dict[str, Any], timeout_s: float | None) -> Any:
-        assert method == "run_job"
-        self.calls.append(Call(self.clock.now(), plugin_id, params))
-        handler = self.handlers.get(params["job"], answer_none)
-        try:
-            with trio.move_on_after(float("inf") if timeout_s is None else timeout_s):
-                return await handler(params)
-        except trio.Cancelled:
-            self.cancelled.append(params["run_id"])
-            raise
-        self.cancelled.append(params["run_id"])
-        raise DeadlineExceeded(f"{method} was not answered within {timeout_s:g} s")
-
-    def times(self, job: str) -> list[datetime]:
-        return [call.at for call in self.calls if call.params["job"] == job]
-
-
-async def answer_none(_: dict[str, Any]) -> Any:
-    await trio.lowlevel.checkpoint()
-
-
-async def never_answer(_: dict[str, Any]) -> Any:
-    await trio.sleep_forever()
+    def close(self) -> None:
+        pass
 
 
 def job(key: str = "refresh", schedule: str | None = "*/5 * * * *", **more: Any) -> JobSpec:
@@ -151,40 +111,47 @@ class World:
     clock: WallClock
     plugins: PluginRegistry
     timezone: str = "UTC"
-    workers: FakeWorkers = field(init=False)
+    workers: Any = None
+    """FakeWorkers, unless others are given."""
+    commands: FakeCommands = field(default_factory=FakeCommands)
+    alarm: FakeAlarm = field(init=False)
     jobs: JobStore = field(init=False)
     runs: RunStore = field(init=False)
+    claims: ClaimStore = field(init=False)
     runner: Runner = field(init=False)
     scheduler: JobScheduler = field(init=False)
     coordinator: JobCoordinator = field(init=False)
     operator: JobOperator = field(init=False)
 
     def __post_init__(self) -> None:
-        log, zone = get_logger(), self.timezone
-        self.workers = FakeWorkers(self.clock)
-        self.jobs, self.runs = JobStore(self.database), RunStore(self.database)
-        self.runner = Runner(self.runs, self.workers, log)
-        self.scheduler = JobScheduler(self.jobs, self.runs, self.runner, self.clock, log)
+        log, zone, clock = get_logger(), self.timezone, self.clock
+        self.workers = self.workers or FakeWorkers(clock)
+        self.jobs, self.runs, self.claims = JobStore(self.database), RunStore(self.database), ClaimStore(self.database)
+        self.alarm = FakeAlarm(clock)
+        self.runner = Runner(self.runs, self.workers, self.commands, clock, log, timezone=zone, nudge=self.alarm.nudge)
+        self.scheduler = JobScheduler(self.jobs, self.claims, self.runner, self.alarm, clock, log, timezone=zone)
         self.coordinator = JobCoordinator(
-            self.bus, self.plugins, self.jobs, self.scheduler, self.runner, self.clock, log, timezone=zone
+            self.bus, self.plugins, self.jobs, self.runs, self.scheduler, self.runner, clock, log, timezone=zone
         )
         self.operator = JobOperator(
             self.plugins,
             self.jobs,
             self.runs,
+            self.claims,
             self.scheduler,
             self.runner,
             self.coordinator,
-            self.clock,
+            clock,
             timezone=zone,
         )
 
     async def serve(self, nursery: trio.Nursery) -> None:
-        await self.runs.interrupt_leftovers()
+        await self.operator.holds.load()
+        await self.runs.interrupt_leftovers(retry_interrupted)
         await nursery.start(self.runner.run)
-        await nursery.start(self.scheduler.run)
         await nursery.start(self.coordinator.run)
         await self.coordinator.wait_settled()
+        await nursery.start(self.scheduler.run)
 
     async def install(self, key: str, *jobs: JobSpec) -> Plugin:
         return await self.plugins.install(
@@ -197,6 +164,9 @@ class World:
 
     async def set_status(self, plugin: Plugin, status: Status) -> Plugin:
         return await self.plugins.set_status(plugin.id, expected=self.plugins.get(plugin.id).status, status=status)
+
+    async def job(self, name: str) -> Job:
+        return await self.jobs.get(name)
 
     async def history(self, **filters: Any) -> list[Run]:
         """Oldest first."""
