@@ -39,6 +39,7 @@ READS = frozenset(
         "jobs.get",
         "jobs.next",
         "jobs.runs",
+        "jobs.get_run",
         "events.list",
         "logs.read",
     },
@@ -68,6 +69,7 @@ UNBOUNDED = frozenset(
         "plugins.wait",
         "plugins.call",
         "jobs.run",
+        "jobs.retry",
     },
 )
 """What takes as long as it takes."""

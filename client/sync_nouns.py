@@ -262,21 +262,30 @@ class Jobs(Noun):
         """One job, named `<plugin>/<key>` or by its id, as in every method that takes a job."""
         return self._call("jobs.get", job=job)
 
-    def next(self, job: str, count: int = 5) -> results.NextTimes:
-        """The next `count` times of a job, paused or not."""
-        return self._call("jobs.next", job=job, count=count)
+    def next(
+        self, job: str | None = None, count: int = 5, plugin: str | None = None, hours: float | None = None
+    ) -> results.NextTimes:
+        """The next times of one job, or, without `job`, of all jobs (of `plugin`), in order of time.
 
-    def run(self, job: str, wait: bool = False) -> results.RunInfo:
-        """Run a job now; with `wait`, answer when it has ended."""
-        return self._call("jobs.run", job=job, wait=wait)
+        At most `count`, and none later than `hours` from now where that is given. One job is told paused or not; of
+        several, those that are paused are left out.
+        """
+        return self._call("jobs.next", job=job, count=count, plugin=plugin, hours=hours)
 
-    def pause(self, job: str) -> results.JobInfo:
-        """Take a job off the schedule until it is resumed; what was due meanwhile is not made up for."""
-        return self._call("jobs.pause", job=job)
+    def run(self, job: str, wait: bool = False, params: Mapping[str, Any] | None = None) -> results.RunInfo:
+        """Run a job now, paused or not, with `params` for its handler; with `wait`, answer when it has ended."""
+        return self._call("jobs.run", job=job, wait=wait, params=params)
 
-    def resume(self, job: str) -> results.JobInfo:
-        """Put a paused job back on the schedule."""
-        return self._call("jobs.resume", job=job)
+    def pause(self, job: str | None = None, plugin: str | None = None) -> results.HoldInfo:
+        """Take a job, all of a plugin's jobs, or with neither all jobs there are (maintenance) off the schedule.
+
+        Until resumed, over every sync, upgrade and restart; what was due meanwhile is not made up for.
+        """
+        return self._call("jobs.pause", job=job, plugin=plugin)
+
+    def resume(self, job: str | None = None, plugin: str | None = None) -> results.HoldInfo:
+        """Put back on the schedule what `pause` with the same params took off it."""
+        return self._call("jobs.resume", job=job, plugin=plugin)
 
     def runs(
         self,
@@ -286,15 +295,36 @@ class Jobs(Noun):
         before_ms: int | None = None,
         limit: int = 50,
         before: str | None = None,
+        since_ms: int | None = None,
+        trigger: str | None = None,
     ) -> RunInfos:
-        """History, newest first, of one job, one plugin or all; `before`, a run's id, pages on from that run."""
+        """History, newest first, of one job, one plugin or all; `before`, a run's id, pages on from that run.
+
+        `before_ms` and `since_ms` keep to runs created before, or not before, that instant; many runs may share one.
+        """
         return self._call(
-            "jobs.runs", job=job, plugin=plugin, state=state, before_ms=before_ms, limit=limit, before=before
+            "jobs.runs",
+            job=job,
+            plugin=plugin,
+            state=state,
+            before_ms=before_ms,
+            limit=limit,
+            before=before,
+            since_ms=since_ms,
+            trigger=trigger,
         )
 
+    def get_run(self, run: str) -> results.RunInfo:
+        """One run, with how far it is; `run` is its id, or the beginning of it (4 characters or more), as below."""
+        return self._call("jobs.get_run", run=run)
+
     def cancel(self, run: str) -> results.RunInfo:
-        """Cancel a queued or running run: the worker is told, the row says cancelled."""
+        """Cancel a queued or running run, or the retry that one waits for: the row says so, and the worker is told."""
         return self._call("jobs.cancel", run=run)
+
+    def retry(self, run: str, wait: bool = False) -> results.RunInfo:
+        """Run again now what did not succeed, with the same due time and params, as its next attempt."""
+        return self._call("jobs.retry", run=run, wait=wait)
 
 
 class Events(Noun):

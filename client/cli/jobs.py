@@ -1,31 +1,36 @@
-"""pluginctl jobs: jobs, their times and their runs."""
+"""pluginctl jobs: jobs, their times, and what keeps them off the schedule. Runs are in `runs`."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from client.cli.command import JOB, Argument, Command, Commands, Options, whole
+from client.cli.command import JOB, Argument, Command, Commands, Options, UsageError, whole
 from client.cli.output import Context
 from client.cli.plain import to_json
-from client.cli.render import cell, duration, escaped, fields, now_ms, table, when
-from supervisor.core.cause import short_cause
+from client.cli.render import counted, escaped, fields, now_ms, table, when
+from client.cli.run_text import progress_text
 
 if TYPE_CHECKING:
-    from supervisor.wire.results import JobInfo, ProgressInfo, RunInfo
+    from supervisor.wire.results import HoldInfo, JobInfo, NextTimes
 
 _REBOOT = "@reboot"
-STATES = (
-    "queued",
-    "running",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "timed_out",
-    "interrupted",
-    "skipped",
-    "missed",
-)
+_ONE, _MANY, _MOST = 5, 100, 1000
+_MOST_HOURS = 366 * 24
+_HEADS = ("JOB", "SCHEDULE", "NEXT", "LAST", "LAST STATE", "RUNNING")
+_HELD = {"scheduler": "maintenance", "plugin": "plugin paused", "job": "paused"}
+_WHICH = "JOB, --plugin KEY for all jobs of a plugin, or --all for the whole schedule"
+
+
+def hours(text: str) -> float:
+    """A number of hours of the command line, above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= _MOST_HOURS:
+        raise argparse.ArgumentTypeError(f"must be a number of hours above 0, up to {_MOST_HOURS}, not {text!r}")
+    return value
 
 
 def _list(context: Context, options: Options) -> None:
@@ -42,34 +47,55 @@ def _list(context: Context, options: Options) -> None:
         )
         for j in jobs
     ]
-    heads = ("JOB", "SCHEDULE", "NEXT", "LAST", "LAST STATE", "RUNNING")
-    text = table(heads, rows, width=context.width, colour=context.colour) if rows else "no jobs"
+    text = table(_HEADS, rows, width=context.width, colour=context.colour) if rows else "no jobs"
+    if any(j["held_by"] == "scheduler" for j in jobs):
+        text = f"{MAINTENANCE}\n\n{text}"
     context.show(jobs, text)
 
 
+MAINTENANCE = "the whole schedule is paused: no job is started by the clock until `pluginctl jobs resume --all`"
+
+
 def _next_time(job: JobInfo, now: int) -> str:
-    if job["paused"]:
-        return "paused"
-    at_start = job["next_due_ms"] is None and job["schedule"] == _REBOOT
-    return "at start" if at_start else when(job["next_due_ms"], now)
+    if job["schedule"] is None:
+        return "paused" if job["paused"] else "-"
+    if job["held_by"] is not None:
+        return _HELD.get(job["held_by"], "paused")
+    if not job["active"]:
+        return "gone"
+    at_start = job["next_fire_ms"] is None and job["schedule"] == _REBOOT
+    return "at start" if at_start else when(job["next_fire_ms"], now)
 
 
 def _job_text(job: JobInfo) -> str:
     now = now_ms()
-    state = "paused" if job["paused"] else "scheduled" if job["scheduled"] else "not scheduled"
-    return fields(
-        {
-            "job": job["job"],
-            "name": job["display_name"],
-            "id": job["id"],
-            "schedule": f"{job['schedule'] or 'by hand'} ({job['timezone']})",
-            "state": state,
-            "next": _next_time(job, now),
-            "last": f"{when(job['last_run_ms'], now)} {job['last_state'] or ''}".strip(),
-            "running": job["running"],
-            **{f"run {p['run']}": progress_text(p) for p in job.get("progress", [])},
-        },
-    )
+    pairs: dict[str, object] = {
+        "job": job["job"],
+        "name": job["display_name"],
+        "id": job["id"],
+        "schedule": f"{job['schedule'] or 'by hand'} ({job['timezone']})",
+        "overlap": job["overlap"],
+        "command": None if job["command"] is None else to_json(job["command"]),
+        "state": _state(job),
+        "next": _next_time(job, now),
+        "last": f"{when(job['last_run_ms'], now)} {job['last_state'] or ''}".strip(),
+        "running": job["running"],
+        **{f"run {p['run'][:8]}": progress_text(p) for p in job["progress"]},
+    }
+    return fields({name: value for name, value in pairs.items() if value is not None})
+
+
+def _state(job: JobInfo) -> str:
+    name, plugin = escaped(job["job"]), escaped(job["plugin"])
+    ways = {
+        "scheduler": "paused with the whole schedule, until `pluginctl jobs resume --all`",
+        "plugin": f"paused with its plugin, until `pluginctl jobs resume --plugin {plugin}`",
+        "job": f"paused, until `pluginctl jobs resume {name}`",
+    }
+    if job["held_by"] is None:
+        return "scheduled" if job["scheduled"] else "not scheduled"
+    text = ways.get(job["held_by"], "paused")
+    return f"{text}; and by itself" if job["paused"] and job["held_by"] != "job" else text
 
 
 def _get(context: Context, options: Options) -> None:
@@ -78,85 +104,92 @@ def _get(context: Context, options: Options) -> None:
 
 
 def _next(context: Context, options: Options) -> None:
-    times = context.client.jobs.next(options.job, options.count)
-    context.show(times, "\n".join(map(escaped, times["times"])) or _no_time(context, options.job))
+    if options.job and options.plugin:
+        raise UsageError("JOB says which one, so it cannot stand with --plugin: keep one of them")
+    count = options.count or (_ONE if options.job and options.hours is None else _MANY)
+    times = context.client.jobs.next(options.job, count, options.plugin, options.hours)
+    context.show(times, _times_text(context, times, options))
 
 
-def _no_time(context: Context, name: str) -> str:
-    if not context.json and context.client.jobs.get(name)["schedule"] == _REBOOT:
-        return "at the next start of plugind"
-    return "never: this job is run by hand only"
-
-
-def _run(context: Context, options: Options) -> int:
-    run = context.client.jobs.run(options.job)
-    if options.wait:
-        from client.cli.wait import wait_for_run
-
-        run = wait_for_run(context, run)
-    context.show(run, _run_text(run))
-    return 1 if options.wait and run["state"] != "succeeded" else 0
-
-
-def _run_text(run: RunInfo) -> str:
-    text = f"{escaped(run['job'])}: run {escaped(run['id'])} {cell(run['state'])}"
-    if run["duration_ms"] is not None:
-        text += f" in {duration(run['duration_ms'] / 1000)}"
-    if run["error"]:
-        text += f"\n{escaped(run['error'], lines=True)}"
-    if run["result"] is not None:
-        text += f"\n{to_json(run['result'], indent=2)}"
+def _times_text(context: Context, times: NextTimes, options: Options) -> str:
+    if context.json:
+        return ""
+    now = now_ms()
+    if not times["next"]:
+        return _no_time(context, options)
+    rows = [(each["at"], when(each["fire_ms"], now), each["job"]) for each in times["next"]]
+    text = table(("AT", "IN", "JOB"), rows, width=context.width, colour=context.colour)
+    if times["more"] and (options.job is None or options.hours is not None):
+        text += f"\nthere are more: `-n N` shows N of them, up to {_MOST}"
     return text
 
 
+def _no_time(context: Context, options: Options) -> str:
+    within = "" if options.hours is None else f" within {options.hours:g} h"
+    if options.job is None:
+        held = context.client.daemon.status()["jobs_held_since_ms"] is not None
+        return MAINTENANCE if held else f"no job is due{within}; `pluginctl jobs list` says of each when it is"
+    schedule = context.client.jobs.get(options.job)["schedule"]
+    if schedule == _REBOOT:
+        return "at the next start of plugind"
+    return "never: this job is run by hand only" if schedule is None else f"not due{within or ' any more'}"
+
+
 def _pause(context: Context, options: Options) -> None:
-    job = context.client.jobs.pause(options.job)
-    context.show(job, f"{escaped(job['job'])}: paused until `pluginctl jobs resume {escaped(job['job'])}`")
+    job, plugin = _which(options, "pause")
+    info = context.client.jobs.pause(job, plugin)
+    by_hand = "it runs" if info["scope"] == "job" else "they run"
+    until = f"until `pluginctl jobs resume {_option(info)}`"
+    context.show(info, f"{_what(info)} paused {until}; by hand {by_hand} all the same")
 
 
 def _resume(context: Context, options: Options) -> None:
-    job = context.client.jobs.resume(options.job)
-    context.show(job, f"{escaped(job['job'])}: resumed; next {when(job['next_due_ms'], now_ms())}")
+    job, plugin = _which(options, "resume")
+    info = context.client.jobs.resume(job, plugin)
+    context.show(info, f"{_what(info)} resumed; {_still(context, job) if info['held'] else _following(info)}")
 
 
-def _runs(context: Context, options: Options) -> None:
-    job, plugin = options.of, options.plugin
-    runs = context.client.jobs.runs(job, plugin, options.state, options.before, options.limit)
-    now = now_ms()
-    rows = [
-        (
-            r["id"],
-            r["job"],
-            r["trigger"],
-            r["state"],
-            when(r["created_ms"], now),
-            duration(None if r["duration_ms"] is None else r["duration_ms"] / 1000),
-            _last_word(r),
-        )
-        for r in runs
-    ]
-    heads = ("RUN", "JOB", "TRIGGER", "STATE", "WHEN", "TOOK", "WHAT")
-    context.show(runs, table(heads, rows, width=context.width, colour=context.colour) if rows else "no runs")
+def _following(info: HoldInfo) -> str:
+    next_ms = info["next_fire_ms"]
+    return "not due by the clock" if next_ms is None else f"next: {when(next_ms, now_ms())}"
 
 
-def _last_word(run: RunInfo) -> str:
-    """Why it failed, or how far it is."""
-    return short_cause(run["error"]) if run["error"] else progress_text(run.get("progress"))
-
-
-def progress_text(progress: ProgressInfo | None) -> str:
-    """As in `40 % copying files`; a daemon before this one tells none."""
-    if progress is None:
+def _still(context: Context, job: str | None) -> str:
+    """What else keeps it off the schedule."""
+    if context.json:
         return ""
-    percent = None if progress["fraction"] is None else f"{progress['fraction']:.0%}".replace("%", " %")
-    return " ".join(filter(None, (percent, progress["message"])))
+    by_all = context.client.daemon.status()["jobs_held_since_ms"] is not None
+    if by_all or job is None:
+        return f"but {MAINTENANCE}"
+    key = context.client.jobs.get(job)["plugin"]
+    return f"but all jobs of its plugin are paused until `pluginctl jobs resume --plugin {escaped(key)}`"
 
 
-def _cancel(context: Context, options: Options) -> None:
-    run = context.client.jobs.cancel(options.run_id)
-    context.show(run, _run_text(run))
+def _which(options: Options, verb: str) -> tuple[str | None, str | None]:
+    """The one thing that it is about."""
+    given = [each for each in (options.job, options.plugin, options.all) if each]
+    if len(given) != 1:
+        said = "say what" if not given else "say one thing"
+        raise UsageError(f"{said} to {verb}: {_WHICH}")
+    return options.job, options.plugin
 
 
+def _what(info: HoldInfo) -> str:
+    if info["scope"] == "job":
+        return f"{escaped(info['name'])}:"
+    if info["scope"] == "plugin":
+        return f"{escaped(info['name'])}: {counted(info['jobs'], 'job')}"
+    return f"the whole schedule, {counted(info['jobs'], 'job')}:"
+
+
+def _option(info: HoldInfo) -> str:
+    names = {"job": escaped(info["name"]), "plugin": f"--plugin {escaped(info['name'])}"}
+    return names.get(info["scope"], "--all")
+
+
+_JOB = Argument("job", metavar="JOB", nargs="?", help="one job, as <plugin>/<key> or by id")
+_OF_PLUGIN = Argument("--plugin", metavar="KEY", help="all jobs of this plugin")
+_ALL = Argument("--all", action="store_true", help="the whole schedule: maintenance")
 COMMANDS: Commands = {
     "list": Command(
         _list,
@@ -168,34 +201,33 @@ COMMANDS: Commands = {
     "get": Command(_get, "One job.", "jobs get acme.weather/refresh", JOB),
     "next": Command(
         _next,
-        "The next times of a job, paused or not.",
-        "jobs next acme.weather/refresh -n 3",
-        JOB,
-        Argument("-n", "--count", type=whole(1, 100), metavar="N", default=5, help="how many (5)"),
+        "The next times of a job, paused or not; without one, of all jobs that are scheduled, in order of time.",
+        "jobs next --hours 24",
+        _JOB,
+        Argument(
+            "-n",
+            "--count",
+            type=whole(1, _MOST),
+            metavar="N",
+            help=f"at most so many ({_ONE} of one job, else {_MANY})",
+        ),
+        Argument("--hours", type=hours, metavar="H", help="none later than so many hours from now"),
+        _OF_PLUGIN,
     ),
-    "run": Command(
-        _run,
-        "Run a job now; with --wait, exit code 1 when the run did not succeed.",
-        "run acme.weather/refresh --wait",
-        JOB,
-        Argument("--wait", action=argparse.BooleanOptionalAction, default=False, help="until it has ended"),
+    "pause": Command(
+        _pause,
+        "Take a job, all jobs of a plugin or the whole schedule off the clock, until resumed; runs under way go on.",
+        "jobs pause --plugin acme.weather",
+        _JOB,
+        _OF_PLUGIN,
+        _ALL,
     ),
-    "pause": Command(_pause, "Take a job off the schedule.", "jobs pause acme.weather/refresh", JOB),
-    "resume": Command(_resume, "Put a paused job back on the schedule.", "jobs resume acme.weather/refresh", JOB),
-    "runs": Command(
-        _runs,
-        "Past and present runs, newest first; in short `runs list`.",
-        "runs list acme.weather/refresh --state failed",
-        Argument("of", metavar="JOB", nargs="?", help="of this job only"),
-        Argument("--plugin", metavar="KEY", help="of this plugin only"),
-        Argument("--state", choices=STATES, metavar="STATE", help=", ".join(STATES)),
-        Argument("--before", type=int, metavar="MS", help="go on before this created_ms"),
-        Argument("-n", "--limit", type=whole(1, 1000), metavar="N", default=50, help="at most so many (50)"),
-    ),
-    "cancel": Command(
-        _cancel,
-        "Cancel a queued or running run.",
-        "runs cancel 4f1c",
-        Argument("run_id", metavar="RUN", help="the run's id"),
+    "resume": Command(
+        _resume,
+        "Put back what `jobs pause` with the same words took off; what was due meanwhile is not made up for.",
+        "jobs resume --plugin acme.weather",
+        _JOB,
+        _OF_PLUGIN,
+        _ALL,
     ),
 }

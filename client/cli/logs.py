@@ -18,12 +18,14 @@ from client.cli.command import (
 from client.cli.output import Context
 from client.cli.render import escaped
 from client.cli.status import log_line
+from client.errors import NotFound
 
 if TYPE_CHECKING:
     from supervisor.wire.results import LogLine
 
 _NEWEST = 100
 _MOST = 10_000
+_WHOLE_ID = 36
 STREAMS = ("stdout", "stderr", "log", "plugind")
 
 
@@ -32,13 +34,23 @@ def _read(context: Context, options: Options) -> None:
     until_ms = _instant(options.until, "--until")
     tail = options.tail or (_NEWEST if since_ms is None else _MOST)
     lines: list[LogLine] = context.client.logs.read(
-        options.plugin, tail, since_ms, options.level, options.run, until_ms, options.stream
+        options.plugin, tail, since_ms, options.level, _run_id(context, options.run), until_ms, options.stream
     )
     context.show(lines, "\n".join(map(log_line, lines)))
 
 
 def _instant(text: str | None, option: str) -> int | None:
     return None if text is None else since(text, option)
+
+
+def _run_id(context: Context, text: str | None) -> str | None:
+    """The whole id, where `text` is the beginning of one, as `runs list` shows them on a terminal."""
+    if text is None or len(text) >= _WHOLE_ID:
+        return text
+    try:
+        return context.client.jobs.get_run(text)["id"]
+    except NotFound:
+        return text  # its lines may outlast its row
 
 
 def _follow(context: Context, options: Options) -> None:
@@ -53,7 +65,7 @@ def _follow(context: Context, options: Options) -> None:
         options.tail if since_ms is not None or options.tail is not None else _NEWEST,
         since_ms,
         options.level,
-        options.run,
+        _run_id(context, options.run),
         options.stream,
         on_notice=lambda text: context.tell(f"pluginctl: {escaped(text)}"),
     )
@@ -74,7 +86,7 @@ _FILTERS = (
     Argument("--since", metavar="WHEN", help="10m, 2h, 1d, or a date and time"),
     Argument("--until", metavar="WHEN", help="likewise"),
     Argument("--level", choices=LEVELS, metavar="LEVEL", help="this level and above: debug, info, warning, error"),
-    Argument("--run", metavar="ID", help="of this run only"),
+    Argument("--run", metavar="ID", help="of this run only; the beginning of its id will do"),
     Argument("--stream", choices=STREAMS, metavar="NAME", help=f"only {', '.join(STREAMS)}: where a line comes from"),
 )
 COMMANDS: Commands = {

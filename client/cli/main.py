@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NOUNS = {
     "plugins": "install, load, enable, disable, stop … plugins, and ask about them",
-    "jobs": "list, run, pause, resume jobs, and their history",
+    "jobs": "list, run, pause, resume jobs, when they are due, and their history",
     "events": "what happened",
     "logs": "what plugins printed and logged",
     "daemon": "the daemon itself",
@@ -49,10 +49,17 @@ SHORT = {
     "backup": "daemon backup",
     "new": "develop new",
     "check": "develop check",
+    "cron": "develop cron",
 }
 _CONFIG_VERBS = ("get", "set", "unset", "test", "edit", "history", "restore")
 FIRST_WORDS = {
-    "runs": {"list": "jobs runs", "cancel": "jobs cancel"},
+    "runs": {
+        "list": "jobs runs",
+        "show": "jobs get-run",
+        "logs": "jobs run-logs",
+        "cancel": "jobs cancel",
+        "retry": "jobs retry",
+    },
     "state": {"list": "plugins state-list"},
     "config": {verb: f"plugins config-{verb}" for verb in _CONFIG_VERBS},
 }
@@ -60,6 +67,8 @@ _PACKAGES = ("install", "upgrade", "approve", "reject", "rollback", "versions", 
 ELSEWHERE = {
     **{("plugins", verb): "packages" for verb in _PACKAGES},
     **{("plugins", f"config-{verb}"): "config" for verb in _CONFIG_VERBS},
+    ("develop", "cron"): "cron",
+    **{("jobs", verb): "runs" for verb in ("run", "runs", "get-run", "run-logs", "cancel", "retry")},
 }
 """Verbs that are not in their noun's own module, so that it is quickly imported."""
 BARE = {"events": "follow", "logs": "follow"}

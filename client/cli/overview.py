@@ -22,8 +22,10 @@ _DAILY: Mapping[str, str] = {
     "purge KEY": "delete the data that an uninstalled plugin has left",
     "logs [-f] KEY": "what a plugin printed and logged",
     "events [-f]": "what happened",
-    "jobs list|next|pause|resume": "jobs; `runs list|cancel` for their history",
-    "run JOB [--wait]": "run a job now",
+    "jobs list|next|pause|resume": "jobs, and when they are due; `next --hours 24` of all",
+    "run JOB [--wait]": "run a job now; with --wait its log, and its outcome as exit code",
+    "runs list|show|logs RUN": "what ran, why it failed, and what it said",
+    "runs cancel|retry RUN": "end a run; run again what failed",
     "call KEY METHOD [PARAMS]": "call a method of a plugin",
     "state list KEY": "what a plugin stored",
     "metrics KEY": "the numbers that a plugin tells of itself",
@@ -31,6 +33,7 @@ _DAILY: Mapping[str, str] = {
     "health KEY": "ask a worker how it is",
     "ping, describe, backup FILE": "the daemon",
     "new NAME, check DIR": "write a plugin",
+    "cron EXPR [--zone ZONE]": "a schedule in words, and its next times",
 }
 
 

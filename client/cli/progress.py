@@ -28,7 +28,7 @@ _WORDS = {
     "drain": "draining the old worker",
 }
 _BAR = 20
-_ERASE = "\r\x1b[K"
+ERASE = "\r\x1b[K"
 
 
 class Display:
@@ -46,7 +46,7 @@ class Display:
 
     def __exit__(self, *exc_info: object) -> None:
         if self._shown:
-            sys.stderr.write(_ERASE)
+            sys.stderr.write(ERASE)
             sys.stderr.flush()
 
     def _choose(self, context: Context, *, verbose: bool) -> Callable[[OperationProgress], None] | None:
@@ -65,8 +65,7 @@ class Display:
         self._said = text
 
     def _update(self, progress: OperationProgress) -> None:
-        columns = _columns()
-        sys.stderr.write(_ERASE + shortened(progress_line(progress), columns - 1))
+        sys.stderr.write(ERASE + shortened(progress_line(progress), columns() - 1))
         sys.stderr.flush()
         self._shown = True
 
@@ -94,7 +93,8 @@ def _size(size: int) -> str:
     return f"{size / 1024:.0f} KiB" if size < 1024 * 1024 else f"{size / 1024 / 1024:.1f} MiB"
 
 
-def _columns() -> int:
+def columns() -> int:
+    """Of the terminal that stderr is."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns or 80
     except (OSError, ValueError):

@@ -89,6 +89,8 @@ def _daemon(info: DaemonInfo, status: DaemonStatus, plugins: Sequence[PluginInfo
         "workers": _counts(workers),
         "runs": f"{status['runs_in_flight']} in flight",
     }
+    if (held_ms := status["jobs_held_since_ms"]) is not None:
+        pairs["jobs"] = f"all paused {when(held_ms, now_ms())}, until `pluginctl jobs resume --all`"
     warnings = "".join(f"\nwarning: {escaped(warning)}" for warning in status["warnings"])
     return f"{head}\n{fields(pairs)}{warnings}"
 

@@ -1,4 +1,4 @@
-"""Waiting for what takes long: a word about it on a terminal, and a run until it has ended."""
+"""Waiting for what takes long: a word about it on a terminal, and what Ctrl-C does not end."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ from typing import TYPE_CHECKING
 from client.cli.failure import tell_interrupted
 from client.cli.output import Context
 from client.cli.render import escaped
-from client.errors import DeadlineExceeded, NotFound, SupervisorError
+from client.errors import SupervisorError
 
 if TYPE_CHECKING:
     from client.sync_client import Client
-    from supervisor.wire.results import RunInfo
 
 PATIENCE_S = 1.0
-_LOOK_S = 5.0
-_PAGE = 50
-UNDER_WAY = frozenset({"queued", "running"})
 
 
 @contextmanager
@@ -58,33 +54,3 @@ def _at_most(client: Client, plugin: str) -> str:
     except (SupervisorError, KeyError):
         return ""  # the command itself will say what is wrong, and an older daemon does not tell
     return f", at most {limit_s:g} s"
-
-
-def wait_for_run(context: Context, run: RunInfo) -> RunInfo:
-    """The run as it has ended; on Ctrl-C it goes on, and that is said."""
-    context.note(f"{escaped(run['job'])}: run {escaped(run['id'])} has begun")
-    try:
-        return _ended(context.client, run)
-    except KeyboardInterrupt:
-        tell_interrupted(context, f"the run goes on; `pluginctl runs cancel {escaped(run['id'])}` ends it")
-        raise
-
-
-def _ended(client: Client, run: RunInfo) -> RunInfo:
-    if run["state"] not in UNDER_WAY:
-        return run
-    with client.events_stream(None, ["job.*"], [run["plugin"]]) as events:
-        # Looked at once the stream is there, so that no end falls between; an event only means: look again.
-        while (found := _look(client, run))["state"] in UNDER_WAY:
-            try:
-                events.receive(_LOOK_S)
-            except DeadlineExceeded:
-                continue
-        return found
-
-
-def _look(client: Client, run: RunInfo) -> RunInfo:
-    for found in client.jobs.runs(run["job"], before_ms=run["created_ms"] + 1, limit=_PAGE):
-        if found["id"] == run["id"]:
-            return found
-    raise NotFound(f"run {run['id']} is not in the history any more", run=run["id"])

@@ -66,13 +66,17 @@ class Facts:
 
 
 class RunFacts:
-    """Which run a job's handler is in. `attempt` is 1 for the first; `trigger` says why it runs."""
+    """Which run a job's handler is in. `attempt` is 1 for the first; `trigger` says why it runs.
+
+    `params` is what an operator gave with a run by hand, and its retries have it too; `{}` where nobody gave any.
+    """
 
     def _know(self, run: Mapping[str, Any]) -> None:
         self.run_id: str = run["run_id"]
         self.job: str = run["job"]
         self.trigger: str = run["trigger"]
         self.attempt: int = run["attempt"]
+        self.params: dict[str, Any] = run.get("params") or {}
         self._scheduled_at_ms: int = run["scheduled_at_ms"]
 
     @property

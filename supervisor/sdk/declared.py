@@ -36,10 +36,17 @@ def check_run(params: Mapping[str, Any]) -> None:
     for name, type_ in _RUN_FIELDS.items():
         if not isinstance(params.get(name), type_):
             raise InvalidParams(f"run_job needs {name!r}, {type_.__name__}", param=name)
+    if not isinstance(params.get("params"), Mapping | None):
+        raise InvalidParams("run_job takes 'params' as a map, or nil", param="params")
 
 
 def _check_handlers(plugin: Plugin, manifest: Mapping[str, Any]) -> None:
-    missing = [f"job {job['key']!r}" for job in manifest.get("jobs", []) if job["key"] not in plugin.jobs]
+    missing = [
+        f"job {job['key']!r}"
+        for job in manifest.get("jobs", [])
+        # One with a command is a program of its own.
+        if job["key"] not in plugin.jobs and not job.get("command")
+    ]
     missing += [
         f"method {method['name']!r}" for method in manifest.get("methods", []) if method["name"] not in plugin.methods
     ]

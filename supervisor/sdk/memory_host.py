@@ -98,9 +98,13 @@ class Host(Memory):
         scheduled_at_ms: int | None = None,
         run_id: str | None = None,
         timeout_s: float | None = None,
+        params: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run a job and return its result; DeadlineExceeded after `timeout_s`, and the handler is cancelled."""
-        return self._ask("run_job", _run(key, trigger, attempt, scheduled_at_ms, run_id), timeout_s)
+        """Run a job and return its result; DeadlineExceeded after `timeout_s`, and the handler is cancelled.
+
+        `params` are what an operator would give a run by hand.
+        """
+        return self._ask("run_job", _run(key, trigger, attempt, scheduled_at_ms, run_id, params), timeout_s)
 
     def start_job(
         self,
@@ -110,10 +114,11 @@ class Host(Memory):
         attempt: int = 1,
         scheduled_at_ms: int | None = None,
         run_id: str | None = None,
+        params: Mapping[str, Any] | None = None,
     ) -> Started:
         """Run a job, and do not wait for it."""
-        params = _run(key, trigger, attempt, scheduled_at_ms, run_id)
-        return Started(self._connection, "run_job", params, self.timeout_s)
+        run = _run(key, trigger, attempt, scheduled_at_ms, run_id, params)
+        return Started(self._connection, "run_job", run, self.timeout_s)
 
     def call(self, method: str, /, *args: Any, **named_params: Any) -> Any:
         """Call a method with positional or named params and return its result.
@@ -300,13 +305,21 @@ class _Subscription(NamedTuple):
     """The journal's last event when it was made: what is not newer was told then, if it was asked for."""
 
 
-def _run(key: str, trigger: str, attempt: int, scheduled_at_ms: int | None, run_id: str | None) -> dict[str, Any]:
+def _run(
+    key: str,
+    trigger: str,
+    attempt: int,
+    scheduled_at_ms: int | None,
+    run_id: str | None,
+    params: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     return {
         "job": key,
         "run_id": run_id or str(uuid.uuid4()),
         "trigger": trigger,
         "scheduled_at_ms": int(time.time() * 1000) if scheduled_at_ms is None else scheduled_at_ms,
         "attempt": attempt,
+        "params": None if params is None else dict(params),
     }
 
 

@@ -16,6 +16,7 @@ needed, whether they are async or not. What they did is in `h.state`, `h.events`
   another configuration. `secrets` are in both and in `ctx.config`, unless `secrets.read` is not granted.
 - `h.state` counts revisions: a change that a test makes to it is one that the worker's `if_revision` sees.
 - `h.capabilities` is the gate: `Harness(plugin, capabilities=["state.read"])` grants only that one.
+- `h.run_job("refresh", params={"city": "Oslo"})` is a run by hand with `ctx.params`.
 - `run = h.start_job("slow")`, then `run.cancel()`, as plugind cancels a run, and `run.result()`.
 - `h.run_job("slow", timeout_s=0.1)` gives up like plugind does on a run that takes too long.
 - After the block `h.exit_code` is what the process would have exited with; `h.wait_exit()` waits for a worker that

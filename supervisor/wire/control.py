@@ -397,39 +397,51 @@ class JobsGet(ControlRequest):
 
 @_method("jobs.next", results.NextTimes)
 class JobsNext(ControlRequest):
-    """The next `count` times of a job, paused or not."""
+    """The next times of one job, or, without `job`, of all jobs (of `plugin`), in order of time.
 
-    job: str
+    At most `count`, and none later than `hours` from now where that is given. One job is told paused or not; of
+    several, those that are paused are left out.
+    """
+
+    job: str | None = None
     count: int = 5
+    plugin: str | None = None
+    hours: float | None = None
 
 
 @_method("jobs.run", results.RunInfo, role=Role.OPERATOR, deadline_s=None)
 class JobsRun(ControlRequest):
-    """Run a job now; with `wait`, answer when it has ended."""
+    """Run a job now, paused or not, with `params` for its handler; with `wait`, answer when it has ended."""
 
     job: str
     wait: bool = False
+    params: dict[str, Any] | None = None
 
 
-@_method("jobs.pause", results.JobInfo, role=Role.OPERATOR)
+@_method("jobs.pause", results.HoldInfo, role=Role.OPERATOR)
 class JobsPause(ControlRequest):
-    """Take a job off the schedule until it is resumed; what was due meanwhile is not made up for."""
+    """Take a job, all of a plugin's jobs, or with neither all jobs there are (maintenance) off the schedule.
 
-    job: str
+    Until resumed, over every sync, upgrade and restart; what was due meanwhile is not made up for.
+    """
+
+    job: str | None = None
+    plugin: str | None = None
 
 
-@_method("jobs.resume", results.JobInfo, role=Role.OPERATOR)
+@_method("jobs.resume", results.HoldInfo, role=Role.OPERATOR)
 class JobsResume(ControlRequest):
-    """Put a paused job back on the schedule."""
+    """Put back on the schedule what `jobs.pause` with the same params took off it."""
 
-    job: str
+    job: str | None = None
+    plugin: str | None = None
 
 
 @_method("jobs.runs", list[results.RunInfo])
 class JobsRuns(ControlRequest):
     """History, newest first, of one job, one plugin or all; `before`, a run's id, pages on from that run.
 
-    `before_ms` keeps to runs created before that instant; many runs may share one, and it leaves out all of them.
+    `before_ms` and `since_ms` keep to runs created before, or not before, that instant; many runs may share one.
     """
 
     job: str | None = None
@@ -438,11 +450,28 @@ class JobsRuns(ControlRequest):
     before_ms: int | None = None
     limit: int = 50
     before: str | None = None
+    since_ms: int | None = None
+    trigger: str | None = None
 
 
 @_method("jobs.cancel", results.RunInfo, role=Role.OPERATOR)
 class JobsCancel(ControlRequest):
-    """Cancel a queued or running run: the worker is told, the row says cancelled."""
+    """Cancel a queued or running run, or the retry that one waits for: the row says so, and the worker is told."""
+
+    run: str
+
+
+@_method("jobs.retry", results.RunInfo, role=Role.OPERATOR, deadline_s=None)
+class JobsRetry(ControlRequest):
+    """Run again now what did not succeed, with the same due time and params, as its next attempt."""
+
+    run: str
+    wait: bool = False
+
+
+@_method("jobs.get_run", results.RunInfo)
+class JobsGetRun(ControlRequest):
+    """One run, with how far it is."""
 
     run: str
 

@@ -217,11 +217,19 @@ class JobInfo(TypedDict):
     key: str
     display_name: str
     schedule: str | None
+    """As written; `every …` and `at …` for those. None: by hand only."""
     timezone: str
+    overlap: str
+    command: list[str] | None
     paused: bool
+    """By itself; see `held_by`."""
+    held_by: str | None
+    """Who keeps it off the schedule, the widest one: scheduler, plugin or job."""
     active: bool
     scheduled: bool
     next_due_ms: int | None
+    next_fire_ms: int | None
+    """When it is started: `next_due_ms`, and its jitter."""
     last_due_ms: int | None
     """Due time of the latest scheduled run."""
     last_run_ms: int | None
@@ -233,11 +241,40 @@ class JobInfo(TypedDict):
     """Of those of them that tell any."""
 
 
-class NextTimes(TypedDict):
+class NextTime(TypedDict):
     job: str
+    due_ms: int
+    fire_ms: int
+    """When it is started: `due_ms`, and its jitter."""
+    at: str
+    """`fire_ms` as ISO 8601 with the offset of the job's time zone."""
+
+
+class NextTimes(TypedDict):
+    job: str | None
+    """None: of several jobs."""
     timezone: str
+    """Of the job, or the daemon's."""
     times: list[str]
     """ISO 8601 with the offset of the job's time zone."""
+    next: list[NextTime]
+    """The same with their jobs."""
+    more: bool
+    """There are later ones within what was asked for."""
+
+
+class HoldInfo(TypedDict):
+    """What a pause or resume came to."""
+
+    held: bool
+    scope: str
+    """job, plugin or scheduler."""
+    name: str | None
+    """Of the job or plugin."""
+    jobs: int
+    """That are declared in that scope."""
+    next_fire_ms: int | None
+    """When the first of them is due now; None: not by the clock."""
 
 
 class RunInfo(TypedDict):
@@ -254,6 +291,15 @@ class RunInfo(TypedDict):
     duration_ms: int | None
     error: str | None
     result: Any
+    exit_code: int | None
+    """Of a command that ended by itself."""
+    params: Any
+    times: int
+    """Due times that this row stands for: many missed ones may share the last."""
+    retry_at_ms: int | None
+    """It did not succeed, and is tried again then."""
+    waiting_for: str | None
+    """What keeps a queued run from starting."""
     progress: ProgressInfo | None
     """While it runs, if it tells any."""
 
@@ -346,6 +392,8 @@ class DaemonStatus(TypedDict):
     """How many in each phase."""
     connections: int
     runs_in_flight: int
+    jobs_held_since_ms: int | None
+    """The whole schedule is paused, since then."""
     last_seq: int
     stopping: bool
     warnings: list[str]

@@ -14,7 +14,8 @@ HANDSHAKE: Final = "initialize"
 HEALTH: Final = "health"
 """Daemon -> worker: {} -> {status: "ok" | "degraded" | "error", message?}."""
 RUN_JOB: Final = "run_job"
-"""Daemon -> worker: {job, run_id, trigger, scheduled_at_ms, attempt} -> the run's result."""
+"""Daemon -> worker: {job, run_id, trigger, scheduled_at_ms, attempt, params} -> the run's result. `params` is a map, or
+nil: what an operator gave a run by hand."""
 CALL: Final = "call"
 """Daemon -> worker: {method, params, caller?} -> the method's result. `caller` is the key of the plugin that calls; a
 client's call has none."""

@@ -106,10 +106,14 @@ def job(**changes: Any) -> dict[str, Any]:
         "display_name": "Refresh",
         "schedule": "*/5 * * * *",
         "timezone": "UTC",
+        "overlap": "skip",
+        "command": None,
         "paused": False,
+        "held_by": None,
         "active": True,
         "scheduled": True,
         "next_due_ms": NOW + 3_600_000,
+        "next_fire_ms": NOW + 3_600_000,
         "last_due_ms": None,
         "last_run_ms": NOW - 600_000,
         "last_state": "succeeded",
@@ -134,9 +138,29 @@ def run(**changes: Any) -> dict[str, Any]:
         "duration_ms": 1500,
         "error": None,
         "result": {"count": 1},
+        "exit_code": None,
+        "params": None,
+        "times": 1,
+        "retry_at_ms": None,
+        "waiting_for": None,
         "progress": None,
         **changes,
     }
+
+
+def times(*names: str, more: bool = False) -> dict[str, Any]:
+    """An hour and a bit from now, one after the other."""
+    fire_ms = [NOW + 3_600_000 + 60_000 * n for n in range(len(names))]
+    next_ = [
+        {"job": name, "due_ms": ms, "fire_ms": ms, "at": f"2026-01-01T00:0{n}:00+00:00"}
+        for n, (name, ms) in enumerate(zip(names, fire_ms, strict=True))
+    ]
+    one = names[0] if len(set(names)) == 1 else None
+    return {"job": one, "timezone": "UTC", "times": [each["at"] for each in next_], "next": next_, "more": more}
+
+
+def hold(scope: str, name: str | None, *, held: bool, **changes: Any) -> dict[str, Any]:
+    return {"held": held, "scope": scope, "name": name, "jobs": 1, "next_fire_ms": None, **changes}
 
 
 def line(message: str = "hello", time_ms: int = NOW, **changes: Any) -> dict[str, Any]:
@@ -174,6 +198,7 @@ def answers() -> dict[str, Any]:
             "workers": {"running": 1},
             "connections": 1,
             "runs_in_flight": 0,
+            "jobs_held_since_ms": None,
             "last_seq": 0,
             "stopping": False,
             "warnings": ["disk is nearly full"],
@@ -217,11 +242,13 @@ def answers() -> dict[str, Any]:
         ],
         "jobs.list": [job()],
         "jobs.get": job(),
-        "jobs.next": {"job": "acme.weather/refresh", "timezone": "UTC", "times": ["2026-01-01T00:00:00+00:00"]},
+        "jobs.next": times("acme.weather/refresh"),
         "jobs.run": run(),
-        "jobs.pause": job(paused=True),
-        "jobs.resume": job(),
+        "jobs.pause": hold("job", "acme.weather/refresh", held=True),
+        "jobs.resume": hold("job", "acme.weather/refresh", held=False, next_fire_ms=NOW + 3_600_000),
         "jobs.runs": [run()],
+        "jobs.get_run": run(),
         "jobs.cancel": run(state="cancelled"),
+        "jobs.retry": run(trigger="retry", attempt=2),
         "logs.read": [line()],
     }

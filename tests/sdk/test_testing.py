@@ -24,7 +24,7 @@ from supervisor.core.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from supervisor.sdk import Context, Plugin, RunContext
+from supervisor.sdk import AsyncRunContext, Context, Plugin, RunContext
 from supervisor.sdk.logging import PluginHandler
 from supervisor.sdk.testing import Harness
 
@@ -53,6 +53,27 @@ def test_a_job(plugin: Plugin, tmp_path: Path) -> None:
         (line,) = h.logs
         assert (line.level, line.message, line.fields, line.run_id) == ("warning", "cold", {"degrees": -4}, "r1")
     assert h.exit_code == 0
+
+
+def test_params_of_a_run(plugin: Plugin) -> None:
+    @plugin.job("refresh")
+    def refresh(ctx: RunContext) -> Any:
+        return ctx.params
+
+    @plugin.job("later")
+    async def later(ctx: AsyncRunContext) -> Any:
+        return ctx.params
+
+    with Harness(plugin) as h:
+        for job in ("refresh", "later"):
+            assert h.run_job(job) == {}
+            assert h.run_job(job, params={"city": "Oslo"}) == {"city": "Oslo"}
+            assert h.start_job(job, params={"days": 3}).result() == {"days": 3}
+        with pytest.raises(InvalidParams, match="'params' as a map"):
+            h._ask(
+                "run_job",
+                {"job": "later", "run_id": "r", "trigger": "manual", "scheduled_at_ms": 0, "attempt": 1, "params": [1]},
+            )
 
 
 def test_state(plugin: Plugin) -> None:
@@ -247,6 +268,11 @@ def test_a_declared_job_without_a_handler(plugin: Plugin) -> None:
         Harness(plugin, manifest=manifest),
     ):
         pytest.fail("it did start")
+
+
+def test_a_declared_job_that_is_a_program_of_its_own_needs_no_handler(plugin: Plugin) -> None:
+    with Harness(plugin, manifest={"jobs": [{"key": "dump", "command": ["pg_dump"]}]}) as h:
+        assert h.health()["status"] == "ok"
 
 
 def test_a_typo_shows_what_the_code_has_instead(plugin: Plugin) -> None:

@@ -1,0 +1,219 @@
+"""pluginctl runs: run a job, and look at, cancel and repeat its runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from client.cli.command import JOB, Argument, Command, Commands, Options, UsageError, since, whole
+from client.cli.output import Context
+from client.cli.render import duration, escaped, now_ms, table, when
+from client.cli.run_text import UNDER_WAY, last_word, run_details, run_text, short_ids
+
+if TYPE_CHECKING:
+    from supervisor.wire.results import LogLine, RunInfo
+
+STATES = (
+    "queued",
+    "running",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "timed_out",
+    "interrupted",
+    "skipped",
+    "missed",
+)
+TRIGGERS = ("schedule", "manual", "retry", "catch_up")
+_HEADS = ("RUN", "JOB", "TRIGGER", "STATE", "WHEN", "TOOK", "WHAT")
+_NARROW = 110
+_LEFT_OUT = "TRIGGER"
+"""On a terminal with fewer columns than that, to leave room for what is wrong."""
+_LINES = 10_000
+_SOONER_MS = 1000
+
+
+def _run(context: Context, options: Options) -> int:
+    run = context.client.jobs.run(options.job, params=_params(options))
+    return _show_and_wait(context, run, wait=options.wait)
+
+
+def _retry(context: Context, options: Options) -> int:
+    run = context.client.jobs.retry(options.run_id)
+    return _show_and_wait(context, run, wait=options.wait)
+
+
+def _show_and_wait(context: Context, run: RunInfo, *, wait: bool) -> int:
+    code = 0
+    if wait:
+        from client.cli.run_wait import exit_code, wait_for_run
+
+        run = wait_for_run(context, run)
+        code = exit_code(run)
+    context.show(run, _with_hint(run))
+    return code
+
+
+def _with_hint(run: RunInfo) -> str:
+    text = run_text(run)
+    if run["state"] in UNDER_WAY:
+        text += f"; `pluginctl runs logs -f {escaped(run['id'])}` shows what it says"
+    elif run["retry_at_ms"] is not None:
+        text += f"\nit is tried again {when(run['retry_at_ms'], now_ms())}"
+    return text
+
+
+def _params(options: Options) -> dict[str, Any] | None:
+    if options.params is None:
+        from client.cli.config_values import read_settings
+
+        return read_settings(options.param) if options.param else None
+    if options.param:
+        raise UsageError("--params is all there is, so it cannot stand with --param: keep one of them")
+    try:
+        params = json.loads(options.params)
+    except RecursionError:
+        raise UsageError("--params is nested too deeply: 12 levels are kept") from None
+    except ValueError as error:
+        raise UsageError(f'--params must be JSON, such as \'{{"city": "Rome"}}\': {error}') from None
+    if not isinstance(params, dict):
+        raise UsageError('--params must be a map, such as \'{"city": "Rome"}\'')
+    return params
+
+
+def _runs(context: Context, options: Options) -> None:
+    job, plugin = options.of or options.of_job, options.plugin
+    if options.of and options.of_job:
+        raise UsageError("the job is named twice: JOB and --job are the same")
+    since_ms = None if options.since is None else since(options.since)
+    before_ms, before = _before(options.before)
+    runs = context.client.jobs.runs(
+        job, plugin, options.state, before_ms, options.limit, before, since_ms, options.trigger
+    )
+    context.show(runs, _run_table(context, runs) if runs else "no runs")
+
+
+def _before(text: str | None) -> tuple[int | None, str | None]:
+    """An instant, or the id of a run to go on from."""
+    if text is None:
+        return None, None
+    try:
+        return since(text, "--before"), None
+    except UsageError:
+        return None, text
+
+
+def _run_table(context: Context, runs: list[RunInfo]) -> str:
+    now = now_ms()
+    rows = [
+        (
+            id_,
+            r["job"],
+            r["trigger"],
+            r["state"],
+            when(r["created_ms"], now),
+            duration(None if r["duration_ms"] is None else r["duration_ms"] / 1000),
+            last_word(r, now),
+        )
+        for id_, r in zip(short_ids(runs, context.width), runs, strict=True)
+    ]
+    shown = [i for i, head in enumerate(_HEADS) if (context.width or _NARROW) >= _NARROW or head != _LEFT_OUT]
+    heads = [_HEADS[i] for i in shown]
+    return table(heads, [[row[i] for i in shown] for row in rows], width=context.width, colour=context.colour)
+
+
+def _show(context: Context, options: Options) -> None:
+    run = context.client.jobs.get_run(options.run_id)
+    context.show(run, run_details(run, now_ms(), colour=context.colour))
+
+
+def _cancel(context: Context, options: Options) -> None:
+    run = context.client.jobs.cancel(options.run_id)
+    if run["state"] == "cancelled":
+        text = run_text(run)
+    else:
+        text = f"{escaped(run['job'])}: run {escaped(run['id'])} {escaped(run['state'])}, and is not tried again"
+    context.show(run, text)
+
+
+def _logs(context: Context, options: Options) -> None:
+    run = context.client.jobs.get_run(options.run_id)
+    if not options.follow or run["state"] not in UNDER_WAY:
+        _read(context, run)
+        return
+    from client.cli.run_wait import Screen, follow
+
+    ended = follow(context, run, Screen(context), lines=True)
+    context.note(run_text(ended))
+
+
+def _read(context: Context, run: RunInfo) -> None:
+    from client.cli.status import log_line
+
+    since_ms = run["created_ms"] - _SOONER_MS
+    lines: list[LogLine] = context.client.logs.read(run["plugin"], _LINES, since_ms, run=run["id"])
+    context.show(lines, "\n".join(map(log_line, lines)))
+    if not lines:
+        context.note("it has said nothing, or its lines were rotated away")
+
+
+_RUN = Argument("run_id", metavar="RUN", help="the run's id, or its beginning (4 characters or more)")
+_WAIT = Argument(
+    "--wait",
+    action=argparse.BooleanOptionalAction,
+    default=False,
+    help="show its log and progress until it has ended; the exit code is 0 if it succeeded, 3 if it was cancelled or "
+    "skipped, 1 for any other end",
+)
+COMMANDS: Commands = {
+    "run": Command(
+        _run,
+        "Run a job now, also while it is paused; with --wait, until it has ended.",
+        "run acme.weather/refresh --param city=Rome --wait",
+        JOB,
+        _WAIT,
+        Argument("--params", metavar="JSON", help="a map for its handler (ctx.params)"),
+        Argument(
+            "--param",
+            action="append",
+            metavar="NAME=VALUE",
+            default=[],
+            help="one of them: JSON or a plain word; @FILE and - (stdin) are read",
+        ),
+    ),
+    "runs": Command(
+        _runs,
+        "Past and present runs, newest first; in short `runs list`.",
+        "runs list acme.weather/refresh --state failed --since 2h",
+        Argument("of", metavar="JOB", nargs="?", help="of this job only"),
+        Argument("--job", dest="of_job", metavar="JOB", help="the same"),
+        Argument("--plugin", metavar="KEY", help="of this plugin only"),
+        Argument("--state", choices=STATES, metavar="STATE", help=", ".join(STATES)),
+        Argument("--trigger", choices=TRIGGERS, metavar="WHY", help=", ".join(TRIGGERS)),
+        Argument("--since", metavar="WHEN", help="created since: 10m, 2h, 1d ago, or a date and time"),
+        Argument("--before", metavar="WHEN", help="created before, likewise; or go on behind this run, by its id"),
+        Argument("-n", "--limit", type=whole(1, 1000), metavar="N", default=50, help="at most so many (50)"),
+    ),
+    "get-run": Command(_show, "One run: all of it; in short `runs show`.", "runs show 4f1c", _RUN),
+    "cancel": Command(
+        _cancel,
+        "Cancel a queued or running run, or the retry that one waits for; in short `runs cancel`.",
+        "runs cancel 4f1c",
+        _RUN,
+    ),
+    "retry": Command(
+        _retry,
+        "Run again now what did not succeed, with its due time and params; in short `runs retry`.",
+        "runs retry 4f1c --wait",
+        _RUN,
+        _WAIT,
+    ),
+    "run-logs": Command(
+        _logs,
+        "What a run printed and logged; in short `runs logs`.",
+        "runs logs -f 4f1c",
+        _RUN,
+        Argument("-f", "--follow", action="store_true", help="as it comes, until the run has ended"),
+    ),
+}
