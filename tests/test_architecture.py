@@ -26,8 +26,9 @@ BELOW = {
     "sdk": {"wire", "core"},
     "client": {"base", "wire", "core"},
 }
-# Beside the arrow: the demo looks at its daemon through the socket, `pluginctl check` runs the daemon's own checks.
-ACROSS = {"supervisor/daemon/demo.py": "client", "client/cli/develop.py": "daemon"}
+# Beside the arrow: the demo looks at its daemon through the socket, `pluginctl check` runs the daemon's own checks,
+# `pluginctl cron` its rules for schedules, and nothing else of jobs.
+ACROSS = {"supervisor/daemon/demo.py": "client", "client/cli/develop.py": "daemon", "client/cli/cron.py": "jobs"}
 # Modules right under supervisor/: bus, channel, clock, log and their like.
 BASE = {path.stem for path in (ROOT / "supervisor").glob("*.py")} - {"__init__"}
 THIRD_PARTY = {
@@ -87,6 +88,14 @@ def test_imports_follow_the_arrow(path: Path) -> None:
             there = layer_of(module)
             allowed = {None, here, ACROSS.get(name(path)), *BELOW[here]}
             assert there in allowed, f"{name(path)} imports {module}"
+
+
+def test_schedules_are_told_by_their_rules_alone() -> None:
+    """What decides when a job is due needs neither trio nor the store, so that pluginctl may ask it."""
+    rules = [path for path in MODULES if path.parent.name == "jobs" and path.name.startswith("cron")]
+    for path in [*rules, ROOT / "client/cli/cron.py"]:
+        above_core = {module for module in imports(path) if layer_of(module) in {"jobs", "worker", "store", "base"}}
+        assert all(module.startswith("supervisor.jobs.cron") for module in above_core), name(path)
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if layer(p) in THIRD_PARTY], ids=name)

@@ -18,6 +18,8 @@ HERE = Path(__file__).parent
         ("workers.py", ["-n", "3", "--rounds", "1"]),
         ("start_up.py", ["-n", "1"]),
         ("sdk.py", ["-n", "1"]),
+        ("jobs.py", ["--tiny", "--only", "next,declare,start,due,fair"]),
+        ("cron_next.py", ["-n", "20", "--rounds", "1"]),
     ],
 )
 def test_it_prints_ratios(program: str, small: list[str]) -> None:
