@@ -142,9 +142,9 @@ def test_no_due_time_runs_twice_and_none_is_forgotten(daemon: Daemon, tmp_path: 
         rpc.load(ledger_plugin(tmp_path))
     try:
         for _ in range(KILLS):
-            time.sleep(dice.uniform(0.6, 2.2))  # A moment of the dice's choice: that is the test.
+            time.sleep(dice.uniform(0.5, 1.6))  # A moment of the dice's choice: that is the test.
             daemon.kill()
-            time.sleep(dice.choice((0, 0, 0.3, 1.5)))
+            time.sleep(dice.choice((0, 0, 0.2, 1.2)))
             daemon.start().__exit__()
         settle(daemon)
         with daemon.start() as rpc:  # After a last one, which is no kill: what waits goes on to wait.

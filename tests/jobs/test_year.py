@@ -164,6 +164,8 @@ class Simulation:
     in_flight: tuple[State, int] | None = None
     """The state that a command leads to, and when it began."""
     by_hand: bool = False
+    tried_by_hand: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """Job and due time: how often an operator asked for one more attempt."""
 
     def __post_init__(self) -> None:
         self.clock = WallClock(datetime(2025, 12, 31, tzinfo=UTC) + ODD)
@@ -334,8 +336,7 @@ class Simulation:
                 await self.set_ready(world, key, ready=True)
         await self.rest(int(self.scenario.drain_s))
         self.model.advance(self.now_ms())
-        for state in (self.model.state,):
-            self.model.change(state)  # what waits for its jitter
+        self.model.change(self.model.state)  # what waits for its jitter to pass may have no row yet
         self.judge(world)
 
     async def command(self, after: State, do: Awaitable[Any]) -> None:
@@ -424,13 +425,16 @@ class Simulation:
                 name, _ = self.dice.choice(list(self.declared(self.model.state)))
                 await world.operator.run(name)
             elif self.dice.random() < 0.5:
-                await world.operator.retry(self.dice.choice(rows).id)
+                run = self.dice.choice(rows)
+                self.tried_by_hand[f"{run.plugin_key}/{run.job_key}", run.due_ms] += 1
+                await world.operator.retry(run.id)
             else:
                 await world.operator.cancel(self.dice.choice(rows).id)
             self.happened["by hand"] += 1
         except SupervisorError:
             self.happened["by hand, refused"] += 1
-        self.by_hand = False
+        finally:
+            self.by_hand = False
 
     def package(self, key: str, number: int, *, serial: int = 0) -> Any:
         specs = [spec(name, timing) for name, timing in self.scenario.plugins[key][number].items()]
@@ -474,12 +478,16 @@ class Simulation:
         self.check(sure == len(expected) or bool(forgotten), f"{name}: {sure} outcomes of {len(expected)} due times")
 
     def judge_attempts(self, name: str, attempts: list[tuple[int, int]]) -> None:
-        """The attempts at a due time are counted from 1, and by no number twice."""
+        """The attempts at a due time are counted from 1, by no number twice, and are no more than were asked for."""
+        plugin, _, key = name.partition("/")
+        retries = max(v[key].said.get("retries", 0) for v in self.scenario.plugins[plugin] if key in v)
         of_due: dict[int, list[int]] = {}
         for due, attempt in attempts:
             of_due.setdefault(due, []).append(attempt)
         for due, numbers in of_due.items():
             self.check(numbers == [*range(1, len(numbers) + 1)], f"{name} due {shown(due)} has attempts {numbers}")
+            most = 1 + retries + self.tried_by_hand[name, due]
+            self.check(len(numbers) <= most, f"{name} due {shown(due)} was tried {len(numbers)} times, not {most}")
 
     def check(self, holds: bool, what: str) -> None:
         if not holds:
