@@ -256,9 +256,12 @@ class AsyncPlugins(AsyncNoun):
 class AsyncJobs(AsyncNoun):
     """Jobs, named `<plugin>/<key>` or by id, and their runs."""
 
-    async def list(self, plugin: str | None = None, include_inactive: bool = False) -> JobInfos:
-        """Jobs of one plugin or of all, with next and last."""
-        return await self._call("jobs.list", plugin=plugin, include_inactive=include_inactive)
+    async def list(
+        self, plugin: str | None = None, include_inactive: bool = False, after: str | None = None, limit: int = 1000
+    ) -> JobInfos:
+        """Jobs of one plugin or of all by name, with next and last; after the name `after`, until an empty page."""
+        params = {"plugin": plugin, "include_inactive": include_inactive, "after": after, "limit": limit}
+        return await self._call("jobs.list", **params)
 
     async def get(self, job: str) -> results.JobInfo:
         """One job, named `<plugin>/<key>` or by its id, as in every method that takes a job."""
@@ -299,10 +302,13 @@ class AsyncJobs(AsyncNoun):
         before: str | None = None,
         since_ms: int | None = None,
         trigger: str | None = None,
+        states: Sequence[str] = (),
+        triggers: Sequence[str] = (),
     ) -> RunInfos:
         """History, newest first, of one job, one plugin or all; `before`, a run's id, pages on from that run.
 
         `before_ms` and `since_ms` keep to runs created before, or not before, that instant; many runs may share one.
+        `state` and `states` keep to runs in one of these, `trigger` and `triggers` likewise.
         """
         return await self._call(
             "jobs.runs",
@@ -314,6 +320,8 @@ class AsyncJobs(AsyncNoun):
             before=before,
             since_ms=since_ms,
             trigger=trigger,
+            states=list(states),
+            triggers=list(triggers),
         )
 
     async def get_run(self, run: str) -> results.RunInfo:

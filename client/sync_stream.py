@@ -155,6 +155,8 @@ class Stream(Generic[_T]):
             self._told = True
             self._on_notice(notice)
         if deadline is not None and now + self._pause_s >= deadline:
+            # Who asks again and again is not to keep a daemon busy that is just stopping.
+            time.sleep(max(0.0, deadline - now))
             raise DeadlineExceeded(f"no {self._cursor.THING} came in time, and plugind could not be reached") from error
         time.sleep(self._pause_s)
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)

@@ -84,10 +84,15 @@ class Calls:
                 await self._wait_in_line(movable)
         finally:
             self._unsent -= 1
+        if movable and (self.closed is not None or self._outbox.broken):
+            raise TurnedAway
         if self.closed is not None:
             raise self.closed
         id_, frame = self._peer.request(method, params)
         self._outbox.put(frame)
+        if movable and self._outbox.broken:
+            # The kernel has taken nothing of it, and will not.
+            raise TurnedAway
         return id_
 
     async def _wait_in_line(self, movable: bool) -> None:

@@ -117,6 +117,11 @@ class Channel:
             held_back=self._peer.overfull,
         )
 
+    @property
+    def broken(self) -> bool:
+        """The peer takes nothing any more, as far as is known: it is not asked again."""
+        return self._outbox.broken
+
     def speak_maps(self) -> None:
         """From the next response on, errors are maps: the peer has said hello."""
         self._peer.plain_errors = False
@@ -170,7 +175,8 @@ class Channel:
 
         `on_settled` is called once, when the peer has nothing more to do with it: it has answered, or will not any
         more. For a caller that gave up that is later than the return. `on_sent` is called with the request's id before
-        anything is heard of it. `movable`: it may be asked of another peer as well, see `turn_away`.
+        anything is heard of it. `movable`: it may be asked of another peer as well, see `turn_away`; so it may where
+        this one is gone before anything was sent.
 
         Raises:
             DeadlineExceeded: no answer within `timeout_s` seconds (None: as long as it takes).
@@ -272,6 +278,7 @@ class Channel:
         try:
             await self._write()
         except trio.BrokenResourceError:
+            self._outbox.broken = True
             # The peer takes nothing any more; what it sent before, answers too, is still to be read, up to its end.
             await trio.sleep(_LAST_WORDS_S)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 import trio
 
 ROOM_BYTES: Final = 1024 * 1024
+_FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.EINTR})
 
 
 class Outbox:
@@ -29,6 +31,8 @@ class Outbox:
         self._roomy = trio.Event()
         self._flushed = trio.Event()
         self._closed = False
+        self.broken = False
+        """The peer takes nothing any more: what is put now is never sent."""
 
     @property
     def unsent_bytes(self) -> int:
@@ -49,7 +53,7 @@ class Outbox:
             return
         if not self._unsent:
             if self._socket is not None:
-                frame = frame[_send_now(self._socket, frame) :]
+                frame = frame[self._send_now(self._socket, frame) :]
                 if not frame:
                     return
             self._stuck_since = trio.current_time()
@@ -90,11 +94,11 @@ class Outbox:
         while self._unsent:
             await self._flushed.wait()
 
-
-def _send_now(socket: trio.socket.SocketType, frame: bytes) -> int:
-    """How many bytes the kernel took."""
-    try:
-        return os.write(socket.fileno(), frame)
-    except OSError:
-        # Full, or broken, or closed: the writer meets the same and says so.
-        return 0
+    def _send_now(self, socket: trio.socket.SocketType, frame: bytes) -> int:
+        """How many bytes the kernel took."""
+        try:
+            return os.write(socket.fileno(), frame)
+        except OSError as error:
+            # Full, or broken, or closed: the writer meets the same and says so.
+            self.broken = error.errno not in _FULL
+            return 0

@@ -11,6 +11,7 @@ from client.cli.command import Argument, Command, Commands, Options, UsageError,
 from client.cli.output import Context
 from client.cli.render import now_ms
 from supervisor.jobs.cron import Schedule, ScheduleError
+from supervisor.jobs.cron_fields import DROP_SECONDS, SET_SECONDS
 from supervisor.jobs.cron_preview import (
     Declaration,
     Effect,
@@ -88,7 +89,8 @@ def _parsed(declared: Declaration, options: Options) -> Schedule:
         return declared.parsed()
     except ScheduleError as error:
         hint = "quote the expression, or the shell puts file names in the place of *" if len(options.expr) > 1 else ""
-        _refuse(error.field, error.reason, _pointed_out(declared.text or "", error.field) or hint or _HELP)
+        reason = error.reason.replace(SET_SECONDS, "say --seconds").replace(DROP_SECONDS, "leave out --seconds")
+        _refuse(error.field, reason, _pointed_out(declared.text or "", error.field) or hint or _HELP)
 
 
 def _refuse(field: str, reason: str, hint: str) -> NoReturn:

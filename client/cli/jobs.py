@@ -34,7 +34,7 @@ def hours(text: str) -> float:
 
 
 def _list(context: Context, options: Options) -> None:
-    jobs = context.client.jobs.list(options.plugin, options.all)
+    jobs = _all_jobs(context, options.plugin, options.all)
     now = now_ms()
     rows = [
         (
@@ -43,7 +43,7 @@ def _list(context: Context, options: Options) -> None:
             _next_time(j, now),
             when(j["last_run_ms"], now),
             j["last_state"],
-            j["running"] or None,
+            _running(j) or None,
         )
         for j in jobs
     ]
@@ -56,13 +56,30 @@ def _list(context: Context, options: Options) -> None:
 MAINTENANCE = "the whole schedule is paused: no job is started by the clock until `pluginctl jobs resume --all`"
 
 
+def _all_jobs(context: Context, plugin: str | None, gone_too: bool) -> list[JobInfo]:
+    """Page by page."""
+    jobs: list[JobInfo] = []
+    while page := context.client.jobs.list(plugin, gone_too, jobs[-1]["job"] if jobs else None):
+        if jobs and page[-1]["job"] == jobs[-1]["job"]:
+            break  # A daemon before this one knows no pages: that was all.
+        jobs += page
+    return jobs
+
+
+def _running(job: JobInfo) -> str:
+    """As in `1 + 2 waiting`; empty: none."""
+    running, waiting = job["running"] - job["waiting"], job["waiting"]
+    told = [str(running) if running else "", f"{waiting} waiting" if waiting else ""]
+    return " + ".join(filter(None, told))
+
+
 def _next_time(job: JobInfo, now: int) -> str:
+    if not job["active"]:
+        return "gone"
     if job["schedule"] is None:
         return "paused" if job["paused"] else "-"
     if job["held_by"] is not None:
         return _HELD.get(job["held_by"], "paused")
-    if not job["active"]:
-        return "gone"
     at_start = job["next_fire_ms"] is None and job["schedule"] == _REBOOT
     return "at start" if at_start else when(job["next_fire_ms"], now)
 
@@ -79,23 +96,28 @@ def _job_text(job: JobInfo) -> str:
         "state": _state(job),
         "next": _next_time(job, now),
         "last": f"{when(job['last_run_ms'], now)} {job['last_state'] or ''}".strip(),
-        "running": job["running"],
+        "running": _running(job) or "no",
         **{f"run {p['run'][:8]}": progress_text(p) for p in job["progress"]},
     }
     return fields({name: value for name, value in pairs.items() if value is not None})
 
 
 def _state(job: JobInfo) -> str:
-    name, plugin = escaped(job["job"]), escaped(job["plugin"])
-    ways = {
-        "scheduler": "paused with the whole schedule, until `pluginctl jobs resume --all`",
-        "plugin": f"paused with its plugin, until `pluginctl jobs resume --plugin {plugin}`",
-        "job": f"paused, until `pluginctl jobs resume {name}`",
-    }
+    if not job["active"]:
+        return "gone: its plugin does not have it any more, so it is not run"
     if job["held_by"] is None:
         return "scheduled" if job["scheduled"] else "not scheduled"
-    text = ways.get(job["held_by"], "paused")
+    text = _held(job["held_by"], job["job"], job["plugin"])
     return f"{text}; and by itself" if job["paused"] and job["held_by"] != "job" else text
+
+
+def _held(by: str, job: str, plugin: str) -> str:
+    ways = {
+        "scheduler": "paused with the whole schedule, until `pluginctl jobs resume --all`",
+        "plugin": f"paused with its plugin, until `pluginctl jobs resume --plugin {escaped(plugin)}`",
+        "job": f"paused, until `pluginctl jobs resume {escaped(job)}`",
+    }
+    return ways.get(by, "paused")
 
 
 def _get(context: Context, options: Options) -> None:
@@ -121,7 +143,16 @@ def _times_text(context: Context, times: NextTimes, options: Options) -> str:
     text = table(("AT", "IN", "JOB"), rows, width=context.width, colour=context.colour)
     if times["more"] and (options.job is None or options.hours is not None):
         text += f"\nthere are more: `-n N` shows N of them, up to {_MOST}"
-    return text
+    return (
+        text if times["job"] is None or times["scheduled"] else f"{text}\n{_why_none(times['job'], times['held_by'])}"
+    )
+
+
+def _why_none(job: str, held_by: str | None) -> str:
+    """Why none of the times of a job is going to be kept, as things are."""
+    plugin = job.partition("/")[0]
+    why = f"not scheduled now; `pluginctl status {escaped(plugin)}` tells of its plugin"
+    return f"the clock starts none of these: {why if held_by is None else _held(held_by, job, plugin)}"
 
 
 def _no_time(context: Context, options: Options) -> str:
@@ -129,7 +160,10 @@ def _no_time(context: Context, options: Options) -> str:
     if options.job is None:
         held = context.client.daemon.status()["jobs_held_since_ms"] is not None
         return MAINTENANCE if held else f"no job is due{within}; `pluginctl jobs list` says of each when it is"
-    schedule = context.client.jobs.get(options.job)["schedule"]
+    job = context.client.jobs.get(options.job)
+    schedule = job["schedule"]
+    if not job["active"]:
+        return "never: its plugin does not have this job any more"
     if schedule == _REBOOT:
         return "at the next start of plugind"
     return "never: this job is run by hand only" if schedule is None else f"not due{within or ' any more'}"
@@ -138,9 +172,26 @@ def _no_time(context: Context, options: Options) -> str:
 def _pause(context: Context, options: Options) -> None:
     job, plugin = _which(options, "pause")
     info = context.client.jobs.pause(job, plugin)
-    by_hand = "it runs" if info["scope"] == "job" else "they run"
     until = f"until `pluginctl jobs resume {_option(info)}`"
-    context.show(info, f"{_what(info)} paused {until}; by hand {by_hand} all the same")
+    context.show(info, f"{_what(info)} paused {until}; {_by_hand(context, info, job)}")
+
+
+def _by_hand(context: Context, info: HoldInfo, job: str | None) -> str:
+    """Whether what is paused runs by hand."""
+    if context.json:
+        return ""
+    plugin = info["name"] if info["scope"] == "plugin" else None
+    if job is not None:
+        found = context.client.jobs.get(job)
+        plugin = found["plugin"]
+        if not found["active"]:
+            return "its plugin does not have it any more"
+    if plugin is None:
+        return "by hand they run all the same"
+    status = context.client.plugins.get(plugin)["status"]
+    if status != "ready":
+        return f"its plugin is {escaped(status)}, so nothing of it runs now"
+    return f"by hand {'they run' if job is None else 'it runs'} all the same"
 
 
 def _resume(context: Context, options: Options) -> None:

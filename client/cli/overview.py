@@ -24,7 +24,7 @@ _DAILY: Mapping[str, str] = {
     "events [-f]": "what happened",
     "jobs list|next|pause|resume": "jobs, and when they are due; `next --hours 24` of all",
     "run JOB [--wait]": "run a job now; with --wait its log, and its outcome as exit code",
-    "runs list|show|logs RUN": "what ran, why it failed, and what it said",
+    "runs list|show|logs RUN": "what ran, why it failed, and what it logged",
     "runs cancel|retry RUN": "end a run; run again what failed",
     "call KEY METHOD [PARAMS]": "call a method of a plugin",
     "state list KEY": "what a plugin stored",

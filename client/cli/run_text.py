@@ -17,6 +17,9 @@ UNDER_WAY = frozenset({"queued", "running"})
 SHORT_ID = 8
 """Characters of a run's id on a terminal: commands take the beginning of one."""
 _BAR = 20
+_NOW_MS = 1000
+_OVERDUE_MS = 5000
+"""A retry that nothing holds is claimed within less."""
 
 
 def run_text(run: RunInfo) -> str:
@@ -55,7 +58,7 @@ def run_details(run: RunInfo, now: int, *, colour: bool) -> str:
         "ended": _instant(run["finished_ms"], now),
         "took": None if run["duration_ms"] is None else duration(run["duration_ms"] / 1000),
         "exit code": run["exit_code"],
-        "tried again": _instant(run["retry_at_ms"], now),
+        "tried again": _tried_again(run["retry_at_ms"], now),
         "params": None if run["params"] is None else to_json(run["params"]),
     }
     told = {name: value for name, value in pairs.items() if value not in {None, ""}}
@@ -71,6 +74,17 @@ def _instant(ms: int | None, now: int) -> str | None:
     return None if ms is None else f"{clock(ms)} ({when(ms, now)})"
 
 
+def _tried_again(ms: int | None, now: int) -> str | None:
+    return None if ms is None else f"{clock(ms)} ({again(ms, now)})"
+
+
+def again(ms: int, now: int) -> str:
+    """When a run is tried again, as in `in 5m`. What is overdue waits until the job, or what holds it, is resumed."""
+    if ms - now >= _NOW_MS:
+        return when(ms, now)
+    return "now" if now - ms < _OVERDUE_MS else "when resumed"
+
+
 def last_word(run: RunInfo, now: int) -> str:
     """Why it failed and what comes next, how far it is, or what it waits for."""
     words = []
@@ -79,7 +93,7 @@ def last_word(run: RunInfo, now: int) -> str:
     if run["error"]:
         words.append(short_cause(run["error"]))
     if run["retry_at_ms"] is not None:
-        words.append(f"(again {when(run['retry_at_ms'], now)})")
+        words.append(f"(again {again(run['retry_at_ms'], now)})")
     return " ".join(words) or progress_text(run["progress"]) or run["waiting_for"] or ""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,7 @@ LOOK_AT_PROGRESS_S = 0.5
 GONE_S = 60.0
 """So long a daemon that has gone is waited for."""
 LAST_LINES_S = 2.0
+"""The last lines of a run that has ended are given up when none of them comes for so long."""
 _SOONER_MS = 1000
 _STEPS = 10
 """Where there is no terminal, progress is told each tenth."""
@@ -43,7 +43,8 @@ def exit_code(run: RunInfo) -> int:
 def wait_for_run(context: Context, run: RunInfo) -> RunInfo:
     """The run as it has ended, with its log and progress shown to people; on Ctrl-C it goes on, and that is said."""
     id_ = escaped(run["id"])
-    context.note(f"{escaped(run['job'])}: run {id_} has begun")
+    stands = "is queued" if run["state"] == "queued" else "has begun"
+    context.note(f"{escaped(run['job'])}: run {id_} {stands}")
     screen = Screen(context)
     try:
         return follow(context, run, screen, lines=not context.json)
@@ -60,8 +61,10 @@ def follow(context: Context, run: RunInfo, screen: Screen, *, lines: bool) -> Ru
         return _ended(context.client, run, screen, look_s)
     with _Lines.of(context.client, run, screen) as shown:
         ended = _ended(context.client, run, screen, look_s)
-        shown.wait_complete()
+        complete = shown.wait_complete()
     screen.clear()
+    if not complete:
+        context.note(f"the end of its log did not come: `pluginctl runs logs {escaped(run['id'])}` shows all of it")
     return ended
 
 
@@ -100,6 +103,13 @@ class Screen:
         with self._lock:
             self._erase()
             self._context.stream(line, log_line(line))
+            self._draw()
+
+    def notice(self, text: str) -> None:
+        """What is to be known of the lines: some were left out, the connection was lost or is back."""
+        with self._lock:
+            self._erase()
+            self._context.note(escaped(text))
             self._draw()
 
     def show(self, run: RunInfo) -> None:
@@ -156,7 +166,10 @@ class _Lines:
     @contextmanager
     def of(cls, client: Client, run: RunInfo, screen: Screen) -> Iterator[_Lines]:
         since_ms = run["created_ms"] - _SOONER_MS
-        with client.logs_stream(run["plugin"], None, since_ms, run=run["id"], reconnect_for_s=GONE_S) as stream:
+        follow_ = client.logs_stream(
+            run["plugin"], None, since_ms, run=run["id"], reconnect_for_s=GONE_S, on_notice=screen.notice
+        )
+        with follow_ as stream:
             lines = cls(client, run, stream, screen)
             lines._thread.start()
             try:
@@ -180,17 +193,17 @@ class _Lines:
                 self._error = error
                 self._came.notify_all()
 
-    def wait_complete(self) -> None:
-        """Return when the last line that there is now has been shown; at the latest after LAST_LINES_S."""
+    def wait_complete(self) -> bool:
+        """Return when the last line that there is now has been shown; False: none came for LAST_LINES_S before it."""
         try:
             newest = self._client.logs.read(self._run["plugin"], 1, run=self._run["id"])
         except (NotFound, Unavailable):
-            return  # the plugin has gone with its log, or the daemon
-        deadline = time.monotonic() + LAST_LINES_S
+            return True  # the plugin has gone with its log, or the daemon
         with self._came:
             while newest and not self._has_shown(newest[0]) and self._error is None:
-                if not self._came.wait(deadline - time.monotonic()):
-                    return
+                if not self._came.wait(LAST_LINES_S):
+                    return False
+        return True
 
     def _has_shown(self, line: LogLine) -> bool:
         last = self._last

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from client.cli.command import JOB, Argument, Command, Commands, Options, UsageError, since, whole
 from client.cli.output import Context
 from client.cli.render import duration, escaped, now_ms, table, when
-from client.cli.run_text import UNDER_WAY, last_word, run_details, run_text, short_ids
+from client.cli.run_text import UNDER_WAY, again, last_word, run_details, run_text, short_ids
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from supervisor.wire.results import LogLine, RunInfo
 
 STATES = (
@@ -30,8 +32,10 @@ _HEADS = ("RUN", "JOB", "TRIGGER", "STATE", "WHEN", "TOOK", "WHAT")
 _NARROW = 110
 _LEFT_OUT = "TRIGGER"
 """On a terminal with fewer columns than that, to leave room for what is wrong."""
-_LINES = 10_000
 _SOONER_MS = 1000
+_MOST_LINES = 1_000_000
+_QUIET_S = 10.0
+_ALIKE_S = 0.1
 
 
 def _run(context: Context, options: Options) -> int:
@@ -60,11 +64,21 @@ def _with_hint(run: RunInfo) -> str:
     if run["state"] in UNDER_WAY:
         text += f"; `pluginctl runs logs -f {escaped(run['id'])}` shows what it says"
     elif run["retry_at_ms"] is not None:
-        text += f"\nit is tried again {when(run['retry_at_ms'], now_ms())}"
+        text += f"\nit is tried again {again(run['retry_at_ms'], now_ms())}"
     return text
 
 
 def _params(options: Options) -> dict[str, Any] | None:
+    params = _given_params(options)
+    if params is not None:
+        from supervisor.wire.run_params import params_problem
+
+        if problem := params_problem(params):
+            raise UsageError(problem)
+    return params
+
+
+def _given_params(options: Options) -> dict[str, Any] | None:
     if options.params is None:
         from client.cli.config_values import read_settings
 
@@ -89,7 +103,14 @@ def _runs(context: Context, options: Options) -> None:
     since_ms = None if options.since is None else since(options.since)
     before_ms, before = _before(options.before)
     runs = context.client.jobs.runs(
-        job, plugin, options.state, before_ms, options.limit, before, since_ms, options.trigger
+        job,
+        plugin,
+        before_ms=before_ms,
+        limit=options.limit,
+        before=before,
+        since_ms=since_ms,
+        states=options.state,
+        triggers=options.trigger,
     )
     context.show(runs, _run_table(context, runs) if runs else "no runs")
 
@@ -140,22 +161,71 @@ def _cancel(context: Context, options: Options) -> None:
 def _logs(context: Context, options: Options) -> None:
     run = context.client.jobs.get_run(options.run_id)
     if not options.follow or run["state"] not in UNDER_WAY:
-        _read(context, run)
+        _read(context, run, options.tail)
         return
+    if options.tail is not None:
+        raise UsageError("-f shows all of a run that is under way, so it cannot stand with -n: keep one of them")
     from client.cli.run_wait import Screen, follow
 
     ended = follow(context, run, Screen(context), lines=True)
     context.note(run_text(ended))
 
 
-def _read(context: Context, run: RunInfo) -> None:
+def _read(context: Context, run: RunInfo, most: int | None) -> None:
+    """All that there is now, or the last `most` lines."""
     from client.cli.status import log_line
 
     since_ms = run["created_ms"] - _SOONER_MS
-    lines: list[LogLine] = context.client.logs.read(run["plugin"], _LINES, since_ms, run=run["id"])
-    context.show(lines, "\n".join(map(log_line, lines)))
-    if not lines:
-        context.note("it has said nothing, or its lines were rotated away")
+    newest = context.client.logs.read(run["plugin"], 1, since_ms, run=run["id"])
+    lines: list[LogLine] = []
+    for line in _lines_until(context, run, most, newest[0]) if newest else ():
+        if context.json:
+            lines.append(line)
+        else:
+            context.say(log_line(line))
+    if context.json:
+        context.show(lines, "")
+    if not newest:
+        context.note(
+            "its log has no line of this run, or not any more; what a handler prints carries no run: "
+            f"`pluginctl logs {escaped(run['plugin'])}` has it"
+        )
+
+
+def _lines_until(context: Context, run: RunInfo, most: int | None, newest: LogLine) -> Iterator[LogLine]:
+    """The run's lines up to `newest`, with those that came in the same millisecond and may look just like it."""
+    from client.errors import DeadlineExceeded
+
+    found = False
+    with context.client.logs_stream(
+        run["plugin"],
+        most,
+        run["created_ms"] - _SOONER_MS,
+        run=run["id"],
+        on_notice=lambda text: context.tell(f"pluginctl: {escaped(text)}"),
+    ) as stream:
+        while True:
+            try:
+                line = stream.receive(_ALIKE_S if found else _QUIET_S)
+            except DeadlineExceeded:
+                if not found:
+                    context.note("the rest of its log did not come; try again")
+                return
+            if found and line["time_ms"] != newest["time_ms"]:
+                return
+            yield line
+            found = found or line == newest
+
+
+def _several(flag: str, choices: tuple[str, ...], metavar: str) -> Argument:
+    return Argument(
+        flag,
+        action="append",
+        choices=choices,
+        metavar=metavar,
+        default=[],
+        help=f"one of {', '.join(choices)}; given again, that one too",
+    )
 
 
 _RUN = Argument("run_id", metavar="RUN", help="the run's id, or its beginning (4 characters or more)")
@@ -189,8 +259,8 @@ COMMANDS: Commands = {
         Argument("of", metavar="JOB", nargs="?", help="of this job only"),
         Argument("--job", dest="of_job", metavar="JOB", help="the same"),
         Argument("--plugin", metavar="KEY", help="of this plugin only"),
-        Argument("--state", choices=STATES, metavar="STATE", help=", ".join(STATES)),
-        Argument("--trigger", choices=TRIGGERS, metavar="WHY", help=", ".join(TRIGGERS)),
+        _several("--state", STATES, "STATE"),
+        _several("--trigger", TRIGGERS, "WHY"),
         Argument("--since", metavar="WHEN", help="created since: 10m, 2h, 1d ago, or a date and time"),
         Argument("--before", metavar="WHEN", help="created before, likewise; or go on behind this run, by its id"),
         Argument("-n", "--limit", type=whole(1, 1000), metavar="N", default=50, help="at most so many (50)"),
@@ -211,9 +281,11 @@ COMMANDS: Commands = {
     ),
     "run-logs": Command(
         _logs,
-        "What a run printed and logged; in short `runs logs`.",
+        "What a run logged, and of one that is a command also what it printed; in short `runs logs`. What a handler "
+        "prints is in `pluginctl logs KEY`, without its run.",
         "runs logs -f 4f1c",
         _RUN,
+        Argument("-n", "--tail", type=whole(1, _MOST_LINES), metavar="N", help="the last so many lines (all)"),
         Argument("-f", "--follow", action="store_true", help="as it comes, until the run has ended"),
     ),
 }

@@ -28,7 +28,13 @@ class JobMethods:
         }
 
     async def _list(self, request: control.JobsList, _: Caller) -> list[results.JobInfo]:
-        return await self._jobs.list(plugin_id=self._id(request.plugin), include_inactive=request.include_inactive)
+        jobs = await self._jobs.list(
+            plugin_id=self._id(request.plugin),
+            include_inactive=request.include_inactive,
+            after=request.after,
+            limit=request.limit,
+        )
+        return as_many_as_fit(jobs)
 
     async def _next(self, request: control.JobsNext, _: Caller) -> results.NextTimes:
         plugin_id = self._id(request.plugin)
@@ -40,6 +46,8 @@ class JobMethods:
             plugin_id=self._id(request.plugin),
             state=request.state,
             trigger=request.trigger,
+            states=request.states,
+            triggers=request.triggers,
             since_ms=request.since_ms,
             before_ms=request.before_ms,
             before=request.before,

@@ -7,7 +7,7 @@ handling one twice does no harm.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
@@ -28,7 +28,11 @@ class Event:
 
     def data(self) -> dict[str, Any]:
         """What the event says beside its plugin: plain values."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"plugin_id", "plugin_key"}}
+        # What `fields` reads too; that takes five times as long, and a busy scheduler records thousands of events.
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _OF_ALL}
+
+
+_OF_ALL: Final = frozenset({"TYPE", "plugin_id", "plugin_key"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

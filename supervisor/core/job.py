@@ -54,9 +54,6 @@ RUN_STEPS: Final[Mapping[RunState, frozenset[RunState]]] = {
     },
 }
 TERMINAL: Final = frozenset(state for state, steps in RUN_STEPS.items() if not steps)
-
-
-UNSUCCESSFUL: Final = TERMINAL - {RunState.SUCCEEDED}
 RETRIED: Final = frozenset({RunState.FAILED, RunState.TIMED_OUT, RunState.INTERRUPTED})
 """Ends after which a job's `retries` apply: nobody wanted them."""
 
@@ -93,6 +90,10 @@ class Job:
     """Every due time from here to `last_due_ms` has been claimed: a clock turned back into it runs nothing again."""
     timing: str = ""
     """What decides its due times, as they were computed; see `jobs.plan.timing`."""
+    trimmed_to_ms: int = 0
+    """Rows of claims up to this due time were deleted from the history: it counts as served, as all before it."""
+    damaged: str | None = None
+    """Why its stored spec cannot be read: `spec` stands in for it, and nothing runs until it is declared anew."""
 
     @property
     def name(self) -> str:
@@ -141,11 +142,22 @@ class RunOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class RunEnd:
+    """A run that has ended, and when it is tried again, if it is."""
+
+    run: Run
+    outcome: RunOutcome
+    retry_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OpenRun:
     """A run of a job that has not ended."""
 
     id: str
     state: RunState
+    caught_up: bool = False
+    """It was made with others, all at once, for due times that had been missed; or it is the retry of one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ The checks that need a library (versions, cron expressions, JSON Schema) come in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from supervisor.core.errors import InvalidParams
@@ -73,7 +73,7 @@ class JobSpec:
     catch_up: str = "latest"
     """latest, skip or all."""
     misfire_grace_s: float | None = None
-    """How late a due time may be served after an outage; None: half the period, at most an hour."""
+    """How late a due time may be served after an outage; None: half the period, from 5 s to an hour."""
     start_within_s: float | None = None
     """How long a run may wait for its worker or a place; None: half the period, from a minute to an hour."""
     jitter_s: float = 0.0
@@ -114,7 +114,8 @@ class Manifest:
     requires: tuple[PluginKey, ...] = ()
     """Keys of the plugins whose workers must be up before this one's is started."""
     worker: WorkerSpec
-    jobs: tuple[JobSpec, ...]
+    jobs: Sequence[JobSpec]
+    """A tuple, or what is equal to one: see StoredJobs."""
     methods: tuple[MethodSpec, ...]
     config_schema: Mapping[str, Any]
 
@@ -148,7 +149,7 @@ def parse_manifest(
         InvalidManifest: with every problem at once.
     """
     reader = Reader(table)
-    manifest = _read_manifest(reader, checks)
+    manifest = read_manifest(reader, checks, _read_jobs)
     reader.finish()
     check_together(reader, manifest, checks)
     if reader.problems:
@@ -156,75 +157,8 @@ def parse_manifest(
     return manifest
 
 
-def manifest_to_table(manifest: Manifest) -> dict[str, Any]:
-    """The stored form: `parse_stored_manifest` reads it back. Plain values only."""
-    table = asdict(replace(manifest, jobs=())) | {"jobs": [spec_to_table(job) for job in manifest.jobs]}
-    head = {name: table.pop(name) for name in _HEAD}
-    return {"plugin": _without_none(head), **_without_none(table)}
-
-
-def spec_to_table(spec: JobSpec) -> dict[str, Any]:
-    """The stored form of a job: what differs from the defaults. `spec_from_table` reads it back."""
-    given = ((name, getattr(spec, name)) for name in _SPEC_DEFAULTS)
-    return {name: value for name, value in given if value != _SPEC_DEFAULTS[name]}
-
-
-def spec_from_table(table: Mapping[str, Any]) -> JobSpec:
-    """A job out of our own database; what a later version stored beside the fields we know is left out.
-
-    Raises:
-        TypeError: it has no key or name.
-    """
-    known = table if table.keys() <= _SPEC_DEFAULTS.keys() else {n: v for n, v in table.items() if n in _SPEC_DEFAULTS}
-    if "command" in known:
-        known = {**known, "command": tuple(known["command"])}
-    return JobSpec(**known)
-
-
-_SPEC_DEFAULTS: Final = {each.name: None if each.default is MISSING else each.default for each in fields(JobSpec)}
-
-
-def parse_stored_manifest(table: Mapping[str, Any]) -> Manifest:
-    """A manifest out of our own database: it was checked when it was stored, by what was the rule then.
-
-    Raises:
-        InvalidManifest: it is not what we store.
-    """
-    reader = Reader(table, trusted=True)
-    trust = Checks(
-        version=lambda _: None,
-        supervisor_version=lambda _: None,
-        schema=lambda _: (),
-        schedule=lambda _job, _key: None,
-    )
-    manifest = _read_manifest(reader, trust)
-    reader.finish()
-    if reader.problems:
-        raise InvalidManifest("stored manifest", reader.problems)
-    return manifest
-
-
-_HEAD = (
-    "key",
-    "version",
-    "api_version",
-    "display_name",
-    "description",
-    "author",
-    "categories",
-    "capabilities",
-    "min_supervisor_version",
-    "requires",
-)
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_none(v) for k, v in value.items() if v is not None}
-    return [_without_none(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _read_manifest(reader: Reader, checks: Checks) -> Manifest:
+def read_manifest(reader: Reader, checks: Checks, read_jobs: Callable[[Reader], Sequence[JobSpec]]) -> Manifest:
+    """Each field for itself; `reader` collects the problems. `read_jobs` takes out what stands for the jobs."""
     head = reader.optional_sub("plugin", lambda r: _read_head(r, checks))
     worker = reader.optional_sub("worker", read_worker)
     for name in ("plugin", "worker"):
@@ -234,7 +168,7 @@ def _read_manifest(reader: Reader, checks: Checks) -> Manifest:
         # What is not there is named above; reading it would only repeat that field by field.
         **(head or _read_head(Reader({}), checks)),
         worker=worker or WorkerSpec(command=()),
-        jobs=_stored_jobs(reader) if reader.trusted else reader.subs("jobs", _read_job, most=_MAX_JOBS),
+        jobs=read_jobs(reader),
         methods=reader.subs("methods", lambda r: _read_method(r, checks), most=_MAX_METHODS),
         config_schema=_read_schema(reader, "config_schema", checks),
     )
@@ -269,13 +203,8 @@ def _read_api_version(r: Reader) -> int:
     return version
 
 
-def _stored_jobs(reader: Reader) -> tuple[JobSpec, ...]:
-    """Without a look at each field: a daemon may have a hundred thousand to read at its start."""
-    try:
-        return tuple(map(spec_from_table, reader.anything("jobs") or ()))
-    except (TypeError, AttributeError) as error:
-        reader.problem("jobs", f"are not what is stored for jobs: {error}")
-        return ()
+def _read_jobs(reader: Reader) -> Sequence[JobSpec]:
+    return reader.subs("jobs", _read_job, most=_MAX_JOBS)
 
 
 def _read_job(r: Reader) -> JobSpec:

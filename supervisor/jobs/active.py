@@ -10,7 +10,7 @@ from supervisor.core.errors import InvalidParams, NotFound
 from supervisor.core.job import Run
 from supervisor.core.manifest import JobSpec
 from supervisor.core.plugin import PluginId
-from supervisor.jobs.lanes import Ticket
+from supervisor.jobs.lanes import Standing, Ticket
 from supervisor.wire.results import ProgressInfo
 
 MAX_PROGRESS_CHARS: Final = 500
@@ -30,7 +30,7 @@ class ActiveRun(Ticket):
         self.scope: trio.CancelScope | None = None
         """Of what carries it out, once that has begun."""
         self.asked_at: float | None = None
-        """When it was given to its worker, on trio's clock."""
+        """When it was given to its worker, on trio's clock; None again where that has gone before it was sent."""
         self.ended: trio.Event | None = None
         """If somebody waits for its end."""
         self.cancel_reason: str | None = None
@@ -106,6 +106,11 @@ class ActiveRuns:
     def of_job(self, job_id: str) -> tuple[str, ...]:
         """Ids of the job's runs, the oldest first."""
         return tuple(self._by_job.get(job_id, ()))
+
+    def waiting_of_job(self, job_id: str) -> int:
+        """How many of the job's runs have not started."""
+        runs = map(self._runs.get, self.of_job(job_id))
+        return sum(active is not None and active.standing is Standing.WAITING for active in runs)
 
     def of_plugin(self, plugin_id: PluginId) -> tuple[ActiveRun, ...]:
         return tuple(self._by_plugin.get(plugin_id, {}).values())

@@ -1,4 +1,9 @@
-"""Which new run may stand beside those of its job that have not ended. Pure."""
+"""Which new run may stand beside those of its job that have not ended. Pure.
+
+An automatic retry stands back: it is the work of an earlier due time, so it makes no newer run end. Behind runs that
+are caught up with it waits, if it is one of theirs: they were made all at once, to run one after the other, so that it
+would find one of them open every time.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +26,19 @@ def admit(spec: JobSpec, open_runs: Sequence[OpenRun]) -> Admission:
         return Admission(cancel=tuple(each.id for each in open_runs))
     why = _in_its_way(spec, open_runs)
     return _FREE if why is None else Admission(RunState.SKIPPED, why)
+
+
+def admit_retry(spec: JobSpec, caught_up: bool, open_runs: Sequence[OpenRun]) -> Admission:
+    """What becomes of the next attempt of a run of a job with these open ones; `caught_up`: that run was."""
+    if not open_runs:
+        return _FREE
+    if spec.overlap == "cancel_previous":
+        return Admission(
+            RunState.SKIPPED, f"a newer run {open_runs[-1].id} has not ended, and overlap is cancel_previous"
+        )
+    if spec.overlap != "allow" and caught_up and all(each.caught_up for each in open_runs):
+        return _FREE
+    return admit(spec, open_runs)
 
 
 def _in_its_way(spec: JobSpec, open_runs: Sequence[OpenRun]) -> str | None:

@@ -16,9 +16,25 @@ from supervisor.jobs.cron import Schedule
 from supervisor.jobs.due import due_at
 
 MAX_EACH: Final = 1_000
-"""Of one outage: so many have a row each."""
 MAX_COUNTED: Final = 10_000
-"""Of those before them; more are "at least"."""
+_EACH_OF_ALL: Final = 20_000
+_COUNTED_OF_ALL: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one job and outage."""
+
+    each: int = MAX_EACH
+    """So many have a row each."""
+    counted: int = MAX_COUNTED
+    """Of those before them; more are "at least"."""
+
+    @classmethod
+    def among(cls, jobs: int) -> Limits:
+        """Where so many jobs are overdue: what all of them cost has a bound too."""
+        each = min(max(_EACH_OF_ALL // max(jobs, 1), 10), MAX_EACH)
+        return cls(each, min(max(_COUNTED_OF_ALL // max(jobs, 1), 100), MAX_COUNTED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +43,7 @@ class Older:
 
     first_ms: int
     last_ms: int
+    """Due itself, as is `first_ms`."""
     times: int
     exact: bool
 
@@ -40,12 +57,12 @@ class Arrived:
     next: Due | None
 
 
-def arrived(job: Job, schedule: Schedule, first: Due, now_ms: int) -> Arrived:
+def arrived(job: Job, schedule: Schedule, first: Due, now_ms: int, limits: Limits) -> Arrived:
     """All from `first`, which has come, to now. A due time has come when its fire time has."""
     following = schedule.next_ms(first.due_ms)
     if following is None or following > now_ms:  # as nearly always
         return Arrived(None, (first,), _due(job, schedule, following))
-    older, newest = _split(schedule, first.due_ms, now_ms)
+    older, newest = _split(schedule, first.due_ms, now_ms, limits)
     each = [due_at(job.spec, schedule, job.plugin_id, due_ms) for due_ms in newest]
     if newest[0] == first.due_ms:
         each[0] = first
@@ -59,22 +76,22 @@ def _due(job: Job, schedule: Schedule, due_ms: int | None) -> Due | None:
     return None if due_ms is None else due_at(job.spec, schedule, job.plugin_id, due_ms)
 
 
-def _split(schedule: Schedule, first_ms: int, now_ms: int) -> tuple[Older | None, list[int]]:
-    """Older ones together, and the newest MAX_EACH."""
-    most = MAX_COUNTED + MAX_EACH
+def _split(schedule: Schedule, first_ms: int, now_ms: int, limits: Limits) -> tuple[Older | None, list[int]]:
+    """Older ones together, and the newest `limits.each`."""
+    most = limits.counted + limits.each
     found = list(islice(_fires(schedule, first_ms, now_ms), most + 1))
     if len(found) > most:
-        newest = _newest(schedule, first_ms, now_ms)
-        return Older(first_ms, newest[0] - 1, MAX_COUNTED, exact=False), newest
-    older, newest = found[:-MAX_EACH], found[-MAX_EACH:]
+        last_ms, *newest = _newest(schedule, first_ms, now_ms, limits.each + 1)
+        return Older(first_ms, last_ms, limits.counted, exact=False), newest
+    older, newest = found[: -limits.each], found[-limits.each :]
     return Older(older[0], older[-1], len(older), exact=True) if older else None, newest
 
 
-def _newest(schedule: Schedule, first_ms: int, now_ms: int) -> list[int]:
-    """The last MAX_EACH not after now, of many more: found by bisection, since nobody can go backwards."""
+def _newest(schedule: Schedule, first_ms: int, now_ms: int, most: int) -> list[int]:
+    """The last so many not after now, of many more: found by bisection, since nobody can go backwards."""
 
     def too_few(second: int) -> bool:
-        return len(list(islice(_fires_after(schedule, second * 1000, now_ms), MAX_EACH))) < MAX_EACH
+        return len(list(islice(_fires_after(schedule, second * 1000, now_ms), most))) < most
 
     seconds = range(first_ms // 1000, now_ms // 1000 + 1)
     # Jobs are due to the second: the last second behind which there are enough has just so many.

@@ -14,7 +14,7 @@ from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import Plugin, PluginId
 from supervisor.jobs.declaring import Declaring
 from supervisor.jobs.due import is_on_start
-from supervisor.jobs.inherited import InheritedRuns
+from supervisor.jobs.inherited import NOT_DECLARED, InheritedRuns
 from supervisor.jobs.runner import Runner
 from supervisor.jobs.scheduler import JobScheduler
 from supervisor.jobs.zones import ZoneRules
@@ -147,7 +147,7 @@ class JobCoordinator:
     async def _watch_zones(self, nursery: trio.Nursery) -> None:
         await self._looked.wait()
         while True:
-            with trio.move_on_after(ZONES_EVERY_S):
+            with trio.move_on_after(_MAX_RETRY_S if self._zones.unreadable else ZONES_EVERY_S):
                 await self._reload.wait()
             self._reload = trio.Event()
             if await self._patiently(self._zones.check):
@@ -219,6 +219,7 @@ class JobCoordinator:
         plugin = self._plugins.find(plugin_id)
         if plugin is not None and plugin.status is Status.READY:
             await self._declaring.declare(plugin, starting=plugin_id not in self._started)
+            self._runner.cancel_unasked(plugin_id, frozenset(spec.key for spec in plugin.manifest.jobs), NOT_DECLARED)
             self._started.add(plugin_id)
             self._scheduler.nudge()
         elif plugin is None:

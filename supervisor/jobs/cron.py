@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
@@ -27,8 +27,6 @@ __all__ = ["Schedule", "ScheduleError", "forget_zones", "parse_schedule"]
 
 _CACHED: Final = 16_384
 """Parsed schedules, of less than a kilobyte each: those with `H` differ from job to job."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
 _DAY_S: Final = 86_400
 _EARLIEST_S: Final = int(datetime(10, 1, 1, tzinfo=UTC).timestamp())
 _LATEST_S: Final = int(datetime(9900, 1, 1, tzinfo=UTC).timestamp())
@@ -130,17 +128,6 @@ class Schedule:
         instant = after_ms // 1000
         fire = self._rule.after(instant if instant > _EARLIEST_S else _EARLIEST_S, self.zone)
         return None if fire is None else fire * 1000
-
-    def next_after(self, instant: datetime) -> datetime | None:
-        """`next_ms` for people: the instant in any zone, the fire in UTC.
-
-        Raises:
-            ValueError: the instant is naive.
-        """
-        if instant.utcoffset() is None:
-            raise ValueError(f"{instant} has no time zone; pass an aware datetime")
-        fire_ms = self.next_ms((instant - _EPOCH) // _MILLISECOND)
-        return None if fire_ms is None else _EPOCH + fire_ms * _MILLISECOND
 
 
 def parse_schedule(

@@ -18,7 +18,6 @@ from croniter import croniter
 from supervisor.jobs.cron_fields import ScheduleError
 
 _EPOCH: Final = date(1970, 1, 1).toordinal()
-_EPOCH_WEEKDAY: Final = 4
 _YEARS: Final = 50  # the rarest that ever comes, 29 February on one weekday, takes 40 at the most
 _LONGEST: Final = 31
 _CACHED_RULES: Final = 4096

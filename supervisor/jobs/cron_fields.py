@@ -17,6 +17,9 @@ from hashlib import blake2b
 from typing import Final
 
 MAX_LENGTH: Final = 256
+SET_SECONDS: Final = "set seconds = true"
+DROP_SECONDS: Final = "drop seconds = true"
+"""As in a manifest; pluginctl has an option in its place."""
 ALIASES: Final[Mapping[str, str]] = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -163,9 +166,9 @@ def _count_hint(count: int, seconds: bool) -> str:
     if count == 7:
         return "a year field is not supported"
     if count == 6 and not seconds:
-        return "set seconds = true if the first one is the second"
+        return f"{SET_SECONDS} if the first one is the second"
     if count == 5 and seconds:
-        return "put the second in front, or drop seconds = true"
+        return f"put the second in front, or {DROP_SECONDS}"
     return "the order is " + ("second " if seconds else "") + "minute hour day-of-month month day-of-week"
 
 

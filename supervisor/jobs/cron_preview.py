@@ -15,7 +15,7 @@ from typing import Final
 from supervisor.jobs.cron import Schedule, parse_schedule
 from supervisor.jobs.cron_fields import check_text, normalise
 from supervisor.jobs.cron_words import AT_START, at_words, clock_text, cron_words, date_text, every_words, joined
-from supervisor.jobs.cron_zones import BLOCK_BITS, instant_of, segments
+from supervisor.jobs.cron_zones import BLOCK_BITS, CORRECTION_S, instant_of, segments
 
 _DAY: Final = 86_400
 _HORIZON: Final = 400 * _DAY
@@ -163,7 +163,9 @@ def _effect(declared: Declaration, schedule: Schedule, change: ClockChange) -> E
         return Effect(change, "both_passes", _in_both(declared, runs))
     if _is_wild(declared):
         return Effect(change, "left_out", f"it follows elapsed time, so {runs} not made up for")
-    if next_ms != change.at_s * 1000:
+    # That one runs at its end does not tell: a rule may name that time too.
+    corrected = declared.text is not None and change.after_s - change.before_s >= CORRECTION_S
+    if corrected or next_ms != change.at_s * 1000:
         return Effect(change, "left_out", f"{runs} not made up for, as the step is three hours or more")
     return _made_up_for(declared, change, len(walls), runs)
 

@@ -26,7 +26,7 @@ BLOCK_BITS: Final = 25
 _DAY_S: Final = 86_400
 _PROBE_S: Final = 4 * _DAY_S  # no zone has two changes within six days, from 1970 on; a test watches that
 _RUN_IN_S: Final = 8 * _DAY_S  # whatever is left of an earlier change is over by then
-_CORRECTION_S: Final = 3 * 3600
+CORRECTION_S: Final = 3 * 3600
 _CACHED_ZONES: Final = 1024
 _CACHED_BLOCKS: Final = 4096
 _LONGEST_NAME: Final = 100
@@ -46,6 +46,10 @@ class Segment(NamedTuple):
     uncovered: int
 
 
+class ZoneUnreadable(ScheduleError):
+    """The tz database has the zone, and it cannot be read: now, or at all."""
+
+
 class _Zone(NamedTuple):
     info: ZoneInfo
     fingerprint: str
@@ -63,6 +67,16 @@ def zone_fingerprint(name: str) -> str:
         ScheduleError: `name` is not an IANA time zone.
     """
     return _zone(name).fingerprint
+
+
+def new_fingerprint(name: str) -> str:
+    """The same of the rules as the tz database has them now, which this process may not use yet: see `forget`.
+
+    Raises:
+        ZoneUnreadable: the file cannot be read, for now or for good.
+        ScheduleError: `name` is not an IANA time zone.
+    """
+    return _read(name).fingerprint
 
 
 def forget() -> None:
@@ -111,7 +125,7 @@ def _uncovered(uncovered: int | None, wall: int) -> int:
     Forward exactly three hours are one, backward they are not: a daemon that wakes each minute finds itself 181
     minutes on, but only 179 back.
     """
-    if uncovered is None or wall - uncovered >= _CORRECTION_S or uncovered - wall > _CORRECTION_S:
+    if uncovered is None or wall - uncovered >= CORRECTION_S or uncovered - wall > CORRECTION_S:
         return wall
     return uncovered
 
@@ -144,6 +158,10 @@ def _offset(info: ZoneInfo, instant: int) -> int:
 
 @lru_cache(maxsize=_CACHED_ZONES)
 def _zone(name: str) -> _Zone:
+    return _read(name)
+
+
+def _read(name: str) -> _Zone:
     """Read here and not by zoneinfo, so that the fingerprint is of the very rules that are used."""
     try:
         data = _file(name) if len(name) <= _LONGEST_NAME and _NAME.fullmatch(name) else None
@@ -153,7 +171,7 @@ def _zone(name: str) -> _Zone:
         pass  # a file that is no zone
     except OSError as error:
         reason = f"the rules of {name!r} cannot be read ({error.strerror}); mend the tz database or take another zone"
-        raise ScheduleError("zone", reason) from error
+        raise ZoneUnreadable("zone", reason) from error
     meant = _meant().get(_simple(name))
     hint = f"write {meant!r}" if meant else "write one such as 'Europe/Berlin' or 'UTC'"
     raise ScheduleError("zone", f"{name!r} is not an IANA time zone; {hint}")

@@ -9,7 +9,8 @@ from supervisor.core.job import Due, Job
 from supervisor.core.manifest import JobSpec
 from supervisor.core.plugin import Plugin, PluginId
 from supervisor.jobs.cron import ScheduleError
-from supervisor.jobs.due import RULES, first_due, schedule_of, timing
+from supervisor.jobs.cron_zones import ZoneUnreadable
+from supervisor.jobs.due import CLOCK_SET_MS, RULES, first_due, schedule_of, timing
 from supervisor.jobs.zones import ZoneRules
 from supervisor.log import Logger
 from supervisor.store.jobs import JobStore
@@ -45,8 +46,7 @@ class Declaring:
         this. Not from before anything that the scheduler has done since."""
         if plugin.editable or self._declared.get(plugin.id) == plugin.package_dir:
             return now_ms
-        floor_ms = self._floor_ms if self._floor_ms <= now_ms else 0  # the clock was turned back
-        return min(now_ms, max(to_ms(plugin.updated_at), floor_ms))
+        return min(now_ms, max(to_ms(plugin.updated_at), self._floor_ms))
 
     async def declare(self, plugin: Plugin, *, starting: bool) -> None:
         """Sync them; `starting`: the plugin is ready for the first time since the daemon began."""
@@ -54,12 +54,17 @@ class Declaring:
         rules = await self._zones.learn(spec.timezone for spec in specs if spec.timezone and spec.timed)
         now_ms = to_ms(self._clock.now())
         since_ms = self._since_ms(plugin, now_ms)
+        if now_ms < CLOCK_SET_MS:
+            # So that stored due times hold; the others are due from when the clock is set: see `Replanning.renew`.
+            now_ms = max(now_ms, await self._jobs.clock_ms())
         refused: dict[str, str] = {}
 
         def first(spec: JobSpec, stored: Job | None) -> tuple[Due | None, str]:
             """In the database's thread: reading a thousand schedules is not to hold up the event loop."""
             try:
                 schedule = schedule_of(spec, plugin.key, self._timezone)
+            except ZoneUnreadable:
+                raise  # it may be readable again in a moment: the sync is tried again
             except ScheduleError as error:
                 refused[spec.key] = str(error)
                 return None, ""

@@ -15,6 +15,9 @@ from supervisor.jobs.cron import Schedule, parse_schedule
 
 RULES: Final = 1
 """Counted up when a schedule is read in another way: every plugin's jobs are declared anew at the next start."""
+CLOCK_SET_MS: Final = 1_735_689_600_000
+"""2025-01-01: a clock before it is certainly wrong. A machine without a clock of its own shows 1970, or when its system
+was built, until its time is set."""
 _BITS: Final = 64
 
 
@@ -95,18 +98,20 @@ def first_due(
     One that was not on the schedule is due from `since_ms` on, or else from now.
 
     With the same `timing` the stored due time holds, so that what was missed meanwhile is seen; not one beyond the
-    next fire, which was stored before the clock was turned back, unless all up to there was served by then.
+    next fire, which was stored before the clock was turned back, unless all up to there was served by then. One that
+    had come before another `timing` did holds too: the new times go on from there.
     `starting`: the plugin becomes ready for the first time since the daemon began, which is when @reboot is due.
     """
     if schedule is None or (stored is not None and (stored.paused or stored.plugin_paused)):
         return None
     since_ms = now_ms if since_ms is None else since_ms
-    same = stored is not None and stored.timing == timing
+    same = stored is not None and _same_timing(stored, timing)
     if schedule.on_start:
         kept = stored is not None and same and stored.next_due_ms is not None
-        return Due(now_ms, now_ms) if starting or kept else None
+        return Due(now_ms, now_ms) if starting or kept else _overdue(stored, None, since_ms)
     if stored is None or not same:
-        return due_after(spec, schedule, plugin_id, since_ms)
+        following = due_after(spec, schedule, plugin_id, since_ms)
+        return _overdue(stored, following, since_ms) or following
     served_ms = stored.last_due_ms if was_served(stored, now_ms) else None
     if stored.next_due_ms is None:
         return due_after(spec, schedule, plugin_id, since_ms if served_ms is None else served_ms)
@@ -114,6 +119,19 @@ def first_due(
     if served_ms is None and following is not None and following.due_ms < stored.next_due_ms:
         return following
     return due_at(spec, schedule, plugin_id, stored.next_due_ms)
+
+
+def _same_timing(stored: Job, timing: str) -> bool:
+    """Due times of a version before timings were stored were computed by the spec that is declared anew."""
+    return stored.timing == timing or (not stored.timing and stored.next_due_ms is not None)
+
+
+def _overdue(stored: Job | None, following: Due | None, since_ms: int) -> Due | None:
+    """What was due before other times were: its jitter passes, but not beyond the first of those."""
+    if stored is None or stored.next_due_ms is None or stored.next_due_ms > since_ms:
+        return None
+    fire_ms = stored.next_due_ms if stored.next_fire_ms is None else stored.next_fire_ms
+    return Due(stored.next_due_ms, fire_ms if following is None else min(fire_ms, following.due_ms))
 
 
 def was_served(job: Job, now_ms: int) -> bool:
@@ -127,9 +145,11 @@ def was_served(job: Job, now_ms: int) -> bool:
 
 def earlier_due(job: Job, schedule: Schedule, *, now_ms: int) -> Due | None:
     """When a waiting job is due now that the clock was turned back; None: when it says, or after all it has served."""
-    if job.next_due_ms is None or was_served(job, now_ms):
+    if was_served(job, now_ms):
         return None
     if schedule.on_start:
-        return Due(now_ms, now_ms) if now_ms < job.next_due_ms else None
+        return Due(now_ms, now_ms) if job.next_due_ms is not None and now_ms < job.next_due_ms else None
     following = due_after(job.spec, schedule, job.plugin_id, now_ms)
+    if job.next_due_ms is None:  # a future that did not happen may have used up all there were
+        return following
     return following if following is not None and following.due_ms < job.next_due_ms else None

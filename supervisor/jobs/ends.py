@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final, Protocol
 
 import trio
 
 from supervisor.clock import Clock, to_ms
 from supervisor.core.errors import SupervisorError
-from supervisor.core.job import RETRIED, Run, RunOutcome, RunState
+from supervisor.core.job import RETRIED, Run, RunEnd, RunOutcome, RunState
 from supervisor.jobs.active import ActiveRun
 from supervisor.jobs.plan import retry_at
 from supervisor.log import Logger
 
 LAST_WRITE_S: Final = 5.0
 """At the daemon's stop: how long the last rows may take; what is not written by then is `interrupted` at the start."""
+AT_ONCE: Final = 256
+"""Ends in one transaction: starts and claims do not wait behind more."""
+HOLD_S: Final = 0.5
+"""How long ends let a burst of starts go first, at most."""
 _RETRY_S: Final = 1.0
 _MAX_RETRY_S: Final = 30.0
-_WRITERS: Final = 32
-"""That write ends which no task of a run's own sees to; what is written at once shares a commit."""
 
 
 class RunRows(Protocol):
@@ -29,11 +32,13 @@ class RunRows(Protocol):
     async def start(self, runs: Sequence[Run]) -> frozenset[str]:
         """queued -> running; the ids of those that went."""
 
-    async def finish(self, run: Run, outcome: RunOutcome, *, retry_at_ms: int | None = None) -> bool:
-        """False: it has an end already, which stays."""
+    async def finish_all(self, ends: Sequence[RunEnd]) -> frozenset[str]:
+        """The ids of those that end by this; the others have an end already, which stays."""
 
 
 class Ends:
+    """One task writes, in the order of ending: while a transaction is under way the next one's ends come together."""
+
     def __init__(
         self,
         runs: RunRows,
@@ -50,63 +55,85 @@ class Ends:
         self._on_ended = on_ended
         self._on_retry = on_retry
         self._queue: deque[tuple[ActiveRun, RunOutcome]] = deque()
-        self._writers = 0
+        self._added = trio.Event()
+        self._empty = trio.Event()
+        self._quiet = trio.Event()
+        self._quiet.set()
 
-    async def record(self, active: ActiveRun, outcome: RunOutcome) -> None:
-        """Return when the run's row has its end. Cancelled, it tries once more, for LAST_WRITE_S at most."""
-        delay_s, recorded = _RETRY_S, False
-        try:
-            while not (recorded := await self._write(active, outcome)):
+    def hold(self, *, on: bool) -> None:
+        """More runs are being claimed: what starts them goes first. Their lateness is seen, that of ends is not."""
+        if not on:
+            self._quiet.set()
+        elif self._quiet.is_set():
+            self._quiet = trio.Event()
+
+    def add(self, active: ActiveRun, outcome: RunOutcome) -> None:
+        self._queue.append((active, outcome))
+        self._added.set()
+
+    async def run(self) -> None:
+        """Write what is added, until cancelled. What fails is tried again, and what comes after it waits."""
+        delay_s = _RETRY_S
+        while True:
+            if not self._queue:
+                self._empty.set()
+                self._added, self._empty = trio.Event(), trio.Event()
+                await self._added.wait()
+            with trio.move_on_after(HOLD_S):
+                await self._quiet.wait()
+            if await self._write():
+                delay_s = _RETRY_S
+            else:
                 await trio.sleep(delay_s)
                 delay_s = min(2 * delay_s, _MAX_RETRY_S)
-        finally:
-            try:
-                if not recorded:
-                    # It is the daemon's stop that cancels; all runs that it cuts have this time together.
-                    with trio.move_on_after(LAST_WRITE_S, shield=True):
-                        await self._write(active, outcome)
-            finally:
-                self._on_ended(active)
 
-    def record_soon(self, nursery: trio.Nursery, active: ActiveRun, outcome: RunOutcome) -> None:
-        """The same for a run that never started: of thousands of them, a few are written at a time.
+    async def wait_written(self) -> None:
+        """Return when `run` has written all that was added so far."""
+        if self._queue:
+            await self._empty.wait()
 
-        What is left of them when the daemon stops stays queued.
-        """
-        self._queue.append((active, outcome))
-        if self._writers < _WRITERS:
-            self._writers += 1
-            nursery.start_soon(self._write_queued)
+    async def write_last(self) -> None:
+        """After `run`: try once more. Shielded, since it is the daemon's stop that cancels; LAST_WRITE_S at most."""
+        with trio.move_on_after(LAST_WRITE_S, shield=True):
+            while self._queue and await self._write():
+                pass
+        for active, _ in self._queue:
+            self._on_ended(active)
+        self._queue.clear()
 
-    async def _write_queued(self) -> None:
+    async def _write(self) -> bool:
+        """False: the database failed. An end leaves the queue when it is durable; between the two is no checkpoint."""
+        batch = list(islice(self._queue, AT_ONCE))
+        now_ms = to_ms(self._clock.now())
+        ends = [RunEnd(active.run, outcome, _retry_at(active, outcome, now_ms)) for active, outcome in batch]
         try:
-            while self._queue:
-                await self.record(*self._queue.popleft())
-        finally:
-            self._writers -= 1
-
-    async def _write(self, active: ActiveRun, outcome: RunOutcome) -> bool:
-        """Whether the run's row has its end: this one, or the one that came first."""
-        run = active.run
-        again_ms = None
-        if outcome.state in RETRIED:
-            again_ms = retry_at(active.spec, run, outcome.state, to_ms(self._clock.now()))
-        try:
-            won = await self._runs.finish(run, outcome, retry_at_ms=again_ms)
+            won = await self._runs.finish_all(ends)
         except SupervisorError as error:
-            self._log.error("run.not_recorded", run=run.id, job=f"{run.plugin_key}/{run.job_key}", error=error.message)
+            self._log.error("runs.not_recorded", runs=len(self._queue), error=error.message)
             return False
-        if won and again_ms is not None:
-            self._on_retry()
-        if won or active.cancel_reason is not None:
-            # Who cancelled it may have written its row first.
-            state, error_text = (outcome.state, outcome.error) if won else (RunState.CANCELLED, active.cancel_reason)
-            self._log.info(
-                "run.ended",
-                run=run.id,
-                job=f"{run.plugin_key}/{run.job_key}",
-                state=str(state),
-                trigger=str(run.trigger),
-                error=error_text,
-            )
+        for (active, outcome), end in zip(batch, ends, strict=True):
+            self._queue.popleft()
+            self._tell(active, outcome, active.run.id in won)
+            self._on_ended(active)
+            if end.retry_at_ms is not None and active.run.id in won:
+                self._on_retry()
         return True
+
+    def _tell(self, active: ActiveRun, outcome: RunOutcome, won: bool) -> None:
+        if not won and active.cancel_reason is None:
+            return  # It had its end, and whoever wrote that has told it.
+        # Who cancelled it may have written its row first.
+        state, error = (outcome.state, outcome.error) if won else (RunState.CANCELLED, active.cancel_reason)
+        run = active.run
+        self._log.info(
+            "run.ended",
+            run=run.id,
+            job=f"{run.plugin_key}/{run.job_key}",
+            state=str(state),
+            trigger=str(run.trigger),
+            error=error,
+        )
+
+
+def _retry_at(active: ActiveRun, outcome: RunOutcome, now_ms: int) -> int | None:
+    return retry_at(active.spec, active.run, outcome.state, now_ms) if outcome.state in RETRIED else None

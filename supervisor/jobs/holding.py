@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+
+import trio
 
 from supervisor.clock import Clock, to_ms
 from supervisor.core.errors import FailedPrecondition
@@ -28,7 +31,9 @@ class Holds:
         self._scheduler = scheduler
         self._clock = clock
         self.since_ms: int | None = None
-        """Since when the whole schedule is held; None: it is not. Nobody but this changes it."""
+        """Since when the whole schedule is held; None: it is not. As the row says: it changes in the commit's step."""
+        self._one_at_a_time = trio.Lock()
+        """Whoever resumes all moves on first what has passed: nobody else is to have resumed it meanwhile."""
 
     async def load(self) -> None:
         """What is stored; once, before anything is asked."""
@@ -65,17 +70,20 @@ class Holds:
 
     async def pause_all(self, uid: int | None) -> HoldInfo:
         """Raises: FailedPrecondition: the whole schedule is paused already."""
-        scope = await self._jobs.hold_all(uid)
-        self.since_ms = to_ms(self._clock.now())
-        return self._told(Hold.SCHEDULER, None, scope, held=True)
+        async with self._one_at_a_time:
+            scope = await self._jobs.hold_all(uid, self._note_all)
+            return self._told(Hold.SCHEDULER, None, scope, held=True)
 
     async def resume_all(self) -> HoldInfo:
         """Raises: FailedPrecondition: the whole schedule is not paused."""
-        if self.since_ms is not None:
-            await self._move_on()
-        scope = await self._jobs.release_all()
-        self.since_ms = None
-        return self._told(Hold.SCHEDULER, None, scope, held=False)
+        async with self._one_at_a_time:
+            if self.since_ms is not None:
+                await self._move_on()
+            scope = await self._jobs.release_all(partial(self._note_all, None))
+            return self._told(Hold.SCHEDULER, None, scope, held=False)
+
+    def _note_all(self, since_ms: int | None) -> None:
+        self.since_ms = since_ms
 
     async def _move_on(self) -> None:
         """What passed while nothing was claimed is due at its next time; a piece at a time."""

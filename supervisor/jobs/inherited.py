@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from supervisor.core.job import Job, Run, RunOutcome, RunState
 from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import Plugin
 from supervisor.jobs.runner import Runner
 from supervisor.store.runs import RunStore
+
+NOT_DECLARED: Final = "the plugin's present version does not declare the job"
 
 
 class Named(Protocol):
@@ -44,4 +46,4 @@ class InheritedRuns:
         plugin = self._plugins.find(run.plugin_id)
         if plugin is None or plugin.status is not Status.READY:
             return f"the plugin is {'gone' if plugin is None else plugin.status}"
-        return None if job.active else "the plugin's present version does not declare the job"
+        return job.damaged if job.active else NOT_DECLARED

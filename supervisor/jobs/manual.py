@@ -15,11 +15,9 @@ from supervisor.jobs.lookup import JobLookup
 from supervisor.jobs.runner import Runner
 from supervisor.store.claims import ClaimStore, Tick
 from supervisor.store.runs import RunStore
-from supervisor.wire.codec import packed_size, profile_problem
+from supervisor.wire.run_params import params_problem
+from supervisor.worker.command_run import CannotGive, as_json
 
-MAX_PARAMS_BYTES: Final = 64 * 1024
-_MAX_DEPTH: Final = 12
-"""Of params: inside a list of runs they are to stay within what may be sent."""
 _BY_OPERATOR: Final = "cancelled by an operator"
 
 
@@ -44,15 +42,17 @@ class ManualRuns:
         self._clock = clock
 
     async def run(self, name: str, *, params: Mapping[str, Any] | None = None, wait: bool = False) -> Run:
-        """Run the job now, paused or not; with `wait`, return when it has ended.
+        """Run the job now, paused or not; with `wait`, return when it has ended, or the daemon is about to stop: the
+        run as it is then.
 
         Raises:
-            InvalidParams: `params` are too large or too deep.
+            InvalidParams: `params` are too large or too deep, or cannot be given to the job's command.
             FailedPrecondition: the job is not declared any more, or its plugin is not ready.
             Conflict: its runs that have not ended do not allow one more; details: run.
         """
         _check_params(params)
         job = await self._lookup.job(name)
+        _check_for_command(job, params)
         return await self._add(job.id, _Wanted(Trigger.MANUAL, params=dict(params) if params else None), wait=wait)
 
     async def retry(self, run: Run, *, wait: bool = False) -> Run:
@@ -147,9 +147,15 @@ def _in_the_way(job: Job, open_runs: Sequence[OpenRun], admission: Admission) ->
 
 
 def _check_params(params: Mapping[str, Any] | None) -> None:
-    if params is None:
+    if params is not None and (problem := params_problem(params)):
+        raise InvalidParams(problem)
+
+
+def _check_for_command(job: Job, params: Mapping[str, Any] | None) -> None:
+    """Its run would fail however often it is tried."""
+    if not (params and job.spec.command):
         return
-    if problem := profile_problem([params], _MAX_DEPTH):
-        raise InvalidParams(f"params cannot be kept: {problem}")
-    if (size := packed_size(params)) > MAX_PARAMS_BYTES:
-        raise InvalidParams(f"params may have {MAX_PARAMS_BYTES} bytes as msgpack, not {size}", bytes=size)
+    try:
+        as_json(params)
+    except CannotGive as error:
+        raise InvalidParams(f"the command of job {job.name} cannot be started: {error}", job=job.name) from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from supervisor.clock import Clock, to_ms
 from supervisor.core.errors import InvalidParams
-from supervisor.core.job import Job, Run, RunState, Trigger
+from supervisor.core.job import Hold, Job, Run, RunState, Trigger
 from supervisor.core.plugin import PluginId
 from supervisor.jobs.coordinator import JobCoordinator, Plugins
 from supervisor.jobs.holding import Holds
@@ -74,14 +74,16 @@ class JobOperator:
         _within("count", count, MAX_TIMES)
         now_ms = to_ms(self._clock.now())
         until_ms = None if hours is None else now_ms + _hours_ms(hours)
+        held = self.holds.since_ms is not None
         if name is not None:
             if plugin_id is not None:
                 raise InvalidParams("job says which one: leave out plugin")
-            return await times_of_one(self._lookup, await self._lookup.job(name), now_ms, count, until_ms)
+            job = await self._lookup.job(name)
+            return await times_of_one(self._lookup, job, now_ms, count, until_ms, all_held=held)
         # While all is held nothing is going to be due. One more than asked for, to know whether there are more.
-        held = self.holds.since_ms is not None
         jobs = [] if held else await self._jobs.next_of(plugin_id, until_ms, count + 1)
-        return await times_of_many(self._lookup, jobs, now_ms, count, until_ms)
+        hold = Hold.SCHEDULER if held else None
+        return await times_of_many(self._lookup, jobs, now_ms, count, until_ms, hold=hold)
 
     async def run(self, name: str, *, params: Mapping[str, Any] | None = None, wait: bool = False) -> RunInfo:
         """See `ManualRuns.run`."""
@@ -109,8 +111,12 @@ class JobOperator:
         before_ms: int | None = None,
         before: str | None = None,
         limit: int = 50,
+        states: Sequence[str] = (),
+        triggers: Sequence[str] = (),
     ) -> list[RunInfo]:
         """History, newest first; `before` pages on from the last run's id, `before_ms` leaves out its millisecond.
+
+        `state` and `states` keep to runs in one of these, `trigger` and `triggers` likewise; none: all.
 
         Raises:
             InvalidParams: an unknown state or trigger, or a `limit` that is not from 1 to MAX_PAGE.
@@ -119,8 +125,8 @@ class JobOperator:
         found = await self._runs.list(
             job_id=None if job is None else (await self._lookup.job(job)).id,
             plugin_id=plugin_id,
-            state=_one_of("state", RunState, state),
-            trigger=_one_of("trigger", Trigger, trigger),
+            states=_all_of("state", RunState, state, states),
+            triggers=_all_of("trigger", Trigger, trigger, triggers),
             since_ms=since_ms,
             before_ms=before_ms,
             before=None if before is None else (await self._runs.named(before)).id,
@@ -128,9 +134,21 @@ class JobOperator:
         )
         return [self._run_info(run) for run in found]
 
-    async def list(self, *, plugin_id: PluginId | None = None, include_inactive: bool = False) -> list[JobInfo]:
-        """Jobs of one plugin or of all, by name."""
-        listed = await self._jobs.list(plugin_id, include_inactive=include_inactive)
+    async def list(
+        self,
+        *,
+        plugin_id: PluginId | None = None,
+        include_inactive: bool = False,
+        after: str | None = None,
+        limit: int = MAX_PAGE,
+    ) -> list[JobInfo]:
+        """Jobs of one plugin or of all, by name; `after` pages on from a name.
+
+        Raises:
+            InvalidParams: `limit` is not from 1 to MAX_PAGE.
+        """
+        _within("limit", limit, MAX_PAGE)
+        listed = await self._jobs.list(plugin_id, include_inactive=include_inactive, after=after, limit=limit)
         return [self._job_info(each.job, each.last) for each in listed]
 
     def _job_info(self, job: Job, last: tuple[RunState, int] | None) -> JobInfo:
@@ -139,6 +157,7 @@ class JobOperator:
             job,
             last,
             len(active.of_job(job.id)),
+            active.waiting_of_job(job.id),
             active.progress_of_job(job.id),
             self._lookup.timezone,
             all_held=self.holds.since_ms is not None,
@@ -159,9 +178,11 @@ def _within(name: str, value: int, most: int) -> None:
         raise InvalidParams(f"{name} must be from 1 to {most}, not {value}", **{name: value})
 
 
-def _one_of(name: str, kind: type[_E], text: str | None) -> _E | None:
-    if text is None:
-        return None
+def _all_of(name: str, kind: type[_E], one: str | None, several: Sequence[str]) -> frozenset[_E]:
+    return frozenset(_one_of(name, kind, text) for text in (*([] if one is None else [one]), *several))
+
+
+def _one_of(name: str, kind: type[_E], text: str) -> _E:
     try:
         return kind(text)
     except ValueError:

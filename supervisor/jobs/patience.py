@@ -10,12 +10,12 @@ import trio
 from supervisor.clock import Clock, to_ms
 from supervisor.core.job import Trigger
 from supervisor.jobs.active import ActiveRun
-from supervisor.jobs.attempt import Workers
 from supervisor.jobs.cron import ScheduleError
 from supervisor.jobs.deadlines import Deadlines
 from supervisor.jobs.due import schedule_of
 from supervisor.jobs.lanes import Blocker, Lanes, Standing
 from supervisor.jobs.plan import start_within
+from supervisor.jobs.workers import Workers
 from supervisor.log import Logger
 
 CANCEL_GRACE_S: Final = 10.0
@@ -43,6 +43,7 @@ class Patience:
         self._timezone = timezone
         self._on_expired = on_expired
         self._deadlines: Deadlines[ActiveRun] = Deadlines(self._look_at)
+        self._behind: set[ActiveRun] = set()  # when they were looked at
         self.trouble: str | None = None
         """Why nothing is started now, though it could be."""
 
@@ -59,11 +60,14 @@ class Patience:
 
     def begin(self, waiting: Iterable[ActiveRun]) -> None:
         """These are to start within their time, which began when they were made."""
-        now, now_ms = trio.current_time(), to_ms(self._clock.now())
         for active in waiting:
-            # The clock may have been turned back since.
-            waited_s = max(0, now_ms - active.run.created_ms) / 1000
-            self._deadlines.set(active, now + max(self._may_wait_s(active), _LEAST_WAIT_S) - waited_s)
+            self._deadlines.set(active, self.ends_at(active))
+
+    def ends_at(self, active: ActiveRun) -> float:
+        """By when it is to have started, on trio's clock."""
+        # The clock may have been turned back since.
+        waited_s = max(0, to_ms(self._clock.now()) - active.run.created_ms) / 1000
+        return trio.current_time() + max(self._may_wait_s(active), _LEAST_WAIT_S) - waited_s
 
     def begin_grace(self, active: ActiveRun) -> None:
         """Its worker has been told to let go of the run."""
@@ -72,6 +76,7 @@ class Patience:
 
     def end(self, active: ActiveRun) -> None:
         self._deadlines.clear(active)
+        self._behind.discard(active)
 
     def why_waiting(self, active: ActiveRun) -> str:
         """What keeps a waiting run from starting."""
@@ -91,11 +96,25 @@ class Patience:
         match active.standing:
             case Standing.HELD:
                 self._lose(active)
-            case Standing.WAITING if active.run.trigger is Trigger.CATCH_UP and self._lanes.ahead_of(active):
+            case Standing.WAITING if self._waits_its_turn(active):
                 # All that were missed are made at once, to run one after the other.
                 self._deadlines.set(active, trio.current_time() + max(self._may_wait_s(active), _LEAST_WAIT_S))
             case Standing.WAITING:
                 self._on_expired(active, f"{self._too_late(active)}: {self.why_waiting(active)}")
+
+    def _waits_its_turn(self, active: ActiveRun) -> bool:
+        """Behind one that is caught up with, as one of these or its retry; or so until now: its time begins with its
+        turn."""
+        ahead, was_behind = self._lanes.ahead_of(active), active in self._behind
+        self._behind.discard(active)
+        triggers = set() if ahead is None else {active.run.trigger, ahead.run.trigger}
+        if Trigger.CATCH_UP in triggers and active.run.trigger in (Trigger.CATCH_UP, Trigger.RETRY):
+            self._behind.add(active)
+        return was_behind or active in self._behind
+
+    def too_late_for_worker(self, active: ActiveRun) -> str:
+        """Why a run is not given to its worker any more, though its row says running."""
+        return f"{self._too_late(active)}: {self._workers.why_down(active.plugin_id)}"
 
     def _too_late(self, active: ActiveRun) -> str:
         return f"it did not start within start_within_s = {self._may_wait_s(active):g} s"

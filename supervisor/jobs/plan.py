@@ -7,6 +7,7 @@ Instants are UTC milliseconds. A due time is on time within ON_TIME_MS of its fi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain, takewhile
 from typing import Final
@@ -14,7 +15,7 @@ from typing import Final
 from supervisor.core.job import RETRIED, Due, Job, OpenRun, Plan, PlannedRun, Run, RunState, Trigger
 from supervisor.core.manifest import JobSpec
 from supervisor.jobs.admission import admit
-from supervisor.jobs.arrived import Arrived, Older, arrived
+from supervisor.jobs.arrived import Arrived, Limits, Older, arrived
 from supervisor.jobs.cron import Schedule
 
 ON_TIME_MS: Final = 5_000
@@ -26,11 +27,13 @@ _MIN_GRACE_MS: Final = 1_000
 """Jobs are due to the second; less than one is never late."""
 _LEAST_WAIT_S: Final = 60.0
 _MOST_WAIT_S: Final = 3600.0
-_MAX_BACKOFF_S: Final = 3600.0
+MAX_BACKOFF_S: Final = 3600.0
+_ALONE: Final = Limits()
 
 
-def plan(job: Job, schedule: Schedule, open_runs: Sequence[OpenRun], *, now_ms: int) -> Plan:
+def plan(job: Job, schedule: Schedule, open_runs: Sequence[OpenRun], *, now_ms: int, limits: Limits = _ALONE) -> Plan:
     """What to do about a job whose `next_due_ms` has come. `open_runs`: those of it that have not ended, oldest first.
+    `limits` leave room for what catch_up = "all" serves.
 
     Raises:
         ValueError: it has not come.
@@ -39,7 +42,9 @@ def plan(job: Job, schedule: Schedule, open_runs: Sequence[OpenRun], *, now_ms: 
     fire_ms = due_ms if job.next_fire_ms is None else job.next_fire_ms
     if due_ms is None or fire_ms is None or fire_ms > now_ms:
         raise ValueError(f"job {job.id} is not due: {due_ms}, acted on at {fire_ms}, at {now_ms}")
-    come = arrived(job, schedule, Due(due_ms, fire_ms), now_ms)
+    if job.spec.catch_up == "all" and limits.each < MAX_CAUGHT_UP:
+        limits = replace(limits, each=MAX_CAUGHT_UP)
+    come = arrived(job, schedule, Due(due_ms, fire_ms), now_ms, limits)
     grace_ms = _grace_ms(job.spec, come)
     on_time_ms = min(ON_TIME_MS, grace_ms)
     late = list(takewhile(lambda due: now_ms - due.fire_ms > on_time_ms, come.each))
@@ -102,6 +107,8 @@ def _one_by_one(
 
 def _missed(spec: JobSpec, dues: Sequence[Due], served: bool, grace_ms: int, now_ms: int) -> Iterator[PlannedRun]:
     """A row each. `served`: at least one that came after them."""
+    if not dues:  # as nearly always
+        return
     passed = f"it passed unserved until {_shown(now_ms)}"
     for due in dues:
         if spec.catch_up == "skip":
@@ -120,7 +127,8 @@ def _missed_together(older: Older | None, now_ms: int) -> Iterator[PlannedRun]:
         count = f"{older.times} due times" if older.exact else f"at least {older.times} due times"
         period = f"from {_shown(older.first_ms)} to {_shown(older.last_ms)}"
         why = f"{count} {period} passed unserved until {_shown(now_ms)}"
-        yield PlannedRun(older.first_ms, RunState.MISSED, error=why, times=older.times)
+        # By the last of them: the first may have rows of their own, from before the clock was turned back.
+        yield PlannedRun(older.last_ms, RunState.MISSED, error=why, times=older.times)
 
 
 def start_within(spec: JobSpec, schedule: Schedule | None, due_ms: int = 0) -> float:
@@ -138,7 +146,7 @@ def retry_at(spec: JobSpec, run: Run, state: RunState, now_ms: int) -> int | Non
     """When the run that ended in `state` is tried again; None: not."""
     if state not in RETRIED or run.attempt > spec.retries:
         return None
-    return now_ms + int(1000 * min(spec.retry_backoff_s * 2 ** (run.attempt - 1), _MAX_BACKOFF_S))
+    return now_ms + int(1000 * min(spec.retry_backoff_s * 2 ** (run.attempt - 1), MAX_BACKOFF_S))
 
 
 def retry_interrupted(spec: JobSpec, run: Run, now_ms: int) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,11 +13,12 @@ from supervisor.core.errors import SupervisorError
 from supervisor.core.job import Job, Run, RunOutcome, RunState
 from supervisor.core.plugin import PluginId
 from supervisor.jobs.active import ActiveRun, ActiveRuns
-from supervisor.jobs.attempt import Attempts, Commands, Workers
+from supervisor.jobs.attempt import Attempts
 from supervisor.jobs.ends import Ends, RunRows
 from supervisor.jobs.lanes import Lanes, Standing
 from supervisor.jobs.patience import Patience
 from supervisor.jobs.worker_watch import WorkerWatch
+from supervisor.jobs.workers import Commands, Workers
 from supervisor.log import Logger
 
 MAX_RUNS: Final = 64
@@ -61,7 +62,6 @@ class Runner:
         self.active = ActiveRuns()
         self._runs = runs
         self._log = log
-        self._attempts = Attempts(workers, commands, log, self._note_settled)
         self._ends = Ends(runs, clock, log, on_ended=self._forget, on_retry=nudge)
         self._lanes: Lanes[ActiveRun] = Lanes(
             limit=max_runs,
@@ -70,6 +70,7 @@ class Runner:
             on_down=self._on_down,
         )
         self._patience = Patience(self._lanes, workers, clock, log, timezone=timezone, on_expired=self._expire)
+        self._attempts = Attempts(workers, commands, self._patience, log, self._note_settled)
         self._untimed: list[ActiveRun] = []
         """New ones, which have no deadline yet: most start at once and need none."""
         self._watch = WorkerWatch(workers, log, on_up=self._on_up, on_none=self._skip_all)
@@ -92,22 +93,30 @@ class Runner:
         try:
             async with trio.open_nursery() as self._watchers:
                 self._watchers.start_soon(self._patience.run)
+                self._watchers.start_soon(self._ends.run)
                 async with trio.open_nursery() as self._tasks:
                     self._tasks.start_soon(self._dispatch)
                     task_status.started()
+                await self._ends.wait_written()
                 self._watchers.cancel_scope.cancel(reason="the last run has ended")
         finally:
             self._tasks = self._watchers = None
+            await self._ends.write_last()
             for active in self.active.all():
                 self._leave_queued(active)
 
     def close(self) -> None:
-        """Start nothing any more, and let `run` return once the runs in flight have ended."""
+        """Start nothing any more, and let `run` return once the runs in flight have ended.
+
+        Who waits for one of those waits no longer: it may outlast the connection that he is to be answered on.
+        """
         self._closing.set()
         self._woken.set()
         for active in self.active.all():
             if active.standing is Standing.WAITING:
                 self._leave_queued(active)
+            elif active.ended is not None:
+                active.ended.set()
 
     def submit(self, run: Run, job: Job) -> None:
         """Take on a run whose row says queued. Never blocks and never fails."""
@@ -126,6 +135,10 @@ class Runner:
             self._patience.begin([active])
         self._woken.set()
 
+    def expect_more(self, more: bool) -> None:
+        """Whether runs that are due now are still being claimed: their starts go before the ends of others."""
+        self._ends.hold(on=more)
+
     def cancel(self, run_id: str, reason: str) -> None:
         """Cancel a run if it has not ended; its end is recorded, unless it was already."""
         active = self.active.get(run_id)
@@ -136,10 +149,17 @@ class Runner:
         for active in self.active.of_plugin(plugin_id):
             self._cancel(active, reason)
 
+    def cancel_unasked(self, plugin_id: PluginId, declared: Container[str], reason: str) -> None:
+        """Cancel the plugin's runs that nobody has been asked for yet, of jobs that it does not declare any more."""
+        for active in self.active.of_plugin(plugin_id):
+            if active.asked_at is None and active.run.job_key not in declared:
+                self._cancel(active, reason)
+
     async def wait_ended(self, run_id: str) -> None:
-        """Return when the run's end is recorded; at once for a run that is not on its way, or left queued."""
+        """Return when the run's end is recorded; at once for a run that is not on its way, or left queued, and for all
+        when the daemon is about to stop."""
         active = self.active.get(run_id)
-        if active is not None:
+        if active is not None and not self._closing.is_set():
             active.ended = active.ended or trio.Event()
             await active.ended.wait()
 
@@ -211,7 +231,7 @@ class Runner:
             outcome = await self._attempts.make(active)
         finally:
             self._leave(active)
-            await self._ends.record(active, outcome or _cut_short(active))
+            self._ends.add(active, outcome or _cut_short(active))
 
     def _leave(self, active: ActiveRun) -> None:
         """Its places are free, but for that of its job while its worker is at it."""
@@ -262,7 +282,7 @@ class Runner:
         if self._tasks is None:
             self._forget(active)
         else:
-            self._ends.record_soon(self._tasks, active, RunOutcome(state=state, error=why))
+            self._ends.add(active, RunOutcome(state=state, error=why))
 
     def _leave_queued(self, active: ActiveRun) -> None:
         """For the daemon's next start."""

@@ -7,19 +7,23 @@ from typing import Final
 import trio
 
 from supervisor.clock import Clock, to_ms
-from supervisor.core.job import Admission, Job, OpenRun, Plan, Run
-from supervisor.jobs.admission import admit
+from supervisor.core.job import Admission, Due, Job, OpenRun, Plan, Run
+from supervisor.jobs.admission import admit_retry
 from supervisor.jobs.alarm import Alarm
-from supervisor.jobs.due import schedule_of
+from supervisor.jobs.arrived import Limits
+from supervisor.jobs.cron_zones import ZoneUnreadable
+from supervisor.jobs.due import CLOCK_SET_MS, schedule_of
 from supervisor.jobs.plan import plan
 from supervisor.jobs.replanning import Replanning
 from supervisor.jobs.runner import Runner
 from supervisor.log import Logger
-from supervisor.store.claims import ClaimStore, Tick
+from supervisor.store.claims import ON_TIME_MS, ClaimStore, Tick
 from supervisor.store.jobs import JobStore
 
 _RETRY_S: Final = 1.0
 _MAX_RETRY_S: Final = 30.0
+_PUT_OFF_MS: Final = 10_000
+"""How soon a job is looked at again whose zone cannot be read."""
 _MADE_ROOM: Final = "the next run of the job is due"
 
 
@@ -71,27 +75,46 @@ class JobScheduler:
     async def _claim_all(self, head_ms: int | None) -> int | None:
         """Claim until nothing is due, and say when something is next. `head_ms`: when it was, as far as is known."""
         now_ms = self._now()
-        if await self._replanning.look(now_ms) or head_ms is None or now_ms < head_ms:
+        if not self._replanning.clock_is_set(now_ms):
+            return CLOCK_SET_MS
+        if await self._replanning.look(now_ms) or head_ms is None or now_ms < head_ms or head_ms <= CLOCK_SET_MS:
             # Woken before its time: there is something new, or the clock was set.
             head_ms = await self._jobs.head()
+        if head_ms is not None and head_ms < CLOCK_SET_MS:
+            await self._replanning.renew(now_ms)
+            head_ms = await self._jobs.head()
+        limits: Limits | None = None
         while head_ms is not None and head_ms <= (now_ms := self._now()):
-            tick = await self._claim(now_ms)
+            if limits is None and head_ms <= now_ms - ON_TIME_MS:
+                limits = Limits.among(await self._claims.overdue(now_ms))
+            # One piece; the next one begins with what has come on time meanwhile.
+            tick = await self._claim(now_ms, limits or Limits())
             head_ms = tick.head_ms
         return head_ms
 
-    async def _claim(self, now_ms: int) -> Tick:
-        def decide(job: Job, open_runs: tuple[OpenRun, ...]) -> Plan:
-            schedule = schedule_of(job.spec, job.plugin_key, self._timezone)
-            if schedule is None:
-                raise ValueError("it has no schedule")
-            return plan(job, schedule, open_runs, now_ms=now_ms)
+    async def _claim(self, now_ms: int, limits: Limits) -> Tick:
+        unreadable: dict[str, str] = {}
 
-        return await self._claims.claim_due(now_ms, decide, _decide_retry, self._on_claimed)
+        def decide(job: Job, open_runs: tuple[OpenRun, ...]) -> Plan:
+            try:
+                schedule = schedule_of(job.spec, job.plugin_key, self._timezone)
+                if schedule is None:
+                    raise ValueError("it has no schedule")
+                return plan(job, schedule, open_runs, now_ms=now_ms, limits=limits)
+            except ZoneUnreadable as error:
+                unreadable[job.name] = str(error)
+                return _put_off(job, now_ms)
+
+        tick = await self._claims.claim_due(now_ms, decide, _decide_retry, self._on_claimed)
+        for name, why in unreadable.items():
+            self._log.error("job.put_off", job=name, error=why, retry_in_s=_PUT_OFF_MS / 1000)
+        return tick
 
     def _on_claimed(self, tick: Tick) -> None:
         """The claims are durable: in the commit's own step the runs are the runner's, whoever is cancelled by then."""
         for run_id in tick.cancelled:
             self._runner.cancel(run_id, _MADE_ROOM)
+        self._runner.expect_more(tick.more)
         for run, job in tick.queued:
             self._runner.submit(run, job)
         for job, why in tick.broken:
@@ -103,5 +126,11 @@ class JobScheduler:
         return to_ms(self._clock.now())
 
 
-def _decide_retry(job: Job, _run: Run, open_runs: tuple[OpenRun, ...]) -> Admission:
-    return admit(job.spec, open_runs)
+def _put_off(job: Job, now_ms: int) -> Plan:
+    """It stays due when it was, and is looked at again soon."""
+    due_ms = now_ms if job.next_due_ms is None else job.next_due_ms
+    return Plan((), Due(due_ms, now_ms + _PUT_OFF_MS))
+
+
+def _decide_retry(job: Job, _run: Run, caught_up: bool, open_runs: tuple[OpenRun, ...]) -> Admission:
+    return admit_retry(job.spec, caught_up, open_runs)

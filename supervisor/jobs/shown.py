@@ -11,6 +11,7 @@ def job_info(
     job: Job,
     last: tuple[RunState, int] | None,
     running: int,
+    waiting: int,
     progress: list[ProgressInfo],
     default_zone: str,
     *,
@@ -18,7 +19,8 @@ def job_info(
 ) -> JobInfo:
     """`last`: the state of the newest run and when it started, in UTC ms. `all_held`: the whole schedule is paused.
 
-    `running` counts the runs that have not ended, queued ones too; `progress` is what some of them tell.
+    `running` counts the runs that have not ended, `waiting` those of them that have not started; `progress` is what
+    some of them tell.
     """
     spec = job.spec
     hold = held_by(job, all_held=all_held)
@@ -44,6 +46,7 @@ def job_info(
         last_run_ms=None if last is None else last[1],
         last_state=None if last is None else str(last[0]),
         running=running,
+        waiting=waiting,
         progress=progress,
     )
 

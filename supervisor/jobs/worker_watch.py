@@ -9,7 +9,7 @@ import trio
 
 from supervisor.core.errors import SupervisorError
 from supervisor.core.plugin import PluginId
-from supervisor.jobs.attempt import Workers
+from supervisor.jobs.workers import Workers
 from supervisor.log import Logger
 
 _RETRY_S: Final = 1.0

@@ -16,6 +16,7 @@ from typing import Any, Final
 from supervisor.core.errors import InvalidParams
 from supervisor.core.manifest import MANIFEST_NAME, Checks, InvalidManifest, JobSpec, Manifest, parse_manifest
 from supervisor.core.problem import Fault, Problem
+from supervisor.core.stored_manifest import compact
 from supervisor.core.toml_lines import TomlLines, TooDeep
 from supervisor.lifecycle.copying import SKIPPED
 from supervisor.lifecycle.schema_budget import Budget
@@ -102,7 +103,7 @@ def check_manifest(data: bytes, checks: Checks, *, where: str = MANIFEST_NAME) -
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidManifest(where, [_no_toml(error)]) from error
-    return parse_manifest(table, checks, where=where, line=lines.line)
+    return compact(parse_manifest(table, checks, where=where, line=lines.line))
 
 
 def _no_toml(error: ValueError | RecursionError) -> Problem:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from supervisor.core.errors import FailedPrecondition
-from supervisor.core.job import Admission, Job, OpenRun, Plan, PlannedRun, Run, RunState, Trigger
+from supervisor.core.job import Admission, Job, OpenRun, Run, RunState, Trigger
 from supervisor.store.database import Database, Transaction
+from supervisor.store.due_jobs import MAX_ROWS, Decide, Piece, claim_jobs, due_jobs, is_scheduled
 from supervisor.store.ids import ids_alike
 from supervisor.store.job_rows import (
     JOB_COLUMNS,
-    JOB_WIDTH,
     JOIN_PLUGIN,
     head_ms,
     job_of_id,
@@ -21,6 +21,7 @@ from supervisor.store.job_rows import (
 )
 from supervisor.store.new_runs import NewRun, Tick, admitted, write_runs
 from supervisor.store.run_rows import (
+    CAUGHT_UP,
     RUN_COLUMNS,
     RUN_WIDTH,
     find_run,
@@ -29,33 +30,29 @@ from supervisor.store.run_rows import (
 )
 from supervisor.store.tables import current
 
-__all__ = ["CLAIM_AT_ONCE", "Build", "ClaimStore", "Decide", "DecideRetry", "Tick"]
+__all__ = ["CLAIM_AT_ONCE", "ON_TIME_MS", "Build", "ClaimStore", "Decide", "DecideRetry", "Tick"]
 
 CLAIM_AT_ONCE: Final = 256
 """Jobs in one transaction: others are not held up for long, and the first of them starts soon."""
-_MAX_ROWS: Final = 2_000
-"""A job whose plan goes beyond it is the last of its transaction."""
+ON_TIME_MS: Final = 5_000
+"""What is acted on later is overdue: it waits for all that is on time."""
+_LONG_AGO_MS: Final = -(1 << 62)
 
-Decide = Callable[[Job, tuple[OpenRun, ...]], Plan]
-"""A job that is due and its runs that have not ended, the oldest first -> what is to become of it. Pure."""
-DecideRetry = Callable[[Job, Run, tuple[OpenRun, ...]], Admission]
-"""A job, the run of it that is to be tried again, its open runs -> what is to become of the next attempt. Pure."""
+DecideRetry = Callable[[Job, Run, bool, tuple[OpenRun, ...]], Admission]
+"""A job, the run of it that is to be tried again, whether that was `caught_up`, its open runs -> what is to become of
+the next attempt. Pure."""
 Build = Callable[[Job, tuple[OpenRun, ...]], tuple[Run, Admission]]
 """A job and its open runs -> the run to add, and what is to become of it. What it raises is the caller's. Pure."""
 
-_DUE: Final = (
-    f"SELECT {JOB_COLUMNS}, plugin.status FROM job INDEXED BY job_fire {JOIN_PLUGIN}"  # noqa: S608 - constants only
-    " WHERE job.next_fire_ms IS NOT NULL AND job.next_fire_ms <= ? ORDER BY job.next_fire_ms LIMIT ?"
-)
-# The row was read in this very transaction, and there is one writer: nothing to compare with.
-_MOVE: Final = "UPDATE job SET next_due_ms = ?, next_fire_ms = ?, last_due_ms = ?, served_from_ms = ? WHERE id = ?"
-_TAKE_OFF: Final = "UPDATE job SET next_due_ms = NULL, next_fire_ms = NULL WHERE id = ?"
-# Those of paused jobs wait until they are resumed.
+_OVERDUE: Final = "SELECT count(*) FROM job INDEXED BY job_fire WHERE next_fire_ms <= ?"
+# Those of paused jobs wait until they are resumed, and all others until their job is not due any more: what that has
+# queued or cancelled is seen then.
 _DUE_RETRIES: Final = (
-    f"SELECT {RUN_COLUMNS}, {JOB_COLUMNS}, plugin.status FROM job_run INDEXED BY job_run_retry"  # noqa: S608
+    f"SELECT {RUN_COLUMNS}, {JOB_COLUMNS}, plugin.status, {CAUGHT_UP} FROM job_run INDEXED BY job_run_retry"  # noqa: S608
     f" CROSS JOIN job ON job.id = job_run.job_id {JOIN_PLUGIN}"
-    " WHERE job_run.retry_at_ms IS NOT NULL AND job_run.retry_at_ms <= ? AND job.paused = 0"
-    " AND job_hold.plugin_id IS NULL ORDER BY job_run.retry_at_ms LIMIT ?"
+    " WHERE job_run.retry_at_ms > ?1 AND job_run.retry_at_ms <= ?2 AND job.paused = 0"
+    " AND job_hold.plugin_id IS NULL AND (job.next_fire_ms IS NULL OR job.next_fire_ms > ?3)"
+    " ORDER BY job_run.retry_at_ms LIMIT ?4"
 )
 _TAKE_RETRY: Final = "UPDATE job_run SET retry_at_ms = NULL WHERE id = ? AND retry_at_ms IS NOT NULL"
 # Of the attempts at one due time; the order in which they were made is no help, the clock may have been turned back.
@@ -66,7 +63,6 @@ _DROP_RETRIES: Final = (
     "UPDATE job_run INDEXED BY job_run_retry SET retry_at_ms = NULL"
     " WHERE retry_at_ms IS NOT NULL AND job_id = ? AND due_ms = ?"
 )
-_VOID_SOURCE: Final = "DELETE FROM job_sync WHERE plugin_id = ?"
 _CLOCK: Final = "UPDATE scheduler SET clock_ms = ?1 WHERE clock_ms < ?1"
 
 
@@ -83,14 +79,15 @@ class ClaimStore:
         *,
         limit: int = CLAIM_AT_ONCE,
     ) -> Tick:
-        """Take what is due at `now_ms`, the earliest first: at most `limit` jobs and as many retries; nothing is while
-        the scheduler is held.
+        """Take what is due at `now_ms`: at most `limit` jobs and as many retries; nothing is while the scheduler is
+        held. What is on time goes first, the earliest before the others; only where nothing is, what is overdue does,
+        the latest first: after a long outage the earliest have most to make up for.
 
-        One transaction: each job is moved on and its rows are written. A due time that has its row already was served
-        before: the job is moved on, and that is all. What is not to run by the clock any more (its plugin is not
-        ready, it is paused or gone) is taken off. `decide` and `decide_retry` work in the database's thread, and a job
-        for which they raise is told in `broken`. `on_claimed` gets the outcome in the trio thread, once it is
-        durable, even if the caller is cancelled by then.
+        One transaction, bounded by what it plans and writes: each job is moved on and its rows are written. A due time
+        that has its row already was served before: the job is moved on, and that is all. What is not to run by the
+        clock any more (its plugin is not ready, it is paused or gone) is taken off. `decide` and `decide_retry` work in
+        the database's thread, and a job for which they raise is told in `broken`. `on_claimed` gets the outcome in the
+        trio thread, once it is durable, even if the caller is cancelled by then.
         """
 
         def work(tx: Transaction) -> Tick:
@@ -99,6 +96,12 @@ class ClaimStore:
             return tick
 
         return await self._database.transact(work)
+
+    async def overdue(self, now_ms: int) -> int:
+        """How many jobs are."""
+        at_ms = now_ms - ON_TIME_MS
+        count: int = await self._database.read(lambda: current.execute_sql(_OVERDUE, (at_ms,)).fetchone()[0])
+        return count
 
     async def add(
         self, job_id: str, build: Build, on_added: Callable[[Tick], None], *, retry_of: str | None = None
@@ -133,105 +136,44 @@ def _claim_due(tx: Transaction, now_ms: int, decide: Decide, decide_retry: Decid
     if tx.execute("SELECT 1 FROM scheduler WHERE held_at_ms IS NOT NULL").fetchone():
         return Tick()
     tick = Tick()
-    written = _claim_jobs(tx, tick, now_ms, decide, limit)
-    if written < _MAX_ROWS:
-        _claim_retries(tx, tick, now_ms, decide_retry, min(limit, _MAX_ROWS - written))
+    since_ms = now_ms - ON_TIME_MS
+    on_time = Piece(tx, tick, now_ms, since_ms, now_ms, limit)
+    if not _claim_piece(on_time, "ASC", decide, decide_retry):
+        _claim_piece(Piece(tx, tick, now_ms, _LONG_AGO_MS, since_ms, limit), "DESC", decide, decide_retry)
     tx.execute(_CLOCK, (now_ms,))
     head = head_ms()
     return replace(tick, head_ms=head, more=head is not None and head <= now_ms)
 
 
-def _claim_jobs(tx: Transaction, tick: Tick, now_ms: int, decide: Decide, limit: int) -> int:
-    """How many rows its plans have."""
-    rows = tx.execute(_DUE, (now_ms, limit)).fetchall()
-    opens = open_runs([row[0] for row in rows]) if rows else {}
-    moves: list[tuple[Any, ...]] = []
-    new: list[NewRun] = []
-    off: list[Job] = []
-    ids = ids_alike()
-    for row in rows:
-        job = read_job(row)
-        if not _is_scheduled(job, row[JOB_WIDTH]):
-            off.append(job)
-            continue
-        try:
-            plan = decide(job, opens.get(job.id, ()))
-            if plan.next is not None and plan.next.fire_ms <= now_ms:
-                raise ValueError(f"it would be due again at {plan.next.fire_ms}, which is not after {now_ms}")
-        except Exception as error:  # noqa: BLE001 - one job that cannot be planned must not stop all the others
-            tick.broken.append((job, f"{type(error).__name__}: {error}"))
-            off.append(job)
-            continue
-        moves.append(_move(job, plan))
-        _plan_rows(new, ids, job, plan, now_ms)
-        if len(new) >= _MAX_ROWS:
-            break
-    current.connection().executemany(_MOVE, moves)
-    _take_off(off)
-    write_runs(tx, tick, new)
-    return len(new)
+def _claim_piece(piece: Piece, order: str, decide: Decide, decide_retry: DecideRetry) -> bool:
+    """Whether there was anything."""
+    due = due_jobs(piece, order)
+    rows = claim_jobs(piece, due, decide)
+    tried = 0 if piece.is_full(rows) else _claim_retries(piece, min(piece.limit, MAX_ROWS - rows), decide_retry)
+    return bool(due or tried)
 
 
-def _take_off(jobs: Sequence[Job]) -> None:
-    """Not due any more. Their plugins' jobs are not those of their sources then: only a sync brings them back."""
-    current.connection().executemany(_TAKE_OFF, [(job.id,) for job in jobs])
-    current.connection().executemany(_VOID_SOURCE, {(job.plugin_id,) for job in jobs})
-
-
-def _is_scheduled(job: Job, status: str) -> bool:
-    return status == "ready" and job.active and not job.paused and not job.plugin_paused
-
-
-def _move(job: Job, plan: Plan) -> tuple[Any, ...]:
-    """Parameters of _MOVE."""
-    due_ms, fire_ms = (None, None) if plan.next is None else (plan.next.due_ms, plan.next.fire_ms)
-    last_ms, served_ms = job.last_due_ms, job.served_from_ms
-    if plan.runs:
-        if plan.gap or served_ms is None or last_ms is None or plan.runs[0].due_ms <= last_ms:
-            served_ms = next((run.due_ms for run in plan.runs if run.state is not RunState.MISSED), None)
-        last_ms = plan.runs[-1].due_ms
-    return (due_ms, fire_ms, last_ms, served_ms, job.id)
-
-
-def _plan_rows(new: list[NewRun], ids: Iterator[str], job: Job, plan: Plan, now_ms: int) -> None:
-    for planned in plan.runs:
-        run = _planned(next(ids), job, planned, now_ms)
-        # Whichever of them is written first makes the room for all.
-        new.append(NewRun(run, job, plan.cancel if planned.state is RunState.QUEUED else ()))
-
-
-def _planned(run_id: str, job: Job, planned: PlannedRun, now_ms: int) -> Run:
-    return Run(
-        id=run_id,
-        job_id=job.id,
-        plugin_id=job.plugin_id,
-        plugin_key=job.plugin_key,
-        job_key=job.key,
-        trigger=planned.trigger,
-        state=planned.state,
-        attempt=1,
-        due_ms=planned.due_ms,
-        created_ms=now_ms,
-        finished_ms=None if planned.state is RunState.QUEUED else now_ms,
-        error=planned.error,
-        times=planned.times,
-    )
-
-
-def _claim_retries(tx: Transaction, tick: Tick, now_ms: int, decide: DecideRetry, limit: int) -> int:
+def _claim_retries(piece: Piece, limit: int, decide: DecideRetry) -> int:
     """How many of them there were. After the jobs: what those have queued or cancelled is seen here."""
-    rows = tx.execute(_DUE_RETRIES, (now_ms, limit)).fetchall()
-    for row in rows:
-        run, job, status = read_run(row), read_job(row[RUN_WIDTH:]), row[-1]
-        tx.execute(_TAKE_RETRY, (run.id,))
-        if not _is_scheduled(job, status):
+    tx, now_ms = piece.tx, piece.now_ms
+    rows = tx.execute(_DUE_RETRIES, (piece.after_ms, piece.until_ms, now_ms, limit)).fetchall()
+    for number, row in enumerate(rows, 1):
+        job, status, caught_up = read_job(row[RUN_WIDTH:]), row[-2], row[-1] == 1
+        tx.execute(_TAKE_RETRY, (row[0],))
+        if not is_scheduled(job, status):
             continue
         try:
-            admission = decide(job, run, open_runs([job.id]).get(job.id, ()))
+            if job.damaged is not None:
+                raise ValueError(job.damaged)
+            run = read_run(row)
+            admission = decide(job, run, caught_up, open_runs([job.id]).get(job.id, ()))
         except Exception as error:  # noqa: BLE001 - as above
-            tick.broken.append((job, f"{type(error).__name__}: {error}"))
+            piece.tick.broken.append((job, f"{type(error).__name__}: {error}"))
             continue
-        write_runs(tx, tick, [NewRun(admitted(_next_attempt(tx, run, now_ms), admission), job, admission.cancel)])
+        new = NewRun(admitted(_next_attempt(tx, run, now_ms), admission), job, admission.cancel)
+        write_runs(tx, piece.tick, [new])
+        if piece.is_full(number):
+            break
     return len(rows)
 
 
@@ -261,6 +203,8 @@ def _runnable(tx: Transaction, job_id: str) -> Job:
     job = job_of_id(job_id)
     if job is None:
         raise unknown_job(job_id)
+    if job.damaged is not None:
+        raise FailedPrecondition(f"job {job.name} cannot run: {job.damaged}", job=job.name)
     if not job.active:
         raise FailedPrecondition(
             f"job {job.name} is not declared by the plugin's present version; only its history is left", job=job.name

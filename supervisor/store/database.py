@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -21,7 +21,9 @@ from supervisor.store.tables import current, pack
 
 T = TypeVar("T")
 
-_INSERT_EVENT: Final = "INSERT INTO event (at_ms, type, plugin_id, plugin_key, data) VALUES (?, ?, ?, ?, ?)"
+_INSERT_EVENT: Final = "INSERT INTO event (seq, at_ms, type, plugin_id, plugin_key, data) VALUES (?, ?, ?, ?, ?, ?)"
+# A seq is never given twice: SQLite keeps the highest of an AUTOINCREMENT table, also of rows that are gone.
+_LAST_SEQ: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'event'"
 
 
 class Transaction:
@@ -38,20 +40,38 @@ class Transaction:
 
     def record(self, event: Event) -> Recorded:
         """Write the event into the journal, and publish it once this transaction is committed."""
+        return self.record_all([event])[0]
+
+    def record_all(self, events: Sequence[Event]) -> list[Recorded]:
+        """The same for many, in their order."""
         at_ms = self.now_ms
-        data = event.data()
-        packed = pack(data)
-        row = (at_ms, event.type, event.plugin_id, event.plugin_key, packed)
-        recorded = Recorded(
-            seq=self.execute(_INSERT_EVENT, row).lastrowid,
-            at=from_ms(at_ms),
-            type=event.type,
-            plugin_id=event.plugin_id,
-            plugin_key=event.plugin_key,
-            data=data,
+        at, packed = from_ms(at_ms), [pack(event.data()) for event in events]
+        newest = self.execute(_LAST_SEQ).fetchone()
+        seqs = range(1 + (newest[0] if newest else 0), 1 + len(events) + (newest[0] if newest else 0))
+        current.connection().executemany(
+            _INSERT_EVENT,
+            [
+                (seq, at_ms, event.type, event.plugin_id, event.plugin_key, data)
+                for seq, event, data in zip(seqs, events, packed, strict=True)
+            ],
         )
-        self.after_commit(partial(self._publish, recorded, len(packed)))
+        recorded = [
+            Recorded(
+                seq=seq,
+                at=at,
+                type=event.type,
+                plugin_id=event.plugin_id,
+                plugin_key=event.plugin_key,
+                data=event.data(),
+            )
+            for seq, event in zip(seqs, events, strict=True)
+        ]
+        self.after_commit(partial(self._publish_all, recorded, packed))
         return recorded
+
+    def _publish_all(self, recorded: Sequence[Recorded], packed: Sequence[bytes]) -> None:
+        for event, data in zip(recorded, packed, strict=True):
+            self._publish(event, len(data))
 
     def after_commit(self, action: Action) -> None:
         """Have `action` done in the trio thread, in the order asked for, before the caller of `transact` goes on.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from supervisor.core.errors import FailedPrecondition, NotFound
@@ -11,6 +12,7 @@ from supervisor.core.job import Due, Job
 from supervisor.core.plugin import PluginId
 from supervisor.store.database import Transaction
 from supervisor.store.job_rows import SCHEDULABLE, SELECT_JOB, job_of_id, select_jobs, unknown_job
+from supervisor.store.job_sync import note_clock
 from supervisor.store.schedule import MAKE_DUE, moved
 from supervisor.store.tables import JobHoldRow, SchedulerRow, current
 
@@ -53,6 +55,7 @@ def set_paused(tx: Transaction, job: Job, *, paused: bool, due: Due | None) -> J
     # It may have been unscheduled, or its plugin paused, since the caller looked.
     for found in select_jobs(f"{_SCHEDULABLE} AND job.id = ?", (job.id,)):
         tx.execute(MAKE_DUE, moved(found, due))
+        note_clock(tx, tx.now_ms)
     return job_of_id(job.id) or now
 
 
@@ -71,16 +74,22 @@ def release_plugin(tx: Transaction, plugin_id: PluginId, due: Callable[[Job], Du
         raise FailedPrecondition(f"the jobs of plugin {key} are not paused", plugin=key, paused=False)
     jobs = select_jobs(f"{_SCHEDULABLE} AND job.plugin_id = ?", (plugin_id,))
     current.connection().executemany(MAKE_DUE, [moved(job, due(job)) for job in jobs])
+    note_clock(tx, tx.now_ms)
     return scope(plugin_id)
 
 
-def hold_all(tx: Transaction, uid: int | None) -> Scope:
-    _set_held(tx.now_ms, uid, "the scheduler is paused already: `pluginctl jobs resume --all` ends it")
+def hold_all(tx: Transaction, uid: int | None, on_held: Callable[[int], None] | None = None) -> Scope:
+    now_ms = tx.now_ms  # The clock goes on.
+    _set_held(now_ms, uid, "the scheduler is paused already: `pluginctl jobs resume --all` ends it")
+    if on_held is not None:
+        tx.after_commit(partial(on_held, now_ms))
     return scope(None)
 
 
-def release_all(_: Transaction) -> Scope:
+def release_all(tx: Transaction, on_released: Callable[[], None] | None = None) -> Scope:
     _set_held(None, None, "the scheduler is not paused")
+    if on_released is not None:
+        tx.after_commit(on_released)
     return scope(None)
 
 

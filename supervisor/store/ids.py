@@ -9,6 +9,9 @@ from typing import Final
 
 _VERSION: Final = (0x4 << 76) | (0x2 << 62)
 _RANDOM: Final = ~((0xF << 76) | (0x3 << 62))
+_BYTES: Final = 14
+_AT_ONCE: Final = 32
+"""Drawn by one call into the kernel."""
 
 
 def ids_alike() -> Iterator[str]:
@@ -18,8 +21,10 @@ def ids_alike() -> Iterator[str]:
     """
     head = int.from_bytes(os.urandom(2), "big") << 112
     while True:
-        text = f"{(head | int.from_bytes(os.urandom(14), 'big')) & _RANDOM | _VERSION:032x}"
-        yield f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        drawn = os.urandom(_AT_ONCE * _BYTES)
+        for start in range(0, len(drawn), _BYTES):
+            text = f"{(head | int.from_bytes(drawn[start : start + _BYTES], 'big')) & _RANDOM | _VERSION:032x}"
+            yield f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def sorted_ids(count: int) -> list[str]:

@@ -9,14 +9,15 @@ from typing import Any, Final
 
 from supervisor.core.errors import NotFound
 from supervisor.core.job import Job
-from supervisor.core.manifest import JobSpec, spec_from_table, spec_to_table
+from supervisor.core.manifest import JobSpec
+from supervisor.core.stored_jobs import spec_from_table, spec_to_table
 from supervisor.store.tables import current
 
 JOB_COLUMNS: Final = (
     "job.id, job.plugin_id, plugin.key, job.key, job.spec, job.active, job.paused, job_hold.plugin_id IS NOT NULL,"
-    " job.next_due_ms, job.next_fire_ms, job.last_due_ms, job.served_from_ms, job.timing"
+    " job.next_due_ms, job.next_fire_ms, job.last_due_ms, job.served_from_ms, job.timing, job.trimmed_to_ms"
 )
-JOB_WIDTH: Final = 13
+JOB_WIDTH: Final = 14
 """How many columns of a row are the job's, where others follow."""
 JOIN_PLUGIN: Final = "JOIN plugin ON plugin.id = job.plugin_id LEFT JOIN job_hold ON job_hold.plugin_id = job.plugin_id"
 SELECT_JOB: Final = f"SELECT {JOB_COLUMNS} FROM job {JOIN_PLUGIN}"  # noqa: S608 - constants only
@@ -41,13 +42,14 @@ _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).enc
 
 
 def read_job(row: Sequence[Any]) -> Job:
-    """Of JOB_COLUMNS, in their order."""
+    """Of JOB_COLUMNS, in their order. One row that is damaged is `damaged`, and the others can be read."""
+    spec, damaged = _spec_of(row)
     return Job(
         id=row[0],
         plugin_id=row[1],
         plugin_key=row[2],
         key=row[3],
-        spec=load_spec(row[4]),
+        spec=spec,
         active=row[5] == 1,
         paused=row[6] == 1,
         plugin_paused=row[7] == 1,
@@ -56,7 +58,17 @@ def read_job(row: Sequence[Any]) -> Job:
         last_due_ms=row[10],
         served_from_ms=row[11],
         timing=row[12],
+        trimmed_to_ms=row[13],
+        damaged=damaged,
     )
+
+
+def _spec_of(row: Sequence[Any]) -> tuple[JobSpec, str | None]:
+    try:
+        return load_spec(row[4]), None
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        why = f"what is stored of it cannot be read ({error}); disable and enable the plugin to declare it anew"
+        return JobSpec(key=row[3], display_name=row[3]), why
 
 
 def select_jobs(sql: str, parameters: tuple[Any, ...] = ()) -> list[Job]:

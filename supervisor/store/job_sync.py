@@ -84,8 +84,13 @@ def sync(
     _drop(tx, [job.id for job in stored.values() if job.active])
     tx.execute(_SYNCED, (plugin_id, source))
     if added or changed:
-        tx.execute(_CLOCK, (tx.now_ms,))
+        note_clock(tx, tx.now_ms)
     return declared
+
+
+def note_clock(tx: Transaction, now_ms: int) -> None:
+    """Due times were computed at that instant."""
+    tx.execute(_CLOCK, (now_ms,))
 
 
 def sources() -> dict[PluginId, str]:
@@ -147,6 +152,7 @@ def _again(before: Job, spec: JobSpec, due: Due | None, timing: str) -> Job:
         # By another timing other times were served.
         served_from_ms=served_from(before, due) if timing == before.timing else None,
         timing=timing,
+        damaged=None,
     )
 
 

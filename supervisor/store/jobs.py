@@ -13,7 +13,6 @@ from supervisor.store.database import Database, Transaction
 from supervisor.store.holds import Held, Scope
 from supervisor.store.job_rows import (
     JOB_COLUMNS,
-    JOIN_PLUGIN,
     MAX_NAME,
     SELECT_JOB,
     head_ms,
@@ -29,11 +28,14 @@ from supervisor.store.tables import current
 __all__ = ["KEEP", "FirstDue", "Held", "JobStore", "Keep", "ListedJob", "Replan", "Replanned", "Scope"]
 
 # The run that was made last, scheduled or by hand.
+# From plugin to plugin by their keys' index, and on by that of their jobs: a page costs what it holds.
 _LIST = (
-    f"SELECT {JOB_COLUMNS}, last.state, COALESCE(last.started_ms, last.created_ms) FROM job {JOIN_PLUGIN}"  # noqa: S608
+    f"SELECT {JOB_COLUMNS}, last.state, COALESCE(last.started_ms, last.created_ms) FROM plugin"  # noqa: S608
+    " CROSS JOIN job ON job.plugin_id = plugin.id LEFT JOIN job_hold ON job_hold.plugin_id = job.plugin_id"
     " LEFT JOIN job_run AS last ON last.rowid ="
     " (SELECT rowid FROM job_run WHERE job_id = job.id ORDER BY created_ms DESC, rowid DESC LIMIT 1)"
-    " WHERE (?1 IS NULL OR job.plugin_id = ?1) AND job.active >= ?2 ORDER BY plugin.key, job.key"
+    " WHERE (?1 IS NULL OR plugin.id = ?1) AND job.active >= ?2 AND plugin.key >= ?3"
+    " AND (plugin.key > ?3 OR job.key > ?4) ORDER BY plugin.key, job.key LIMIT ?5"
 )
 _LAST_RUN = (
     "SELECT state, COALESCE(started_ms, created_ms) FROM job_run WHERE job_id = ?"
@@ -102,10 +104,14 @@ class JobStore:
     async def replan(self, after_rowid: int, now_ms: int, decide: Replan, *, limit: int = 1_000) -> Replanned:
         """Ask anew when jobs are due: the next `limit` of them, beginning with 0 and then with what was returned.
 
-        Asked is for all that may be due by the clock, due now or not; KEEP leaves one as it is. Rows `missed` of these
-        jobs that are due after `now_ms` are deleted: the clock was turned back, and that has not happened yet.
+        Asked is for all that may be due by the clock, due now or not; KEEP leaves one as it is. A `trimmed_to_ms` of
+        these jobs more than a day ahead becomes now: the clock had been wrong.
         """
         return await self._database.transact(lambda tx: schedule.replan(tx, after_rowid, now_ms, decide, limit))
+
+    async def pull_retries(self, latest_ms: int, *, limit: int = 1_000) -> int:
+        """Pending retries that are later become due at `latest_ms`: `limit` of them; how many there were."""
+        return await self._database.transact(lambda tx: schedule.pull_retries(tx, latest_ms, limit))
 
     async def due_at_start(self, now_ms: int, is_on_start: Callable[[JobSpec], bool]) -> int:
         """Make the jobs of ready plugins due now that run at the daemon's start (@reboot), and say how many.
@@ -159,21 +165,23 @@ class JobStore:
         """
         return await self._database.transact(lambda tx: holds.release_plugin(tx, plugin_id, due))
 
-    async def hold_all(self, uid: int | None) -> Scope:
+    async def hold_all(self, uid: int | None, on_held: Callable[[int], None] | None = None) -> Scope:
         """Nothing is claimed by the clock any more, retries neither, until `release_all`.
+
+        `on_held` gets since when, in the trio thread, in the commit's own step; so is `on_released` below called.
 
         Raises:
             FailedPrecondition: it is so already.
         """
-        return await self._database.transact(lambda tx: holds.hold_all(tx, uid))
+        return await self._database.transact(lambda tx: holds.hold_all(tx, uid, on_held))
 
-    async def release_all(self) -> Scope:
+    async def release_all(self, on_released: Callable[[], None] | None = None) -> Scope:
         """What is overdue by now is claimed at once: move on first, by `replan`, what is not to be made up for.
 
         Raises:
             FailedPrecondition: it is not held.
         """
-        return await self._database.transact(holds.release_all)
+        return await self._database.transact(lambda tx: holds.release_all(tx, on_released))
 
     async def held(self) -> Held | None:
         """Who holds the scheduler, and since when; None: nobody does."""
@@ -207,11 +215,20 @@ class JobStore:
         found = await self._database.read(lambda: select_jobs(f"{SELECT_JOB} {where}", (plugin, plugin, key)))
         return found[0] if found else None
 
-    async def list(self, plugin_id: PluginId | None = None, *, include_inactive: bool = False) -> list[ListedJob]:
-        """Jobs of one plugin or of all, by name, each with its last run."""
+    async def list(
+        self,
+        plugin_id: PluginId | None = None,
+        *,
+        include_inactive: bool = False,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[ListedJob]:
+        """Jobs of one plugin or of all, by name, each with its last run: those after the name `after`."""
+        plugin_key, _, key = (after or "").partition("/")
+        parameters = (plugin_id, 0 if include_inactive else 1, plugin_key, key, -1 if limit is None else limit)
 
         def work() -> list[ListedJob]:
-            rows = current.execute_sql(_LIST, (plugin_id, 0 if include_inactive else 1)).fetchall()
+            rows = current.execute_sql(_LIST, parameters).fetchall()
             return [ListedJob(read_job(row), (RunState(row[-2]), row[-1]) if row[-2] else None) for row in rows]
 
         return await self._database.read(work)

@@ -179,6 +179,8 @@ _JOBS: Final = (
     "ALTER TABLE job ADD COLUMN next_fire_ms INTEGER",
     "ALTER TABLE job ADD COLUMN served_from_ms INTEGER",
     "ALTER TABLE job ADD COLUMN timing TEXT NOT NULL DEFAULT ''",
+    # Claims are told by their rows, and rows are deleted: the largest due time of these.
+    "ALTER TABLE job ADD COLUMN trimmed_to_ms INTEGER NOT NULL DEFAULT 0",
     "UPDATE job SET next_fire_ms = next_due_ms",
     # The schedule itself: the scheduler keeps nothing in memory but the time of the first entry.
     "CREATE INDEX job_fire ON job (next_fire_ms) WHERE next_fire_ms IS NOT NULL",
@@ -211,7 +213,8 @@ _JOBS: Final = (
         held_at_ms INTEGER,
         held_by_uid INTEGER,
         zones TEXT NOT NULL DEFAULT '{}')""",
-    "INSERT INTO scheduler (id) VALUES (1)",
+    # The scheduler of before got at least as far as to the latest claim.
+    "INSERT INTO scheduler (id, clock_ms) VALUES (1, COALESCE((SELECT max(last_due_ms) FROM job), 0))",
 )
 
 STEPS: Final[tuple[Step, ...]] = (

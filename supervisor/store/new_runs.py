@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
-from supervisor.core.job import Admission, Job, Run, RunOutcome, RunState
+from supervisor.core.job import Admission, Job, Run, RunOutcome, RunState, Trigger
 from supervisor.store.database import Transaction
 from supervisor.store.run_rows import find_run, finish_run, insert_runs, record_unstarted
+
+_BY_CLOCK: Final = frozenset({Trigger.SCHEDULE, Trigger.CATCH_UP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,10 @@ def admitted(run: Run, admission: Admission) -> Run:
 def write_runs(tx: Transaction, tick: Tick, new: Sequence[NewRun]) -> list[Run]:
     """Insert the rows, end the runs that make room for them, record what is an end at once; note all of it in `tick`.
 
-    A run whose due time had its row before (the clock was turned back) is not written, and ends nobody.
+    A run whose due time had its row before (the clock was turned back) is not written, and ends nobody; be that row
+    deleted by now.
     """
+    new = [each for each in new if not _is_trimmed(each)]
     runs = insert_runs([each.run for each in new])
     if len(runs) < len(new):
         there = {run.id for run in runs}
@@ -51,11 +56,13 @@ def write_runs(tx: Transaction, tick: Tick, new: Sequence[NewRun]) -> list[Run]:
     for each in new:
         for run_id in each.cancel:
             _make_room(tx, tick, run_id, each.run)
-        if each.run.state is RunState.QUEUED:
-            tick.queued.append((each.run, each.job))
-        else:
-            record_unstarted(tx, each.run)
+    tick.queued.extend((each.run, each.job) for each in new if each.run.state is RunState.QUEUED)
+    record_unstarted(tx, (run for run in runs if run.state is not RunState.QUEUED))
     return runs
+
+
+def _is_trimmed(new: NewRun) -> bool:
+    return new.run.trigger in _BY_CLOCK and new.run.due_ms <= new.job.trimmed_to_ms
 
 
 def _make_room(tx: Transaction, tick: Tick, run_id: str, newer: Run) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 from supervisor.clock import from_ms
 from supervisor.core.event import Event, PluginInstalled
 from supervisor.core.lifecycle import Status
-from supervisor.core.manifest import Manifest, manifest_to_table
+from supervisor.core.manifest import Manifest
 from supervisor.core.package import Package, Version
 from supervisor.core.plugin import Capability, Plugin, PluginId, PluginKey
+from supervisor.core.stored_manifest import manifest_to_table
 from supervisor.store.database import Database, Transaction
 from supervisor.store.held import HeldPlugins
 from supervisor.store.intents import IntentKind, erase_intent, write_intent

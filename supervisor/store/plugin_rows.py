@@ -13,9 +13,9 @@ from supervisor.clock import from_ms
 from supervisor.core.errors import AlreadyExists, Conflict, NotFound, SupervisorError
 from supervisor.core.event import StatusChanged
 from supervisor.core.lifecycle import Status
-from supervisor.core.manifest import manifest_to_table, parse_stored_manifest
 from supervisor.core.package import Package
 from supervisor.core.plugin import Capability, Plugin, PluginId, PluginKey
+from supervisor.core.stored_manifest import manifest_to_table, parse_stored_manifest
 from supervisor.store.tables import ApprovalRow, PluginRow
 
 

@@ -10,9 +10,9 @@ from supervisor.clock import from_ms, to_ms
 from supervisor.core.errors import SupervisorError
 from supervisor.core.event import Event, Recorded
 from supervisor.core.lifecycle import Status
-from supervisor.core.manifest import manifest_to_table
 from supervisor.core.package import FileRecord, Version
 from supervisor.core.plugin import Capability, Plugin, PluginId
+from supervisor.core.stored_manifest import manifest_to_table
 from supervisor.store.database import Database, Transaction
 from supervisor.store.package_changes import PackageChanges
 from supervisor.store.plugin_rows import (
@@ -54,7 +54,7 @@ class PluginRegistry(PackageChanges):
         for version in await database.read(read_versions):
             if plugin := registry._by_id.get(version["plugin_id"]):
                 try:
-                    registry._hold_version(to_version(version))
+                    registry._hold_version(to_version(version, plugin.manifest))
                 except SupervisorError as error:
                     database.warnings.append(
                         f"the version {version['package_dir']} of plugin {plugin.key!r} is left out, its stored "

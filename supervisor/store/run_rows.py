@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from supervisor.core.errors import InvalidParams, NotFound
 from supervisor.core.event import RunFinished
-from supervisor.core.job import RUN_STEPS, TERMINAL, OpenRun, Run, RunOutcome, RunState, Trigger
+from supervisor.core.job import RUN_STEPS, OpenRun, Run, RunEnd, RunOutcome, RunState, Trigger
 from supervisor.store.database import Transaction
 from supervisor.store.tables import current, pack, unpack
 from supervisor.wire.codec import profile_problem
@@ -30,38 +30,43 @@ RUN_COLUMNS: Final = ", ".join(
         *("created_ms", "started_ms", "finished_ms", "error", "result", "exit_code", "params", "times", "retry_at_ms"),
     )
 )
+_REPLACED: Final = ("id", '"trigger"', "state", "created_ms", "finished_ms", "error", "times")
 RUN_WIDTH: Final = 18
 """How many columns of a row are the run's, where others follow."""
 SELECT_RUN: Final = f"SELECT {RUN_COLUMNS} FROM job_run"  # noqa: S608 - constants only
-# The order is that of RUN_COLUMNS. A due time that has its row already is left alone.
+# The order is that of RUN_COLUMNS. A due time that has its row already is left alone; but one that was missed, and that
+# comes again since the clock was turned back, is run after all; that row is the newest.
 INSERT_RUN: Final = (
     f"INSERT INTO job_run ({RUN_COLUMNS.replace('job_run.', '')}) VALUES ({', '.join('?' * RUN_WIDTH)})"  # noqa: S608
-    " ON CONFLICT (job_id, due_ms) WHERE \"trigger\" IN ('schedule', 'catch_up') DO NOTHING"
+    " ON CONFLICT (job_id, due_ms) WHERE \"trigger\" IN ('schedule', 'catch_up') DO UPDATE SET"
+    f" rowid = (SELECT max(rowid) + 1 FROM job_run), {', '.join(f'{name} = excluded.{name}' for name in _REPLACED)}"
+    " WHERE job_run.state = 'missed' AND excluded.state = 'queued'"
 )
+CAUGHT_UP: Final = (
+    "(job_run.\"trigger\" = 'catch_up' OR (job_run.\"trigger\" = 'retry' AND EXISTS (SELECT 1 FROM job_run AS first"
+    " INDEXED BY job_run_claim WHERE first.job_id = job_run.job_id AND first.due_ms = job_run.due_ms"
+    " AND first.\"trigger\" IN ('schedule', 'catch_up') AND first.\"trigger\" = 'catch_up')))"
+)
+"""Of a run: see `OpenRun.caught_up`."""
 # From the jobs to their runs, however many others are open.
 _OPEN_OF: Final = (
-    "SELECT job_run.job_id, job_run.id, job_run.state FROM json_each(?) AS due"
+    f"SELECT job_run.job_id, job_run.id, job_run.state, {CAUGHT_UP} FROM json_each(?) AS due"  # noqa: S608 - constants
     " CROSS JOIN job_run INDEXED BY job_run_open ON job_run.job_id = due.value"
     " WHERE job_run.state IN ('queued', 'running') ORDER BY job_run.created_ms, job_run.rowid"
 )
 # By the primary key's index. Whatever continues `name` sorts before it with the last character there is.
 _BEGINNING: Final = "SELECT id FROM job_run WHERE id > ? AND id < ? || char(1114111) ORDER BY id LIMIT ?"
-_SOURCES: Final = {
-    end: tuple(str(state) for state, steps in RUN_STEPS.items() if end in steps) for end in TERMINAL - {RunState.MISSED}
-}
 _TRIGGERS: Final = {str(trigger): trigger for trigger in Trigger}
 _STATES: Final = {str(state): state for state in RunState}
 
 
-def _finish_sql(end: RunState) -> str:
-    sources = ", ".join(f"'{state}'" for state in _SOURCES[end])
-    return (
-        "UPDATE job_run SET state = ?, finished_ms = ?, error = ?, result = ?, exit_code = ?, retry_at_ms = ?"  # noqa: S608
-        f" WHERE id = ? AND state IN ({sources}) RETURNING started_ms"
-    )
-
-
-_FINISH: Final = {end: _finish_sql(end) for end in _SOURCES}
+_STATES_OF: Final = (
+    "SELECT job_run.id, job_run.state, job_run.started_ms FROM json_each(?) AS ended"
+    " CROSS JOIN job_run ON job_run.id = ended.value"
+)
+_FINISH: Final = (
+    "UPDATE job_run SET state = ?, finished_ms = ?, error = ?, result = ?, exit_code = ?, retry_at_ms = ? WHERE id = ?"
+)
 
 
 def read_run(row: Sequence[Any]) -> Run:
@@ -113,7 +118,7 @@ def run_row(run: Run) -> tuple[Any, ...]:
 
 
 def insert_runs(runs: Sequence[Run]) -> list[Run]:
-    """Write the rows, and return those that were written: without them whose due time had its row before."""
+    """Write the rows, and return those that were written: without those whose due time had its row before."""
     if not runs:
         return []
     # The driver's own: peewee has no executemany, and there may be a thousand.
@@ -135,10 +140,10 @@ def json_list(ids: Collection[str]) -> str:
 
 def open_runs(job_ids: Collection[str]) -> dict[str, tuple[OpenRun, ...]]:
     """Runs that have not ended, the oldest first, of those of the jobs that have any."""
-    found: dict[str, tuple[OpenRun, ...]] = {}
-    for job_id, run_id, state in current.execute_sql(_OPEN_OF, (json_list(job_ids),)).fetchall():
-        found[job_id] = (*found.get(job_id, ()), OpenRun(run_id, _STATES[state]))
-    return found
+    found: dict[str, list[OpenRun]] = {}
+    for job_id, run_id, state, caught_up in current.execute_sql(_OPEN_OF, (json_list(job_ids),)).fetchall():
+        found.setdefault(job_id, []).append(OpenRun(run_id, _STATES[state], caught_up == 1))
+    return {job_id: tuple(runs) for job_id, runs in found.items()}
 
 
 def find_run(run_id: str) -> Run | None:
@@ -164,26 +169,42 @@ def run_named(name: str) -> Run:
 
 def finish_run(tx: Transaction, run: Run, outcome: RunOutcome, *, retry_at_ms: int | None = None) -> bool:
     """Row and event of a run's end; False if its state does not lead there: it has ended already, and that stays."""
+    return run.id in finish_runs(tx, [RunEnd(run, outcome, retry_at_ms)])
+
+
+def finish_runs(tx: Transaction, ends: Sequence[RunEnd]) -> frozenset[str]:
+    """The same for many; the ids of those that end by this."""
     now_ms = tx.now_ms
-    error = None if outcome.error is None else outcome.error[:MAX_ERROR_CHARS]
-    row = (str(outcome.state), now_ms, error, _pack_result(outcome.result), outcome.exit_code, retry_at_ms, run.id)
-    found = tx.execute(_FINISH[outcome.state], row).fetchone()
-    if found is None:
-        return False
-    # The wall clock may have been turned back since the start.
-    duration_ms = None if found[0] is None else max(0, now_ms - found[0])
-    tx.record(_ended(run, outcome.state, error, duration_ms))
-    return True
+    found = tx.execute(_STATES_OF, (json_list([end.run.id for end in ends]),)).fetchall()
+    before = {row[0]: (_STATES[row[1]], row[2]) for row in found}
+    rows, events = [], []
+    for end in ends:
+        run, outcome = end.run, end.outcome
+        state, started_ms = before.get(run.id, (outcome.state, None))
+        # What was read here still holds: there is one writer.
+        if outcome.state not in RUN_STEPS[state]:
+            continue
+        before[run.id] = outcome.state, started_ms
+        error = None if outcome.error is None else outcome.error[:MAX_ERROR_CHARS]
+        result = _pack_result(outcome.result)
+        rows.append((str(outcome.state), now_ms, error, result, outcome.exit_code, end.retry_at_ms, run.id))
+        # The wall clock may have been turned back since the start.
+        took_ms = None if started_ms is None else max(0, now_ms - started_ms)
+        events.append(_ended(run, outcome.state, error, took_ms))
+    current.connection().executemany(_FINISH, rows)
+    tx.record_all(events)
+    return frozenset(row[-1] for row in rows)
 
 
-def record_unstarted(tx: Transaction, run: Run) -> None:
-    """The event of a row that was written as an end: skipped or missed."""
-    tx.record(_ended(run, run.state, run.error, None))
+def record_unstarted(tx: Transaction, runs: Iterable[Run]) -> None:
+    """The events of rows that were written as ends: skipped or missed."""
+    tx.record_all([_ended(run, run.state, run.error, None) for run in runs])
 
 
 def unknown_run(run_id: str) -> NotFound:
     shown = run_id if len(run_id) <= _MAX_NAME else run_id[:_MAX_NAME] + "…"
-    return NotFound(f"there is no run {shown!r}; `pluginctl runs list` shows the runs there are", run=shown)
+    short = f"the beginning of a run's id has {LEAST_NAME} characters or more; " if len(run_id) < LEAST_NAME else ""
+    return NotFound(f"there is no run {shown!r}; {short}`pluginctl runs list` shows the runs there are", run=shown)
 
 
 def _ended(run: Run, state: RunState, error: str | None, duration_ms: int | None) -> RunFinished:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from supervisor.core.event import RunStarted
-from supervisor.core.job import Job, Run, RunOutcome, RunState, Trigger
+from supervisor.core.job import Job, Run, RunEnd, RunOutcome, RunState, Trigger
 from supervisor.core.manifest import JobSpec
 from supervisor.core.plugin import PluginId
 from supervisor.store import run_history
 from supervisor.store.database import Database, Transaction
-from supervisor.store.job_rows import JOB_COLUMNS, JOIN_PLUGIN, load_spec, read_job
+from supervisor.store.job_rows import JOB_COLUMNS, JOIN_PLUGIN, read_job
 from supervisor.store.run_history import KEEP_MS, KEEP_RUNS
 from supervisor.store.run_rows import (
     RUN_COLUMNS,
     RUN_WIDTH,
-    SELECT_RUN,
     find_run,
     finish_run,
+    finish_runs,
     json_list,
     read_run,
     run_named,
     unknown_run,
 )
+from supervisor.store.run_search import find_runs
 from supervisor.store.tables import current
 
 Retry = Callable[[JobSpec, Run, int], int | None]
@@ -35,7 +36,8 @@ _START: Final = (
 )
 # The partial index has few rows, whatever the history.
 _RUNNING: Final = (
-    f"SELECT {RUN_COLUMNS}, job.spec FROM job_run INDEXED BY job_run_open JOIN job ON job.id = job_run.job_id"  # noqa: S608
+    f"SELECT {RUN_COLUMNS}, {JOB_COLUMNS} FROM job_run INDEXED BY job_run_open"  # noqa: S608 - constants only
+    f" CROSS JOIN job ON job.id = job_run.job_id {JOIN_PLUGIN}"
     " WHERE job_run.state IN ('queued', 'running') AND job_run.state = 'running' ORDER BY job_run.created_ms,"
     " job_run.rowid"
 )
@@ -45,11 +47,9 @@ _WAITING: Final = (
     " WHERE job_run.state IN ('queued', 'running') AND job_run.state = 'queued' ORDER BY job_run.created_ms,"
     " job_run.rowid"
 )
-# All claims of one tick have one created_ms: only with the rowid is there an order to page by.
-_PAGE: Final = "created_ms DESC, rowid DESC LIMIT ?"
 _OF_PLUGIN: Final = "job_id IN (SELECT id FROM job WHERE plugin_id = ?)"
-_BEFORE: Final = "(created_ms, rowid) < (SELECT created_ms, rowid FROM job_run WHERE id = ?)"
-_EXISTS: Final = "SELECT 1 FROM job_run WHERE id = ?"
+_IN_STATES: Final = "state IN (SELECT value FROM json_each(?))"
+_BY_TRIGGERS: Final = '"trigger" IN (SELECT value FROM json_each(?))'
 _DROP_RETRY: Final = "UPDATE job_run SET retry_at_ms = NULL WHERE id = ? AND retry_at_ms IS NOT NULL"
 
 
@@ -63,9 +63,7 @@ class RunStore:
         def work(tx: Transaction) -> frozenset[str]:
             rows = tx.execute(_START, (tx.now_ms, json_list([run.id for run in runs]))).fetchall()
             won = frozenset(row[0] for row in rows)
-            for run in runs:
-                if run.id in won:
-                    tx.record(_started(run))
+            tx.record_all([_started(run) for run in runs if run.id in won])
             return won
 
         return await self._database.transact(work)
@@ -77,6 +75,10 @@ class RunStore:
         """
         return await self._database.transact(lambda tx: finish_run(tx, run, outcome, retry_at_ms=retry_at_ms))
 
+    async def finish_all(self, ends: Sequence[RunEnd]) -> frozenset[str]:
+        """The same for many runs, all in one transaction; the ids of those that end by this."""
+        return await self._database.transact(lambda tx: finish_runs(tx, ends))
+
     async def interrupt_leftovers(self, retry: Retry) -> int:
         """End what a former daemon left running, and say how many. At boot, before anything runs.
 
@@ -84,11 +86,9 @@ class RunStore:
         """
 
         def work(tx: Transaction) -> int:
-            left = [(read_run(row), load_spec(row[RUN_WIDTH])) for row in current.execute_sql(_RUNNING).fetchall()]
+            left = [(read_run(row), read_job(row[RUN_WIDTH:])) for row in current.execute_sql(_RUNNING).fetchall()]
             outcome = RunOutcome(state=RunState.INTERRUPTED, error="the daemon ended while the run was running")
-            for run, spec in left:
-                finish_run(tx, run, outcome, retry_at_ms=retry(spec, run, tx.now_ms))
-            return len(left)
+            return len(finish_runs(tx, [RunEnd(run, outcome, retry(job.spec, run, tx.now_ms)) for run, job in left]))
 
         return await self._database.transact(work)
 
@@ -134,8 +134,12 @@ class RunStore:
         before_ms: int | None = None,
         before: str | None = None,
         limit: int = 50,
+        states: Collection[RunState] = (),
+        triggers: Collection[Trigger] = (),
     ) -> list[Run]:
         """Newest first. `before` pages on from the last one's id and leaves nothing out.
+
+        With `states` and `triggers` only runs in one of these.
 
         `since_ms` and `before_ms` keep to runs created not before, and before, that instant; the latter leaves out
         all of that very millisecond.
@@ -143,25 +147,22 @@ class RunStore:
         Raises:
             NotFound: there is no run `before`, or not any more.
         """
-        filters: dict[str, Any] = {
+        scope: dict[str, Any] = {
             "job_id = ?": job_id,
             _OF_PLUGIN: plugin_id,
-            "state = ?": None if state is None else str(state),
-            '"trigger" = ?': None if trigger is None else str(trigger),
             "created_ms >= ?": since_ms,
             "created_ms < ?": before_ms,
-            _BEFORE: before,
         }
-        # Only what is asked for, so that each question finds its index.
-        given = {condition: value for condition, value in filters.items() if value is not None}
-        sql = f"{SELECT_RUN} WHERE {' AND '.join(given) or 'TRUE'} ORDER BY {_PAGE}"
-
-        def work() -> list[Run]:
-            if before is not None and not current.execute_sql(_EXISTS, (before,)).fetchone():
-                raise unknown_run(before)
-            return [read_run(row) for row in current.execute_sql(sql, (*given.values(), limit)).fetchall()]
-
-        return await self._database.read(work)
+        few: dict[str, Any] = {
+            "state = ?": None if state is None else str(state),
+            '"trigger" = ?': None if trigger is None else str(trigger),
+            _IN_STATES: json_list(states) if states else None,
+            _BY_TRIGGERS: json_list(triggers) if triggers else None,
+        }
+        if plugin_id is not None:
+            # Its jobs' runs are found job by job and sorted then: to do so for each piece would cost more.
+            scope, few = scope | few, {}
+        return await find_runs(self._database, _given(scope), _given(few), before, limit)
 
     async def trim(self, *, keep_runs: int = KEEP_RUNS, keep_ms: int = KEEP_MS) -> int:
         """Delete ended runs older than `keep_ms`, and of each job all but the newest `keep_runs`; how many.
@@ -169,6 +170,10 @@ class RunStore:
         Never those that have not ended or are to be tried again.
         """
         return await run_history.trim(self._database, keep_runs=keep_runs, keep_ms=keep_ms)
+
+
+def _given(conditions: dict[str, Any]) -> dict[str, Any]:
+    return {condition: value for condition, value in conditions.items() if value is not None}
 
 
 def _started(run: Run) -> RunStarted:

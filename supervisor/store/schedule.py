@@ -14,7 +14,7 @@ from supervisor.core.manifest import JobSpec
 from supervisor.core.plugin import PluginId
 from supervisor.store.database import Transaction
 from supervisor.store.job_rows import JOB_COLUMNS, JOB_WIDTH, JOIN_PLUGIN, SELECT_JOB, read_job, select_jobs
-from supervisor.store.job_sync import served_from
+from supervisor.store.job_sync import note_clock, served_from
 from supervisor.store.tables import current
 
 
@@ -37,11 +37,12 @@ _PIECE: Final = (
     f"SELECT {JOB_COLUMNS}, job.rowid, plugin.status FROM job NOT INDEXED {JOIN_PLUGIN}"  # noqa: S608 - constants only
     " WHERE job.rowid > ? ORDER BY job.rowid LIMIT ?"
 )
-# By the index of claims, which leads to each job's last due times.
-_NOT_MISSED: Final = (
-    "DELETE FROM job_run WHERE rowid IN (SELECT run.rowid FROM job CROSS JOIN job_run AS run INDEXED BY job_run_claim"
-    " ON run.job_id = job.id AND run.due_ms > ? AND run.\"trigger\" IN ('schedule', 'catch_up')"
-    " AND run.state = 'missed' WHERE job.rowid > ? AND job.rowid <= ?)"
+_DAY_MS: Final = 86_400_000
+# A clock that was turned back by more had been wrong: what it served then is no reason not to serve what comes now.
+_NOT_TRIMMED: Final = "UPDATE job SET trimmed_to_ms = ?1 WHERE rowid > ?2 AND rowid <= ?3 AND trimmed_to_ms > ?4"
+_PULL_RETRIES: Final = (
+    "UPDATE job_run SET retry_at_ms = ?1 WHERE rowid IN (SELECT rowid FROM job_run INDEXED BY job_run_retry"
+    " WHERE retry_at_ms IS NOT NULL AND retry_at_ms > ?1 LIMIT ?2)"
 )
 MAKE_DUE: Final = "UPDATE job SET next_due_ms = ?, next_fire_ms = ?, served_from_ms = ? WHERE id = ?"
 # A first sieve, over the text; LIKE knows no upper and lower case.
@@ -70,7 +71,7 @@ def replan(tx: Transaction, after_rowid: int, now_ms: int, decide: Replan, limit
     moves: list[tuple[Any, ...]] = []
     for row in rows:
         job = read_job(row)
-        if not job.active or job.paused or job.plugin_paused or row[-1] != "ready":
+        if not job.active or job.paused or job.plugin_paused or row[-1] != "ready" or job.damaged is not None:
             continue
         due = decide(job)
         if isinstance(due, Keep):
@@ -80,8 +81,13 @@ def replan(tx: Transaction, after_rowid: int, now_ms: int, decide: Replan, limit
             moves.append(move)
     current.connection().executemany(MAKE_DUE, moves)
     last = rows[-1][JOB_WIDTH]
-    tx.execute(_NOT_MISSED, (now_ms, after_rowid, last))
+    tx.execute(_NOT_TRIMMED, (now_ms, after_rowid, last, now_ms + _DAY_MS))
+    note_clock(tx, now_ms)
     return Replanned(last if len(rows) == limit else None, len(moves))
+
+
+def pull_retries(tx: Transaction, latest_ms: int, limit: int) -> int:
+    return int(tx.execute(_PULL_RETRIES, (latest_ms, limit)).rowcount)
 
 
 def moved(job: Job, due: Due | None) -> tuple[Any, ...]:

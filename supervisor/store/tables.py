@@ -52,8 +52,7 @@ def pack(value: Any) -> bytes:
     Raises:
         ValueError, TypeError, OverflowError: a value that msgpack cannot hold.
     """
-    packed: bytes = msgpack.packb(value)
-    return packed
+    return bytes(msgpack.packb(value))
 
 
 def unpack(data: bytes) -> Any:
@@ -190,6 +189,7 @@ class JobRow(_Table):
     last_due_ms = peewee.IntegerField(null=True)
     served_from_ms = peewee.IntegerField(null=True)
     timing = peewee.TextField()
+    trimmed_to_ms = peewee.IntegerField()
     created_at_ms = peewee.IntegerField()
     updated_at_ms = peewee.IntegerField()
 

@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import peewee
+
 from supervisor.clock import from_ms
-from supervisor.core.manifest import Manifest, manifest_to_table, parse_stored_manifest
+from supervisor.core.manifest import Manifest
 from supervisor.core.package import FileRecord, Package, Version
 from supervisor.core.plugin import PluginId
-from supervisor.store.tables import PluginVersionRow
+from supervisor.core.stored_manifest import manifest_to_table, parse_stored_manifest
+from supervisor.store.tables import PluginRow, PluginVersionRow
 
 
 def read_versions() -> list[dict[str, Any]]:
-    """All rows without their files, as `to_version` takes them."""
-    row = PluginVersionRow
-    columns = [field for name, field in row._meta.fields.items() if name != "files"]
-    query: Any = row.select(*columns).order_by(row.stored_at_ms, row.package_dir).dicts()
+    """All rows without their files, as `to_version` takes them; `manifest` is None where it is the plugin's own."""
+    row, plugin = PluginVersionRow, PluginRow
+    columns = [field for name, field in row._meta.fields.items() if name not in {"files", "manifest"}]
+    other = peewee.fn.NULLIF(row.manifest, plugin.manifest).converter(row.manifest.python_value).alias("manifest")
+    joined = row.select(*columns, other).join(plugin, peewee.JOIN.LEFT_OUTER, on=plugin.id == row.plugin_id)
+    query: Any = joined.order_by(row.stored_at_ms, row.package_dir).dicts()
     return list(query)
 
 
-def to_version(row: Mapping[str, Any]) -> Version:
-    """
+def to_version(row: Mapping[str, Any], own: Manifest | None = None) -> Version:
+    """`own`: the manifest of its plugin, for a row without one.
+
     Raises:
         InvalidManifest: the stored manifest cannot be read.
     """
@@ -29,7 +35,7 @@ def to_version(row: Mapping[str, Any]) -> Version:
     return Version(
         plugin_id=PluginId(row["plugin_id"]),
         package_dir=row["package_dir"],
-        manifest=parse_stored_manifest(row["manifest"]),
+        manifest=own if own and row["manifest"] is None else parse_stored_manifest(row["manifest"]),
         digest=row["digest"],
         source=row["source"],
         editable=row["editable"],

@@ -382,10 +382,15 @@ class PluginsConfigRestore(ControlRequest):
 
 @_method("jobs.list", list[results.JobInfo])
 class JobsList(ControlRequest):
-    """Jobs of one plugin or of all, with next and last."""
+    """Jobs of one plugin or of all by name, with next and last: at most `limit` (1 to 1,000) after the name `after`.
+
+    Page on with the last one's name until an empty page; one may be shorter than asked for.
+    """
 
     plugin: str | None = None
     include_inactive: bool = False
+    after: str | None = None
+    limit: int = 1000
 
 
 @_method("jobs.get", results.JobInfo)
@@ -442,6 +447,7 @@ class JobsRuns(ControlRequest):
     """History, newest first, of one job, one plugin or all; `before`, a run's id, pages on from that run.
 
     `before_ms` and `since_ms` keep to runs created before, or not before, that instant; many runs may share one.
+    `state` and `states` keep to runs in one of these, `trigger` and `triggers` likewise.
     """
 
     job: str | None = None
@@ -452,6 +458,8 @@ class JobsRuns(ControlRequest):
     before: str | None = None
     since_ms: int | None = None
     trigger: str | None = None
+    states: list[str] = field(default_factory=list)
+    triggers: list[str] = field(default_factory=list)
 
 
 @_method("jobs.cancel", results.RunInfo, role=Role.OPERATOR)

@@ -237,6 +237,9 @@ class JobInfo(TypedDict):
     last_state: str | None
     """Of that same run."""
     running: int
+    """Its runs that have not ended."""
+    waiting: int
+    """Those of them that have not started."""
     progress: list[ProgressInfo]
     """Of those of them that tell any."""
 
@@ -261,6 +264,11 @@ class NextTimes(TypedDict):
     """The same with their jobs."""
     more: bool
     """There are later ones within what was asked for."""
+    held_by: str | None
+    """Who keeps the job, or without one all jobs, off the schedule: scheduler, plugin or job. Then no time is kept."""
+    scheduled: bool
+    """Whether the clock starts it. False though nobody holds it: it is gone, its plugin is not ready, or it is not due
+    by the clock. Of several jobs: they are not all held."""
 
 
 class HoldInfo(TypedDict):

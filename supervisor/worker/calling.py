@@ -38,9 +38,13 @@ async def call_worker(
 ) -> Any:
     """Ask the worker whose channel it is now, and no other once it has been asked; see `WorkerManager.call`."""
     began, left_s = trio.current_time(), timeout_s
+    former: Channel | None = None
     while True:
         try:
             channel, discretion = channel_now()
+            if channel is former:
+                raise Unavailable("the worker takes no calls any more: its connection is closed")
+            former = channel
         except SupervisorError:
             on_settled()
             raise
@@ -48,7 +52,7 @@ async def call_worker(
         try:
             return await channel.call(method, [params], timeout_s=left_s, on_settled=on_settled, movable=True)
         except TurnedAway:
-            # It waited to be sent, and another worker has taken over.
+            # It waited to be sent, and another worker has taken over, or this one has gone.
             left_s = None if timeout_s is None else max(0.0, began + timeout_s - trio.current_time())
         except SupervisorError as error:
             # A result is for the caller alone; an error is stored and logged too.
@@ -71,7 +75,8 @@ def channel_for_calls(supervisor: Supervisor | None) -> tuple[Channel, Discretio
     life = supervisor.life if supervisor else None
     if life is None:
         phase = supervisor.phase if supervisor else Phase.STOPPED
-        raise Unavailable(f"the worker is not running (its phase is {phase})", phase=str(phase))
+        why = "it has just failed" if supervisor and supervisor.ending else f"its phase is {phase}"
+        raise Unavailable(f"the worker is not running ({why})", phase=str(phase))
     if life.channel is None:
         raise InvalidParams('the worker takes no calls: its manifest says worker.transport = "none"')
     now = life.channel.statistics()

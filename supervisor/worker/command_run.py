@@ -53,10 +53,15 @@ def _variables(run: Run) -> dict[str, str]:
         "PLUGIND_TRIGGER": str(run.trigger),
         "PLUGIND_DUE": from_ms(run.due_ms).isoformat(timespec="seconds"),
     }
-    return variables if run.params is None else {**variables, "PLUGIND_PARAMS": _params(run.params)}
+    return variables if run.params is None else {**variables, "PLUGIND_PARAMS": as_json(run.params)}
 
 
-def _params(params: Any) -> str:
+def as_json(params: Any) -> str:
+    """What a command gets of its run's params.
+
+    Raises:
+        CannotGive: they cannot be written so, or are too large.
+    """
     try:
         text = json.dumps(params, allow_nan=False)
     except (TypeError, ValueError) as error:

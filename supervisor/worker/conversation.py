@@ -66,7 +66,7 @@ class Conversation:
 
     @property
     def can_be_asked(self) -> bool:
-        return not self._over.is_set()
+        return not (self._over.is_set() or self.channel.broken)
 
     async def run(self, pid: int) -> None:
         """Until the worker hangs up or breaks the protocol."""

@@ -23,6 +23,8 @@ def why_down(supervisor: Supervisor | None) -> str:
             return "its worker is being stopped"
         case Phase.RUNNING if supervisor.life is not None:
             return "its worker is up"
+        case Phase.RUNNING if supervisor.ending:
+            return "its worker has failed, and is being ended"
         case Phase.RUNNING:
             return "its worker is about to be stopped"
     return _why_stopped(supervisor)

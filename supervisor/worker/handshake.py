@@ -8,10 +8,11 @@ import trio
 
 from supervisor.channel import Channel
 from supervisor.core.errors import LocalProtocolError, SupervisorError
-from supervisor.core.manifest import API_VERSION, Manifest, manifest_to_table
+from supervisor.core.manifest import API_VERSION, Manifest
 from supervisor.core.plugin import Plugin
 from supervisor.core.problem import shown
 from supervisor.core.secrets import hide
+from supervisor.core.stored_manifest import manifest_for_worker
 from supervisor.wire.worker import HANDSHAKE
 from supervisor.worker.crash import Crash, Reason
 from supervisor.worker.discretion import Discretion
@@ -53,7 +54,7 @@ async def shake_hands(
 def _introduction(plugin: Plugin, config: dict[str, Any], data_dir: str) -> dict[str, Any]:
     return {
         "plugin": plugin.key,
-        "manifest": manifest_to_table(plugin.manifest),
+        "manifest": manifest_for_worker(plugin.manifest),
         "capabilities": sorted(plugin.granted),
         "config": config,
         "data_dir": data_dir,

@@ -68,6 +68,7 @@ class Life:
         self._worker: Worker | None = None
         self._output: Output | None = None
         self._up_since: float | None = None
+        self._over = False
         self._well_until: float | None = None
         """When it was last known to be well, once it has failed its health checks."""
         self._process: Process | None = None
@@ -94,6 +95,12 @@ class Life:
     @property
     def stop_asked(self) -> bool:
         return self._wanted.cancel_called
+
+    @property
+    def over(self) -> bool:
+        """It is no good any more, and is given nothing: known before it is reaped and its calls are answered."""
+        deaf = self._worker is not None and not self._worker.can_be_asked
+        return self._over or deaf or self._given_up.is_set()
 
     def ask_to_stop(self) -> None:
         self._getting_ready.cancel(reason="the worker is no longer wanted")
@@ -183,8 +190,11 @@ class Life:
     async def _run(self, process: Process, worker: Worker, output: Output) -> Ending:
         stage: Stage | None = None
         crash: Crash | None = None
-        with self._wanted:
-            crash = await self._attend(process, worker)
+        try:
+            with self._wanted:
+                crash = await self._attend(process, worker)
+        finally:
+            self._over = True
         ran_s = self._ran_s()
         if crash is None:
             self._stopping()

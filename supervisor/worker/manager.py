@@ -188,8 +188,7 @@ class WorkerManager:
     def up_since(self, plugin_id: PluginId) -> float | None:
         """Since when there has been the worker that takes calls now, on trio's clock; None: none does."""
         supervisor = self._supervisors.get(plugin_id)
-        life = supervisor.life if supervisor is not None and supervisor.wanted else None
-        return life.up_since if life else None
+        return supervisor.up_since if supervisor is not None and supervisor.wanted else None
 
     def comes_back(self, plugin_id: PluginId) -> bool:
         """Whether there is to be a worker: it is up, on its way up, or stopped only to be started again."""
@@ -216,13 +215,14 @@ class WorkerManager:
     def hang(self, plugin_id: PluginId, why: str, *, since: float = inf) -> None:
         """The worker does not let go of what it was told to give up: end its life as a crash, so that another begins.
 
-        `why` is what follows "the worker"; `since` is when it was given that, on trio's clock: one that has come up
-        later is another, and is left alone. So is one that is not up.
+        `why` is what follows "the worker"; `since` is when it was given that, on trio's clock: one that has come up, or
+        taken over, later is another, and is left alone. So is one that is not up.
         """
         supervisor = self._supervisors.get(plugin_id)
-        life = supervisor.life if supervisor else None
-        if life is not None and life.up_since is not None and life.up_since <= since:
-            life.give_up(Crash(Reason.RUN_STUCK, why))
+        if supervisor is None or supervisor.life is None:
+            return
+        if supervisor.up_since is not None and supervisor.up_since <= since:
+            supervisor.life.give_up(Crash(Reason.RUN_STUCK, why))
 
     async def wait_given_up(self) -> PluginId:
         """The next plugin whose worker is not started any more; each is told once, to one caller."""

@@ -55,6 +55,13 @@ class Output:
     ) -> None:
         """`run_id`: of the run that all of it belongs to."""
         self._tail = Tail()
+        self._said = Tail()
+
+        def hear(lines: list[Line]) -> None:
+            if on_stdout:
+                on_stdout(lines)
+            if run_id is not None:
+                self._said.add(lines)
 
         def relay(stream: trio.abc.ReceiveStream, name: str, level: str, on_lines: _OnLines | None) -> Relay:
             return Relay(
@@ -68,15 +75,15 @@ class Output:
                 run_id=run_id,
             )
 
-        out = relay(process.stdout, "stdout", "info", on_stdout)
+        out = relay(process.stdout, "stdout", "info", hear)
         err = relay(process.stderr, "stderr", "warning", self._tail.add)
         self._relays = (out, err)
         self._ended = trio.Event()
 
     @property
     def last_words(self) -> str:
-        """The end of stderr."""
-        return str(self._tail)
+        """The end of stderr; of a run that said nothing there, that of stdout."""
+        return str(self._tail) or str(self._said)
 
     @property
     def unread_bytes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 import trio
 
@@ -58,6 +59,7 @@ class Supervisor:
         self.stuck: WorkerUnkillable | None = None
         """Its process has outlived SIGKILL."""
         self._closing = False
+        self._took_over_at = -inf
         self._renewed = False  # Wanted anew since the last life began: no waiting before the next.
         self.changed = trio.Event()
         """Set at the next change; take it before you look."""
@@ -95,6 +97,7 @@ class Supervisor:
         """The trial is over: from now on it stands for the plugin, and is kept up as any other."""
         self._neighbours.place(self, plugin)
         self._on_trial, self._plugin = False, plugin
+        self._took_over_at = trio.current_time()
         if self._wish is not None:
             self._wish = Wish(plugin=plugin)
         if former is not None:  # It may have been restarted since this one began.
@@ -174,8 +177,20 @@ class Supervisor:
     @property
     def life(self) -> Life | None:
         """The one that takes calls, if there is one."""
-        usable = self._phase is Phase.RUNNING and self._life is not None and not self._life.stop_asked
-        return self._life if usable else None
+        life = self._life
+        usable = self._phase is Phase.RUNNING and life is not None and not (life.stop_asked or life.over)
+        return life if usable else None
+
+    @property
+    def ending(self) -> bool:
+        """It runs, and has just failed: what follows is decided when it has been reaped."""
+        return self._phase is Phase.RUNNING and self._life is not None and self._life.over
+
+    @property
+    def up_since(self) -> float | None:
+        """Since when that one takes the calls of the plugin, on trio's clock; None: there is none."""
+        since = self.life.up_since if self.life else None
+        return None if since is None else max(since, self._took_over_at)
 
     def refuse_in_vain(self) -> None:
         """Raises FailedPrecondition: it waits for a plugin that nobody wants up, or for what outlived SIGKILL."""

@@ -118,6 +118,7 @@ def job(**changes: Any) -> dict[str, Any]:
         "last_run_ms": NOW - 600_000,
         "last_state": "succeeded",
         "running": 0,
+        "waiting": 0,
         "progress": [],
         **changes,
     }
@@ -148,7 +149,7 @@ def run(**changes: Any) -> dict[str, Any]:
     }
 
 
-def times(*names: str, more: bool = False) -> dict[str, Any]:
+def times(*names: str, more: bool = False, **changes: Any) -> dict[str, Any]:
     """An hour and a bit from now, one after the other."""
     fire_ms = [NOW + 3_600_000 + 60_000 * n for n in range(len(names))]
     next_ = [
@@ -156,7 +157,16 @@ def times(*names: str, more: bool = False) -> dict[str, Any]:
         for n, (name, ms) in enumerate(zip(names, fire_ms, strict=True))
     ]
     one = names[0] if len(set(names)) == 1 else None
-    return {"job": one, "timezone": "UTC", "times": [each["at"] for each in next_], "next": next_, "more": more}
+    return {
+        "job": one,
+        "timezone": "UTC",
+        "times": [each["at"] for each in next_],
+        "next": next_,
+        "more": more,
+        "held_by": None,
+        "scheduled": True,
+        **changes,
+    }
 
 
 def hold(scope: str, name: str | None, *, held: bool, **changes: Any) -> dict[str, Any]:

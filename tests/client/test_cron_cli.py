@@ -156,6 +156,8 @@ WRONG = [
     (["0 0  31 2 *"], "day of month", "'31' never comes", "  0 0  31 2 *\n       ^^\n"),
     (["* * * * * sux", "--seconds"], "day of week", "'SUX' is not a value", "  * * * * * sux\n            ^^^\n"),
     (["* * * *"], "expression", "4 fields where 5", "--help` says how to write it"),
+    (["* * * * * *"], "expression", "6 fields where 5 are expected; say --seconds if the first one is", "--help`"),
+    (["* * * * *", "--seconds"], "expression", "put the second in front, or leave out --seconds", "--help`"),
     (["a.txt", "b.txt"], "expression", "2 fields where 5", "quote the expression"),
     (["@fortnightly"], "expression", "is not a known name", "--help`"),
     (["\N{NO-BREAK SPACE}* * * *"], "expression", "is not a plain ASCII character", "--help`"),

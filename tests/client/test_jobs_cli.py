@@ -26,6 +26,7 @@ from tests.client.fake_daemon import FakeDaemon
 
 KEY, JOB = "acme.weather", "acme.weather/refresh"
 BEGUN = f"{JOB}: run r1 has begun\n"
+QUEUED = f"{JOB}: run r1 is queued"
 
 
 @pytest.fixture
@@ -54,6 +55,8 @@ class Terminal(io.StringIO):
         ({"held_by": "plugin"}, "plugin paused"),
         ({"held_by": "scheduler"}, "maintenance"),
         ({"active": False, "next_fire_ms": None}, "gone"),
+        ({"active": False, "next_fire_ms": None, "schedule": None}, "gone"),
+        ({"active": False, "next_fire_ms": None, "held_by": "job", "paused": True}, "gone"),
         ({"schedule": "@reboot", "next_fire_ms": None}, "at start"),
         ({"schedule": None, "next_fire_ms": None, "held_by": "plugin"}, "-"),
         ({"schedule": None, "next_fire_ms": None, "held_by": "plugin", "paused": True}, "paused"),
@@ -68,10 +71,26 @@ def test_when_a_job_is_next(ctl: Any, daemon: FakeDaemon, capsys: Any, changes: 
 
 
 @pytest.mark.parametrize(
+    ("running", "waiting", "shown", "line"),
+    [(0, 0, "-", "no"), (1, 0, "1", "1"), (2, 1, "1 + 1 waiting", "1 + 1 waiting"), (3, 3, "3 waiting", "3 waiting")],
+)
+def test_what_runs_and_what_waits(
+    ctl: Any, daemon: FakeDaemon, capsys: Any, running: int, waiting: int, shown: str, line: str
+) -> None:
+    daemon.answers["jobs.list"] = [samples.job(running=running, waiting=waiting)]
+    daemon.answers["jobs.get"] = samples.job(running=running, waiting=waiting)
+    assert ctl("jobs list") == 0
+    assert capsys.readouterr().out.rstrip().endswith(f"succeeded   {shown}")
+    assert ctl(f"jobs get {JOB}") == 0
+    assert f"running: {line}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({}, "state: scheduled"),
         ({"scheduled": False}, "state: not scheduled"),
+        ({"active": False, "held_by": "job"}, "state: gone: its plugin does not have it any more"),
         ({"held_by": "job", "paused": True}, f"until `pluginctl jobs resume {JOB}`"),
         ({"held_by": "plugin"}, f"with its plugin, until `pluginctl jobs resume --plugin {KEY}`"),
         ({"held_by": "scheduler", "paused": True}, "until `pluginctl jobs resume --all`; and by itself"),
@@ -100,6 +119,7 @@ def test_times_of_many(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
     ("words", "job", "held", "says"),
     [
         (f"jobs next {JOB}", {"schedule": "@reboot"}, None, "at the next start of plugind\n"),
+        (f"jobs next {JOB}", {"active": False}, None, "never: its plugin does not have this job any more\n"),
         (f"jobs next {JOB}", {"schedule": None}, None, "never: this job is run by hand only\n"),
         (f"jobs next {JOB}", {"schedule": "at 2020-01-01T00:00"}, None, "not due any more\n"),
         (f"jobs next {JOB} --hours 2", {}, None, "not due within 2 h\n"),
@@ -119,7 +139,50 @@ def test_no_times(
     assert json.loads(capsys.readouterr().out)["next"] == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"scheduled": True}, None),
+        ({"held_by": "job"}, f"paused, until `pluginctl jobs resume {JOB}`"),
+        ({"held_by": "plugin"}, f"paused with its plugin, until `pluginctl jobs resume --plugin {KEY}`"),
+        ({"held_by": "scheduler"}, "paused with the whole schedule, until `pluginctl jobs resume --all`"),
+        ({}, f"not scheduled now; `pluginctl status {KEY}` tells of its plugin"),
+    ],
+)
+def test_times_that_are_not_kept(
+    ctl: Any, daemon: FakeDaemon, capsys: Any, changes: dict[str, Any], says: str | None
+) -> None:
+    daemon.answers["jobs.next"] = samples.times(JOB, **{"scheduled": False, **changes})
+    assert ctl(f"jobs next {JOB}") == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert lines == ([] if says is None else [f"the clock starts none of these: {says}"])
+
+
 # Pausing
+
+
+@pytest.mark.parametrize(
+    ("words", "job", "status", "says"),
+    [
+        (JOB, {}, "ready", "; by hand it runs all the same"),
+        (JOB, {}, "disabled", "; its plugin is disabled, so nothing of it runs now"),
+        (JOB, {"active": False}, "ready", "; its plugin does not have it any more"),
+        (f"--plugin {KEY}", {}, "ready", "; by hand they run all the same"),
+        (f"--plugin {KEY}", {}, "error", "; its plugin is error, so nothing of it runs now"),
+        ("--all", {}, "disabled", "; by hand they run all the same"),
+    ],
+)
+def test_what_still_runs_by_hand(
+    ctl: Any, daemon: FakeDaemon, capsys: Any, words: str, job: dict[str, Any], status: str, says: str
+) -> None:
+    scope, name = ("plugin", KEY) if "plugin" in words else ("scheduler", None) if "all" in words else ("job", JOB)
+    daemon.answers |= {
+        "jobs.pause": samples.hold(scope, name, held=True),
+        "jobs.get": samples.job(**job),
+        "plugins.get": samples.details(status=status),
+    }
+    assert ctl(f"jobs pause {words}") == 0
+    assert capsys.readouterr().out.strip().endswith(says)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +268,21 @@ def test_runs_on_a_narrow_terminal(ctl: Any, daemon: FakeDaemon, monkeypatch: py
     assert "TRIGGER" not in narrow[0]
     assert [line.split()[0] for line in narrow[1:]] == ["4f1c0d1e-a", "4f1c0d1e-b", "5f1c0d1e-b"]
     assert max(map(len, narrow)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("in_s", "says"),
+    [(60, "in 1m"), (0.5, "now"), (-0.5, "now"), (-4.9, "now"), (-5.1, "when resumed"), (-9999, "when resumed")],
+)
+def test_when_it_is_tried_again(ctl: Any, daemon: FakeDaemon, capsys: Any, in_s: float, says: str) -> None:
+    failed = samples.run(state="failed", error="boom", result=None, retry_at_ms=samples.NOW + int(1000 * in_s))
+    daemon.answers |= {"jobs.runs": [failed], "jobs.get_run": failed, "jobs.run": failed}
+    assert ctl("runs list") == 0
+    assert capsys.readouterr().out.endswith(f"boom (again {says})\n")
+    assert ctl("runs show r1") == 0
+    assert re.search(rf"tried again: \S+ \S+ \({says}\)\n", capsys.readouterr().out)
+    assert ctl(f"run {JOB} --wait") == 1
+    assert capsys.readouterr().out.endswith(f"it is tried again {says}\n")
 
 
 def test_ids_are_as_short_as_tells_them_apart() -> None:
@@ -308,7 +386,7 @@ def test_its_lines_and_progress_without_a_terminal(ctl: Any, daemon: FakeDaemon,
     assert lines[2:4] == [f"{JOB}: run r1 failed in 1.5s", "boom"]
     assert lines[-1] == "it is tried again in 10s"
     assert err.splitlines() == [
-        BEGUN.strip(),
+        QUEUED,
         "queued: its worker is starting",
         "running: 41 % copying",
         "running: 50 % copying\\x1b",
@@ -405,6 +483,32 @@ def test_lines_that_came_last_are_waited_for(
     monkeypatch.setattr(run_wait, "LAST_LINES_S", 0.05)
     daemon.answers["logs.read"] = [samples.line("lost", samples.NOW + 1, run_id="r1")]
     assert ctl(f"run {JOB} --wait") == 0
+    told = "the end of its log did not come: `pluginctl runs logs r1` shows all of it"
+    assert capsys.readouterr().err == f"{QUEUED}\n{told}\n"
+
+
+def test_lines_that_keep_coming_are_not_cut_off(
+    ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Longer in all than one that stops coming is waited for."""
+    monkeypatch.setattr(run_wait, "LAST_LINES_S", 0.25)
+    under_way(daemon, end={"state": "succeeded"})
+    lines = [samples.line(f"line {n}", samples.NOW + n, run_id="r1") for n in range(12)]
+
+    def write() -> None:
+        for line in lines:
+            time.sleep(0.05)
+            daemon.write_log(line)
+
+    def read(_: dict[str, Any]) -> list[dict[str, Any]]:
+        threading.Thread(target=write).start()
+        return lines[-1:]
+
+    daemon.answers["logs.read"] = read
+    assert ctl(f"run {JOB} --wait") == 0
+    out, err = capsys.readouterr()
+    assert "line 11\n" in out
+    assert err == f"{QUEUED}\n"
 
 
 def test_a_daemon_that_comes_back_while_a_run_is_waited_for(ctl: Any, daemon: FakeDaemon) -> None:
@@ -462,6 +566,7 @@ def test_a_real_terminal(daemon: FakeDaemon) -> None:
     """80 columns, no colours asked for: a bar while it runs, and nothing of it at the end."""
     daemon.answers["jobs.run"] = samples.run(state="running")
     daemon.answers["jobs.get_run"] = samples.run(state="running", progress=told(0.4, "copying " * 30))
+    daemon.answers["logs.read"] = []
     ours, theirs = pty.openpty()
     text = ""
     with pluginctl(daemon, "run", JOB, "--wait", stdout=theirs, stderr=theirs) as process:
@@ -486,6 +591,22 @@ def _read(terminal: int) -> str:
         return os.read(terminal, 4096).decode()
     except OSError:  # nobody has its other end any more
         return ""
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        (["--params", '{"n": 18446744073709551616}'], "params cannot be kept: "),
+        (["--param", f"text={'x' * 70_000}"], "params may have 65536 bytes as msgpack, not 70"),
+        (["--params", f'{{"x": {"[" * 20}{"]" * 20}}}'], "params cannot be kept: "),
+    ],
+)
+def test_params_that_cannot_be_given_are_wrong_usage(
+    ctl: Any, daemon: FakeDaemon, capsys: Any, params: list[str], says: str
+) -> None:
+    assert ctl(["run", JOB, *params]) == 2
+    assert says in capsys.readouterr().err
+    assert daemon.asked("jobs.run") == []
 
 
 # The output of a run
@@ -523,5 +644,49 @@ def test_the_log_of_a_run_by_the_beginning_of_its_id(
 def test_a_run_that_has_ended_is_only_read(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
     daemon.answers["logs.read"] = []
     assert ctl("runs logs -f r1") == 0
-    assert capsys.readouterr().err == "it has said nothing, or its lines were rotated away\n"
+    assert capsys.readouterr().err == (
+        "its log has no line of this run, or not any more; what a handler prints carries no run: "
+        f"`pluginctl logs {KEY}` has it\n"
+    )
     assert daemon.asked("logs.follow") == []
+
+
+def logged(daemon: FakeDaemon, *lines: dict[str, Any]) -> None:
+    daemon.write_log(*lines)
+    daemon.answers["logs.read"] = lambda params: daemon.log[-params["tail"] :]
+
+
+def test_all_lines_of_a_run_come_however_many(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
+    logged(daemon, *(samples.line(f"line {n}", samples.NOW + n // 100, run_id="r1") for n in range(12_345)))
+    assert ctl("runs logs r1") == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[-1] for line in out.splitlines()] == [str(n) for n in range(12_345)]
+    assert err == ""
+    assert ctl("runs logs r1 -n 3 --json") == 0
+    assert [line["message"] for line in json.loads(capsys.readouterr().out)] == [
+        "line 12342",
+        "line 12343",
+        "line 12344",
+    ]
+    assert daemon.asked("logs.follow")[-1]["tail"] == 3
+
+
+def test_lines_alike_in_one_millisecond_are_not_taken_for_the_last(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
+    logged(daemon, *[samples.line("again", run_id="r1")] * 300)
+    assert ctl("runs logs r1") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 300
+
+
+def test_lines_that_do_not_come_are_told_of(
+    ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    daemon.answers["logs.read"] = [samples.line("lost", run_id="r1")]
+    monkeypatch.setattr("client.cli.runs._QUIET_S", 0.05)
+    assert ctl("runs logs r1") == 0
+    assert capsys.readouterr().err == "the rest of its log did not come; try again\n"
+
+
+def test_the_last_lines_of_a_run_under_way_are_no_question(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
+    daemon.answers["jobs.get_run"] = samples.run(state="running")
+    assert ctl("runs logs -f r1 -n 3") == 2
+    assert "cannot stand with -n" in capsys.readouterr().err

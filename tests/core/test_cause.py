@@ -29,6 +29,12 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "/p/main.py", line 3, in
             "SyntaxError: invalid syntax (exited with code 1)",
         ),
         (f"exited with code 1\n{TRACEBACK}", "exited with code 1"),
+        ("exited with code 3: no such city", "exited with code 3: no such city"),
+        ("exited with code 1:     boom()\nKeyError: 'x'\n", "exited with code 1: KeyError: 'x'"),
+        (
+            "ran out of memory (limit 64 MB) and exited with code 1: a\nb",
+            "ran out of memory (limit 64 MB) and exited with code 1: b",
+        ),
         ("", ""),
     ],
 )

@@ -14,11 +14,10 @@ from supervisor.core.manifest import (
     Checks,
     InvalidManifest,
     JobSpec,
-    manifest_to_table,
     parse_manifest,
-    parse_stored_manifest,
 )
 from supervisor.core.problem import Fault
+from supervisor.core.stored_manifest import manifest_to_table, parse_stored_manifest
 
 DESIGN_EXAMPLE = """
 [plugin]
@@ -165,10 +164,12 @@ def test_what_a_job_need_not_say() -> None:
 def test_of_a_job_what_differs_from_the_defaults_is_stored() -> None:
     manifest = parse_manifest(changed("jobs", [JOB, {"key": "a", "display_name": "A"}]), CHECKS)
     stored = json.loads(json.dumps(manifest_to_table(manifest)))
-    assert stored["jobs"][1] == {"key": "a", "display_name": "A"}
+    jobs = json.loads(stored["jobs"])
+    assert jobs[1] == {"key": "a", "display_name": "A"}
     assert parse_stored_manifest(stored) == manifest
     # What a later version has stored beside it.
-    stored["jobs"][1]["mood"] = "good"
+    jobs[1]["mood"] = "good"
+    stored["jobs"] = json.dumps(jobs)
     assert parse_stored_manifest(stored) == manifest
 
 

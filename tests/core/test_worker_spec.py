@@ -14,10 +14,9 @@ from supervisor.core.manifest import (
     Checks,
     InvalidManifest,
     Manifest,
-    manifest_to_table,
     parse_manifest,
-    parse_stored_manifest,
 )
+from supervisor.core.stored_manifest import manifest_to_table, parse_stored_manifest
 from supervisor.core.worker_spec import (
     READY_KINDS,
     RESTART_POLICIES,

@@ -18,8 +18,8 @@ import pytest
 import trio
 
 from supervisor.core.event import WorkerCrashed, WorkerStarted, WorkerStopped
-from supervisor.core.manifest import parse_stored_manifest
 from supervisor.core.plugin import Plugin, PluginId
+from supervisor.core.stored_manifest import parse_stored_manifest
 from supervisor.core.worker_spec import Limits
 from supervisor.daemon.host import StoreHost
 from supervisor.daemon.reaper import reap_orphans

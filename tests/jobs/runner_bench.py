@@ -13,7 +13,7 @@ import trio
 
 from supervisor.clock import to_ms
 from supervisor.core.errors import SupervisorError
-from supervisor.core.job import RUN_STEPS, Job, Run, RunOutcome, RunState, Trigger
+from supervisor.core.job import RUN_STEPS, Job, Run, RunEnd, RunOutcome, RunState, Trigger
 from supervisor.core.manifest import JobSpec
 from supervisor.core.plugin import PluginId, PluginKey
 from supervisor.jobs.runner import Runner
@@ -60,13 +60,19 @@ class FakeRuns:
             row.state, row.started_at = RunState.RUNNING, trio.current_time()
         return frozenset(won)
 
-    async def finish(self, run: Run, outcome: RunOutcome, *, retry_at_ms: int | None = None) -> bool:
+    async def finish(self, run: Run, outcome: RunOutcome) -> bool:
+        return run.id in await self.finish_all([RunEnd(run, outcome)])
+
+    async def finish_all(self, ends: Sequence[RunEnd]) -> frozenset[str]:
         await self._commit()
-        row = self.rows[run.id]
-        if outcome.state not in RUN_STEPS[row.state]:
+        return frozenset(end.run.id for end in ends if self._finish(end))
+
+    def _finish(self, end: RunEnd) -> bool:
+        row = self.rows[end.run.id]
+        if end.outcome.state not in RUN_STEPS[row.state]:
             return False
-        row.state, row.outcome, row.ended_at = outcome.state, outcome, trio.current_time()
-        row.retry_at_ms = retry_at_ms
+        row.state, row.outcome, row.ended_at = end.outcome.state, end.outcome, trio.current_time()
+        row.retry_at_ms = end.retry_at_ms
         return True
 
     async def _commit(self) -> None:
@@ -156,9 +162,10 @@ def _job(run: Run, spec: JobSpec) -> Job:
     )
 
 
-def make_bench(**limits: int) -> RunnerBench:
+def make_bench(workers: Any = None, **limits: int) -> RunnerBench:
+    """`workers`: in place of FakeWorkers."""
     clock, runs, nudges = BenchClock(), FakeRuns(), list[float]()
-    workers, commands = FakeWorkers(clock), FakeCommands()
+    workers, commands = workers or FakeWorkers(clock), FakeCommands()
     runner = Runner(
         runs,
         workers,

@@ -311,6 +311,30 @@ async def test_what_was_queued_when_the_daemon_ended_is_carried_out(autojump_clo
         nursery.cancel_scope.cancel()
 
 
+async def test_an_upgrade_that_drops_a_job_cancels_what_waits_of_it(autojump_clock: Any, world: World) -> None:
+    """The new version has no handler for it. What runs is the old version's, and is left."""
+    world.workers.handlers |= {"gone": never_answer, "kept": never_answer}
+    queueing = {"schedule": None, "overlap": "queue_one"}
+    plugin = await world.install_ready("acme.weather", job("gone", **queueing), job("kept", **queueing))
+    await world.coordinator.wait_settled()
+    for key in ("gone", "gone", "kept", "kept"):
+        await world.operator.run(f"acme.weather/{key}")
+        await trio.sleep(1)
+    package = a_package(manifest("acme.weather", job("kept", **queueing)), "next")
+    await world.plugins.exchange(package, expected=world.plugins.get(plugin.id), status=Status.READY, forward=True)
+    await world.coordinator.wait_settled()
+    await trio.testing.wait_all_tasks_blocked()
+    runs = await world.history()
+    assert [(run.job_key, str(run.state)) for run in runs] == [
+        ("gone", "running"),
+        ("gone", "cancelled"),
+        ("kept", "running"),
+        ("kept", "queued"),
+    ]
+    assert runs[1].error == "the plugin's present version does not declare the job"
+    assert [call.params["job"] for call in world.workers.calls] == ["gone", "kept"]
+
+
 async def test_an_upgrade_in_place_cancels_nothing(autojump_clock: Any, world: World) -> None:
     world.workers.handlers["refresh"] = never_answer
     plugin = await world.install_ready("acme.weather", job(), job("goes"))
@@ -355,7 +379,8 @@ async def test_other_rules_of_a_zone_lead_to_other_due_times(
 ) -> None:
     """The due time of a job in the zone is computed anew; a job in another zone keeps its own."""
     rules = {"Europe/Berlin": "2026a", "Asia/Kolkata": "2026a", "UTC": "2026a"}
-    monkeypatch.setattr("supervisor.jobs.zones.zone_fingerprint", rules.__getitem__)
+    for asked in ("zone_fingerprint", "new_fingerprint"):
+        monkeypatch.setattr(f"supervisor.jobs.zones.{asked}", rules.__getitem__)
     specs = [
         job("berlin", "0 18 * * 1", timezone="Europe/Berlin"),
         job("kolkata", "0 18 * * 1", timezone="Asia/Kolkata"),

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from supervisor.jobs.cron import ScheduleError, parse_schedule
+from tests.jobs.instants import next_after
 
 
 def utc(text):
@@ -17,7 +18,7 @@ def walls(text, zone, start, count, **options):
     """The next fires as local "day hour:minute offset"; `start` is UTC."""
     schedule, instant, found = parse_schedule(text, zone=zone, **options), utc(start), []
     for _ in range(count):
-        instant = schedule.next_after(instant)
+        instant = next_after(schedule, instant)
         found.append(f"{instant.astimezone(ZoneInfo(zone)):%d %H:%M %z}")
     return found
 
@@ -188,6 +189,6 @@ def test_at_is_due_once(at, zone, expected):
     assert schedule.once
     assert not schedule.on_start
     assert schedule.text == f"at {at}"
-    assert schedule.next_after(utc("2001-01-01")) == utc(expected)
-    assert schedule.next_after(utc(expected) - timedelta(milliseconds=1)) == utc(expected)
-    assert schedule.next_after(utc(expected)) is None
+    assert next_after(schedule, utc("2001-01-01")) == utc(expected)
+    assert next_after(schedule, utc(expected) - timedelta(milliseconds=1)) == utc(expected)
+    assert next_after(schedule, utc(expected)) is None

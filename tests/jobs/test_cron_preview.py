@@ -70,6 +70,12 @@ EFFECTS = [
         "left_out: the run of 12:00 is not made up for, as the step is three hours or more",
     ),
     (
+        "0 0 * * *",
+        "Pacific/Apia",
+        "2011-12-01 00:00",
+        "left_out: the run of 00:00 is not made up for, as the step is three hours or more",
+    ),
+    (
         "30 0,1 * * *",
         "America/Juneau",
         "1867-10-01 00:00",

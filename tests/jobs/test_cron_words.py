@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from supervisor.jobs.cron import ScheduleError, parse_schedule
 from supervisor.jobs.cron_words import AT_START, at_words, cron_words, date_text, every_words, joined, offset_text
+from tests.jobs.instants import next_after
 
 TABLE = [
     ("* * * * *", "every minute"),
@@ -327,11 +328,11 @@ def test_words_say_all_there_is_to_say(text: str, start: datetime) -> None:
     meant = fires_of(words, start, 60, limit_days=400)
     at = start.replace(tzinfo=UTC)
     for expected in meant:
-        following = schedule.next_after(at)
+        following = next_after(schedule, at)
         assert following == expected.replace(tzinfo=UTC), words
         at = following
     if len(meant) < 60:  # the words give no more in the days that were looked through, so there are none
-        following = schedule.next_after(at)
+        following = next_after(schedule, at)
         assert following is not None
         assert following - start.replace(tzinfo=UTC) > timedelta(days=399), words
 
@@ -351,7 +352,7 @@ def test_equal_words_mean_equal_fires() -> None:
     for parts in pool:
         text, wild = " ".join(parts), parts[0].startswith("*") or parts[1].startswith("*")
         schedule = parse_schedule(text, zone="Europe/Berlin")
-        seen[cron_words(text), wild].add(tuple(schedule.next_after(start) for start in starts))
+        seen[cron_words(text), wild].add(tuple(next_after(schedule, start) for start in starts))
         count += 1
     assert {words: len(fires) for words, fires in seen.items() if len(fires) > 1} == {}
     assert len(seen) < count / 4  # many were written alike

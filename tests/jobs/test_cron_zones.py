@@ -13,6 +13,7 @@ from supervisor.jobs import cron, cron_zones
 from supervisor.jobs.cron_zones import ScheduleError, segments, zone_fingerprint
 from tests.jobs.brute_force import DAY, Stretches, asked, changes, simulated, written_changes, zone_file
 from tests.jobs.brute_force import cron as random_cron
+from tests.jobs.instants import next_after
 
 ZONES = sorted(name for name in zoneinfo.available_timezones() if "/" in name or name == "UTC")
 
@@ -98,22 +99,22 @@ def test_a_new_database_changes_the_fingerprint_and_the_times(database):
     noon, new_year = cron.parse_schedule("0 12 * * *", zone="Test/Town"), datetime(2027, 1, 1, tzinfo=UTC)
     once = cron.parse_schedule(None, at="2030-01-01T12:00", zone="Test/Town")
     before = zone_fingerprint("Test/Town")
-    assert once.next_after(new_year) == datetime(2030, 1, 1, 11, tzinfo=UTC)
-    assert noon.next_after(new_year) == datetime(2027, 1, 1, 11, tzinfo=UTC)
+    assert next_after(once, new_year) == datetime(2030, 1, 1, 11, tzinfo=UTC)
+    assert next_after(noon, new_year) == datetime(2027, 1, 1, 11, tzinfo=UTC)
     place.write_bytes(zone_file("Asia/Tokyo"))
     assert zone_fingerprint("Test/Town") == before
-    assert noon.next_after(datetime(2077, 1, 1, tzinfo=UTC)) == datetime(2077, 1, 1, 11, tzinfo=UTC)
+    assert next_after(noon, datetime(2077, 1, 1, tzinfo=UTC)) == datetime(2077, 1, 1, 11, tzinfo=UTC)
     cron.forget_zones()
     assert zone_fingerprint("Test/Town") not in (before, "")
-    assert noon.next_after(new_year) == datetime(2027, 1, 1, 3, tzinfo=UTC)
-    assert once.next_after(new_year) == datetime(2030, 1, 1, 3, tzinfo=UTC)
+    assert next_after(noon, new_year) == datetime(2027, 1, 1, 3, tzinfo=UTC)
+    assert next_after(once, new_year) == datetime(2030, 1, 1, 3, tzinfo=UTC)
     place.unlink()
     cron.forget_zones()
     for ask in (zone_fingerprint, lambda zone: cron.parse_schedule("@daily", zone=zone)):
         with pytest.raises(ScheduleError, match="not an IANA time zone"):
             ask("Test/Town")
     with pytest.raises(ScheduleError, match="not an IANA time zone"):
-        noon.next_after(new_year)
+        next_after(noon, new_year)
 
 
 def test_reading_the_same_rules_again_keeps_what_was_made_of_them():
@@ -125,7 +126,7 @@ def test_reading_the_same_rules_again_keeps_what_was_made_of_them():
 def test_zones_come_with_the_program(monkeypatch, unread):
     monkeypatch.setattr(cron_zones.zoneinfo, "TZPATH", ())
     schedule = cron.parse_schedule("0 12 * * *", zone="America/Argentina/Buenos_Aires")
-    assert schedule.next_after(datetime(2027, 1, 1, tzinfo=UTC)) == datetime(2027, 1, 1, 15, tzinfo=UTC)
+    assert next_after(schedule, datetime(2027, 1, 1, tzinfo=UTC)) == datetime(2027, 1, 1, 15, tzinfo=UTC)
 
 
 def test_a_file_that_is_no_zone_is_refused(database):

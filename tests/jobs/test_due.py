@@ -31,9 +31,15 @@ SERVED = {"served": "11:00:00", "last": "13:00:00"}
         ({}, {"due": "13:05:00", "last": "13:00:00"}, True, "12:05:00"),
         ({}, {"due": "12:05:00", "served": "11:00:00", "last": "12:00:00"}, False, "12:05:00"),
         ({}, {"due": "2036-03-01T12:00:00"}, False, "12:05:00"),
-        # another timing
-        ({"schedule": "0 * * * *"}, {"due": "11:00:00", **SERVED}, False, "13:00:00"),
-        ({"timezone": "Asia/Kolkata"}, {"due": "11:00:00"}, False, "12:05:00"),
+        # another timing: what had come before is seen, the rest is by the new one
+        ({"schedule": "0 * * * *"}, {"due": "12:05:00", **SERVED}, False, "13:00:00"),
+        ({"schedule": "0 * * * *"}, {"due": None, **SERVED}, False, "13:00:00"),
+        ({"schedule": "0 * * * *"}, {"due": "11:00:00"}, False, "11:00:00"),
+        ({"timezone": "Asia/Kolkata"}, {"due": "11:00:00"}, False, "11:00:00"),
+        ({"timezone": "Asia/Kolkata"}, {"due": "12:03:00"}, False, "12:05:00"),
+        ({"schedule": "@reboot"}, {"due": "11:00:00"}, False, "11:00:00"),
+        ({"schedule": "@reboot"}, {"due": "11:00:00"}, True, "12:02:00"),
+        ({"schedule": None}, {"due": "11:00:00"}, False, None),
         # not by the clock
         ({}, {"due": None, "paused": True}, True, None),
         ({}, {"due": None, "plugin_paused": True}, True, None),
@@ -65,6 +71,37 @@ def test_when_a_job_is_first_due(
     assert found == (None if due is None else Due(at(due), at(due)))
 
 
+@pytest.mark.parametrize(("fire", "then"), [("12:20:00", "12:20:00"), ("13:40:00", "13:00:00")])
+def test_a_jitter_passes_by_another_timing_too(fire: str, then: str) -> None:
+    """But not beyond the first due time of that."""
+    stored = replace(job_of(spec_of(), at("12:00:00"), timing="old"), next_fire_ms=at(fire))
+    spec = spec_of(schedule="0 * * * *")
+    found = first_due(spec, schedule_for(spec), stored, PLUGIN, timing="new", now_ms=at("12:02:00"))
+    assert found == Due(at("12:00:00"), at(then))
+
+
+def test_a_due_time_of_before_the_timing_came_holds_and_a_later_one_does_not() -> None:
+    """The daemon was killed between an upgrade at 11:30 and its sync."""
+    spec = spec_of(schedule="30 * * * *")
+    for stored, due in (("11:00:00", "11:00:00"), ("11:45:00", "12:30:00")):
+        job = job_of(spec_of(), at(stored), timing="old")
+        found = first_due(
+            spec, schedule_for(spec), job, PLUGIN, timing="new", now_ms=at("12:02:00"), since_ms=at("11:30:00")
+        )
+        assert found is not None
+        assert found.due_ms == at(due)
+
+
+@pytest.mark.parametrize(("due", "found"), [("11:00:00", "11:00:00"), ("12:05:00", "12:05:00"), (None, "10:05:00")])
+def test_a_due_time_of_before_timings_were_stored_holds(due: str | None, found: str) -> None:
+    spec = spec_of()
+    stored = job_of(spec, due and at(due), timing="")
+    again = first_due(
+        spec, schedule_for(spec), stored, PLUGIN, timing="x", now_ms=at("12:02:00"), since_ms=at("10:00:00")
+    )
+    assert again == Due(at(found), at(found))
+
+
 def test_a_start_that_was_not_served_stays_due() -> None:
     spec = spec_of(schedule="@reboot")
     told = timing(spec, "UTC", "f")
@@ -81,7 +118,10 @@ def test_a_start_that_was_not_served_stays_due() -> None:
         ({}, "13:05:00", "11:00:00", "13:00:00", None),
         ({}, "13:05:00", "12:30:00", "13:00:00", "12:05:00"),
         ({}, "11:00:00", None, None, None),
-        ({}, None, None, None, None),
+        ({}, None, None, None, "12:05:00"),
+        ({"at": "2026-03-01T13:00:00Z"}, None, "13:00:00", "13:00:00", "13:00:00"),
+        ({"at": "2026-03-01T11:00:00Z"}, None, None, None, None),
+        ({"schedule": "@reboot"}, None, None, None, None),
         ({"at": "2026-03-01T13:00:00Z"}, "13:00:00", None, None, None),
         ({"schedule": "@reboot"}, "13:00:00", None, None, "12:02:00"),
     ],

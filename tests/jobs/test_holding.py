@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
+from math import inf
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from supervisor.clock import to_ms
+from supervisor.bus import EventBus
+from supervisor.clock import SystemClock, to_ms
 from supervisor.core.errors import FailedPrecondition
 from supervisor.core.lifecycle import Status
-from tests.jobs.world import NOON, OpenWorld, World, job
+from supervisor.store.database import Database
+from supervisor.store.plugins import PluginRegistry
+from tests.jobs.world import NOON, OpenWorld, WallClock, World, job
 
 NAME = "acme.weather/refresh"
 
@@ -166,3 +172,43 @@ async def test_pauses_survive_the_daemon(autojump_clock: Any, open_world: OpenWo
         assert (await world.operator.get(NAME))["held_by"] == scope
         assert await world.history() == []
         nursery.cancel_scope.cancel()
+
+
+async def test_many_who_pause_and_resume_all_at_once(tmp_path: Path) -> None:
+    """What is told and shown is what the row says, also where callers go away in the middle."""
+    clock, bus = WallClock(), EventBus()
+    # Its threads have no clock of trio's.
+    database = await Database.open(tmp_path / "jobs.db", clock=SystemClock(), publish=bus.publish)
+    try:
+        world = World(database, bus, clock, await PluginRegistry.load(database))
+        async with trio.open_nursery() as served:
+            await world.serve(served)
+            await world.install_ready("acme.weather", job())
+            holds = world.operator.holds
+            done: list[str] = []
+
+            async def change(number: int) -> None:
+                with trio.move_on_after(0.002 * (number % 5) if number % 4 == 0 else inf), suppress(FailedPrecondition):
+                    told = await (holds.pause_all(number) if number % 2 else holds.resume_all())
+                    assert told["held"] == bool(number % 2)
+                    done.append("held" if number % 2 else "released")
+
+            with trio.fail_after(30):
+                async with trio.open_nursery() as callers:
+                    for number in range(60):
+                        callers.start_soon(change, number)
+            held = await world.jobs.held()
+            assert holds.since_ms == (held.at_ms if held else None)
+            assert {"held", "released"} <= set(done)
+            served.cancel_scope.cancel()
+    finally:
+        await database.aclose()
+
+
+async def test_who_resumes_goes_away_as_it_is_committed(autojump_clock: Any, world: World) -> None:
+    await world.operator.holds.pause_all(0)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await world.operator.holds.resume_all()
+    held = await world.jobs.held()
+    assert world.operator.holds.since_ms == (held.at_ms if held else None)

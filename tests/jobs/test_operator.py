@@ -12,7 +12,7 @@ import trio
 from supervisor.clock import to_ms
 from supervisor.core.errors import Conflict, FailedPrecondition, InvalidParams, NotFound
 from supervisor.core.lifecycle import Status
-from tests.jobs.world import NOON, World, job, never_answer
+from tests.jobs.world import NOON, OpenWorld, World, job, never_answer
 
 NAME = "acme.weather/refresh"
 NOON_MS = to_ms(NOON)
@@ -56,6 +56,7 @@ async def test_a_job_as_it_is_shown(autojump_clock: Any, world: World) -> None:
         "last_run_ms": NOON_MS + 300_000,
         "last_state": "succeeded",
         "running": 0,
+        "waiting": 0,
         "progress": [],
     }
     assert await world.operator.get(stored.id) == await world.operator.get(f"{plugin.id}/refresh") == shown[2]
@@ -141,6 +142,32 @@ async def test_next_times_of_all_in_order_of_time(autojump_clock: Any, world: Wo
     assert [each["job"] for each in ours["next"]] == [NAME] * 3
     await world.operator.holds.pause_all(0)
     assert (await world.operator.next(count=6))["next"] == []
+
+
+async def test_next_times_say_whether_they_are_kept(autojump_clock: Any, world: World) -> None:
+    plugin = await world.install_ready("acme.weather", job())
+    await world.coordinator.wait_settled()
+    operator = world.operator
+
+    async def facts(name: str | None = NAME) -> tuple[int, str | None, bool]:
+        told = await operator.next(name, 2)
+        return len(told["next"]), told["held_by"], told["scheduled"]
+
+    assert await facts() == await facts(None) == (2, None, True)
+    await operator.holds.pause_job(NAME)
+    assert await facts() == (2, "job", False)
+    await operator.holds.pause_plugin(plugin, 0)
+    assert await facts() == (2, "plugin", False)
+    await operator.holds.pause_all(0)
+    assert await facts() == (2, "scheduler", False)
+    assert await facts(None) == (0, "scheduler", False)
+    await operator.holds.resume_all()
+    await operator.holds.resume_plugin(plugin)
+    await operator.holds.resume_job(NAME)
+    assert await facts() == (2, None, True)
+    await world.set_status(plugin, Status.DISABLED)
+    await world.coordinator.wait_settled()
+    assert await facts() == (2, None, False)
 
 
 async def test_next_times_tell_when_a_run_really_begins(autojump_clock: Any, world: World) -> None:
@@ -238,7 +265,8 @@ async def test_a_second_one_behind_the_first_says_what_it_waits_for(autojump_clo
     shown = await world.operator.get_run(second["id"])
     assert (shown["state"], shown["waiting_for"]) == ("queued", f"run {first['id']} of the job has not ended")
     assert (await world.operator.get_run(first["id"]))["waiting_for"] is None
-    assert (await world.operator.get(NAME))["running"] == 2
+    told = await world.operator.get(NAME)
+    assert (told["running"], told["waiting"]) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +283,27 @@ async def test_params_that_cannot_be_kept(autojump_clock: Any, world: World, par
         await world.operator.run(NAME, params=params)
     assert await world.history() == []
     assert (await world.operator.run(NAME, params={}))["params"] is None
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"x": b"raw"}, "job acme.weather/backup .* cannot be written as JSON for PLUGIND_PARAMS: .*bytes"),
+        ({"x": float("inf")}, "cannot be written as JSON for PLUGIND_PARAMS"),
+        ({"x": "\u00e9" * 30_000}, "its params are 180009 bytes as JSON, and PLUGIND_PARAMS takes 120000: put them"),
+    ],
+)
+async def test_params_that_no_command_can_get(
+    autojump_clock: Any, world: World, params: dict[str, Any], says: str
+) -> None:
+    name = "acme.weather/backup"
+    await world.install_ready("acme.weather", job("backup", None, command=("backup",), retries=3), job())
+    await world.coordinator.wait_settled()
+    with pytest.raises(InvalidParams, match=says):
+        await world.operator.run(name, params=params)
+    assert await world.history() == []
+    assert (await world.operator.run(name, params={"x": "y"}, wait=True))["state"] == "succeeded"
+    assert (await world.operator.run(NAME, params=params, wait=True))["state"] == "succeeded"  # its worker can
 
 
 async def test_two_who_run_it_at_once(autojump_clock: Any, world: World) -> None:
@@ -274,6 +323,29 @@ async def test_two_who_run_it_at_once(autojump_clock: Any, world: World) -> None
             nursery.start_soon(ask)
     assert sorted(outcomes) == ["CONFLICT"] * 4 + ["queued"]
     assert len(await world.history()) == 1
+
+
+async def test_who_waits_is_answered_when_the_daemon_stops(autojump_clock: Any, open_world: OpenWorld) -> None:
+    """While there is a connection to answer on: the run may go on until the drain is over."""
+    async with open_world() as world, trio.open_nursery() as nursery:
+        await world.serve(nursery)
+        world.workers.handlers["refresh"] = never_answer
+        await world.install_ready("acme.weather", job(overlap="queue_one"))
+        await world.coordinator.wait_settled()
+        told: list[tuple[float, str]] = []
+
+        async def run() -> None:
+            shown = await world.operator.run(NAME, wait=True)
+            told.append((trio.current_time(), shown["state"]))
+
+        async with trio.open_nursery() as callers:
+            callers.start_soon(run)
+            await trio.sleep(1)
+            callers.start_soon(run)
+            await trio.sleep(1)
+            world.runner.close()
+        assert sorted(told) == [(2, "queued"), (2, "running")]
+        nursery.cancel_scope.cancel()
 
 
 async def test_who_stops_waiting_does_not_stop_the_run(autojump_clock: Any, world: World) -> None:
@@ -394,7 +466,15 @@ async def test_history_is_filtered_and_paged(autojump_clock: Any, world: World) 
         pages += [run["created_ms"] for run in page]
     assert pages == sorted(pages, reverse=True)
     assert len(pages) == 12
-    for wrong, says in (({"state": "lost"}, "state must be one of"), ({"trigger": "me"}, "trigger must be one of")):
+    assert len(await runs(job=NAME, triggers=["manual", "schedule"], limit=100)) == 13
+    assert len(await runs(job=NAME, trigger="manual", triggers=["retry"])) == 1
+    assert len(await runs(job=NAME, states=["failed", "succeeded"], triggers=["manual"])) == 1
+    assert await runs(job=NAME, state="failed", states=["missed"]) == []
+    for wrong, says in (
+        ({"state": "lost"}, "state must be one of"),
+        ({"states": ["failed", "lost"]}, "state must be one of"),
+        ({"trigger": "me"}, "trigger must be one of"),
+    ):
         with pytest.raises(InvalidParams, match=says):
             await runs(**wrong)
     with pytest.raises(InvalidParams, match="limit must be"):
@@ -427,8 +507,9 @@ async def test_the_beginning_of_an_id_will_do(autojump_clock: Any, world: World,
         await world.operator.get_run("4f1c")
     assert several.value.details["runs"] == ["4f1c0000-1", "4f1c0000-2"]
     for none in ("4f1", "4f1e", "%", "4f1d%", "4f1d0000-33"):
-        with pytest.raises(NotFound, match="there is no run"):
+        with pytest.raises(NotFound, match="there is no run") as unknown:
             await world.operator.get_run(none)
+        assert ("has 4 characters or more" in unknown.value.message) == (len(none) < 4)
 
 
 async def test_a_run_with_progress(autojump_clock: Any, world: World) -> None:
@@ -456,3 +537,23 @@ async def test_a_minute_of_history_says_how_long_it_took(autojump_clock: Any, wo
     run = await world.operator.run(NAME, wait=True)
     assert (run["duration_ms"], run["result"], run["times"], run["exit_code"]) == (20_000, "done", 1, None)
     assert run["finished_ms"] == to_ms(NOON + timedelta(seconds=20))
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
+async def test_a_list_is_paged_by_name(autojump_clock: Any, world: World, limit: int) -> None:
+    for key in ("acme", "acme.b", "acme-a"):  # as text, "acme.b/x" comes before "acme/x"
+        await world.install_ready(key, job("x"), job("y"))
+    plugin = await world.install_ready("zed", job("x"))
+    await world.coordinator.wait_settled()
+    found: list[str] = []
+    while page := await world.operator.list(after=found[-1] if found else None, limit=limit):
+        assert len(page) <= limit
+        found += [each["job"] for each in page]
+    assert found == [*(f"{key}/{name}" for key in ("acme", "acme-a", "acme.b") for name in "xy"), "zed/x"]
+    assert [each["job"] for each in await world.operator.list(plugin_id=plugin.id, after="acme/x")] == ["zed/x"]
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1001])
+async def test_a_list_of_no_size(autojump_clock: Any, world: World, limit: int) -> None:
+    with pytest.raises(InvalidParams, match="limit must be from 1 to 1000"):
+        await world.operator.list(limit=limit)

@@ -103,8 +103,8 @@ async def test_a_run_past_its_time_is_timed_out_and_the_worker_told(autojump_clo
         assert bench.row(run).retry_at_ms == run.created_ms + 52_000
 
 
-@pytest.mark.parametrize("error", [CallCancelled("the worker was stopped"), Unavailable("it is not running")])
-async def test_cut_by_a_restart_or_an_upgrade(autojump_clock: Any, error: SupervisorError) -> None:
+async def test_cut_by_a_restart_or_an_upgrade(autojump_clock: Any) -> None:
+    error = CallCancelled("the worker was stopped")
     async with open_bench() as bench:
 
         async def cut(_: dict[str, Any]) -> None:
@@ -261,6 +261,105 @@ async def test_a_job_stays_busy_until_its_worker_lets_go(autojump_clock: Any) ->
         assert bench.row(second).started_at == 10
         assert bench.is_empty()
         assert bench.runner.active.of_job(first.job_id) == ()
+
+
+# --- workers that have gone when a run is handed to them ---
+
+
+def gone(bench: RunnerBench, *, stopped: bool = False, given_up: bool = False) -> Handler:
+    """The first that is asked has gone; nothing was sent."""
+
+    async def handler(_: dict[str, Any]) -> Any:
+        await trio.lowlevel.checkpoint()
+        bench.workers.handlers["refresh"] = answering(5, "done")
+        if stopped:
+            bench.workers.stopped.add(WEATHER)
+        elif given_up:
+            bench.workers.refusing[WEATHER] = Unavailable("it crashed too often")
+        else:
+            bench.workers.take_down(WEATHER)
+        raise Unavailable("it has just failed")
+
+    return handler
+
+
+async def test_what_was_given_to_nobody_waits_for_the_next_worker(autojump_clock: Any) -> None:
+    async with open_bench() as bench:
+        bench.workers.handlers["refresh"] = gone(bench)
+        run = bench.submit(timeout_s=7.0)
+        await trio.sleep(20)
+        assert bench.row(run).state is RunState.RUNNING
+        bench.workers.bring_up(WEATHER)
+        await bench.runner.wait_ended(run.id)
+        assert bench.row(run).outcome == RunOutcome(state=RunState.SUCCEEDED, result="done")
+        assert (bench.row(run).ended_at, len(bench.workers.calls)) == (25, 2)
+        assert bench.is_empty()
+
+
+async def test_its_time_begins_when_it_is_given_to_one(autojump_clock: Any) -> None:
+    async with open_bench() as bench:
+        bench.workers.handlers["refresh"] = gone(bench)
+        run = bench.submit(timeout_s=3.0)
+        await trio.sleep(20)
+        bench.workers.bring_up(WEATHER)
+        await bench.runner.wait_ended(run.id)
+        assert bench.end(run) == ("timed_out", "no result within timeout_s = 3 s; the worker was told to cancel")
+        assert bench.row(run).ended_at == 23
+
+
+async def test_a_next_worker_that_is_up_already_gets_it_at_once(autojump_clock: Any) -> None:
+    async with open_bench() as bench:
+
+        async def replaced(_: dict[str, Any]) -> Any:
+            await trio.sleep(1)
+            bench.workers.replaced[WEATHER] = trio.current_time()
+            bench.workers.handlers["refresh"] = answering(0, "done")
+            raise Unavailable("it has just failed")
+
+        bench.workers.handlers["refresh"] = replaced
+        row = await bench.run_to_end()
+        assert (row.state, row.ended_at) == ("succeeded", 1)
+
+
+async def test_no_worker_comes_for_it_in_time(autojump_clock: Any) -> None:
+    async with open_bench() as bench:
+        bench.workers.handlers["refresh"] = gone(bench)
+        row = await bench.run_to_end(start_within_s=20.0, retries=1)
+        why = f"it did not start within start_within_s = 20 s: {bench.workers.why_down(WEATHER)}"
+        assert row.outcome == RunOutcome(state=RunState.FAILED, error=why)
+        assert row.ended_at == 20
+        assert row.retry_at_ms is not None
+        assert bench.is_empty()
+
+
+async def test_the_next_worker_never_comes_for_it(autojump_clock: Any) -> None:
+    async with open_bench() as bench:
+        bench.workers.handlers["refresh"] = gone(bench, given_up=True)
+        row = await bench.run_to_end(retries=1)
+        why = "it was given to no worker: its worker is not started any more: it crashed too often"
+        assert row.outcome == RunOutcome(state=RunState.FAILED, error=why)
+        assert row.retry_at_ms is not None
+
+
+async def test_somebody_stops_the_worker_before_it_is_given_to_it(autojump_clock: Any) -> None:
+    async with open_bench() as bench:
+        bench.workers.handlers["refresh"] = gone(bench, stopped=True)
+        row = await bench.run_to_end(retries=1)
+        why = "its worker was stopped: nobody wants it up"
+        assert row.outcome == RunOutcome(state=RunState.CANCELLED, error=why)
+        assert row.retry_at_ms is None
+
+
+async def test_cancelled_while_it_waits_for_the_next_worker(autojump_clock: Any) -> None:
+    async with open_bench() as bench:
+        bench.workers.handlers["refresh"] = gone(bench)
+        run = bench.submit()
+        await trio.sleep(5)
+        bench.runner.cancel(run.id, "cancelled by an operator")
+        await bench.runner.wait_ended(run.id)
+        assert bench.end(run) == ("cancelled", "cancelled by an operator")
+        assert bench.row(run).ended_at == 5
+        assert bench.is_empty()
 
 
 # --- workers that do not let go ---

@@ -232,7 +232,7 @@ class Simulation:
         mortal = Mortal(database._writer, self.on_death)
         database._writer = mortal
         mortal.connection.raw.execute("PRAGMA synchronous = off")
-        wrong = watch(mortal.connection.raw, self.born, self.now_ms)
+        wrong = watch(mortal.connection.raw, self.born)
         registry = await PluginRegistry.load(database)
         try:
             async with trio.open_nursery() as nursery:
@@ -463,10 +463,13 @@ class Simulation:
         expected, optional = self.model.expected.get(name, set()), self.model.optional.get(name, set())
         all_of_them = sorted(expected | optional)
         served: list[int] = []
+        again = self.model.recurring.get(name, set()) & {due for due, times in rows if times == 1}
         for due, times in rows:
             at = bisect_left(all_of_them, due)
             self.check(all_of_them[at : at + 1] == [due], f"{name} was not due at {shown(due)}, and has a row")
-            served += [due] if times == 1 else all_of_them[at : at + times]
+            # A row that many share has the due time of the last.
+            shared = all_of_them[at + 1 - times : at + 1]
+            served += [due] if times == 1 else [each for each in shared if each not in again]
         twice = [due for due, count in Counter(served).items() if count > 1]
         self.check(
             not twice, f"{name} has several rows for {len(twice)} due times: {[shown(due) for due in twice[:3]]}"

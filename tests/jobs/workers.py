@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from supervisor.clock import Clock
-from supervisor.core.errors import SupervisorError
+from supervisor.core.errors import CallCancelled, SupervisorError
 from supervisor.core.job import Run, RunOutcome, RunState
 from supervisor.core.manifest import JobSpec
 from supervisor.core.plugin import PluginId
@@ -78,7 +78,7 @@ class FakeWorkers:
         if plugin_id in self.refusing:
             raise self.refusing[plugin_id]
         if plugin_id in self.stopped:
-            raise SupervisorError("nobody wants it up")
+            raise CallCancelled("nobody wants it up")
         if plugin_id in self.down:
             await self.down[plugin_id].wait()
 

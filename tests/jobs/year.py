@@ -149,6 +149,8 @@ class Model:
     expected: dict[str, set[int]] = field(default_factory=dict)
     optional: dict[str, set[int]] = field(default_factory=dict)
     """Those that may have a row or none: the daemon died over the command that decides, or the clock went back."""
+    recurring: dict[str, set[int]] = field(default_factory=dict)
+    """Those that the clock went back before: a row that many share may count one that has a row of its own by now."""
 
     def advance(self, now_ms: int) -> None:
         """The wall clock has got there, at its own pace or by a step forward."""
@@ -159,11 +161,13 @@ class Model:
         self.now_ms = max(self.now_ms, now_ms)
 
     def turn_back(self, now_ms: int) -> None:
-        """What was missed after that has not happened; what was run has. It comes again, for those scheduled then."""
+        """What has a row after that keeps it, and comes again for those scheduled then: what was missed may run."""
         for name, due in self.expected.items():
             future = {due_ms for due_ms in due if due_ms > now_ms}
             due -= future
             self.optional.setdefault(name, set()).update(future)
+        for name, due in self.optional.items():
+            self.recurring.setdefault(name, set()).update(due_ms for due_ms in due if due_ms > now_ms)
         self._blur_jitter(self.state, now_ms)
         self.now_ms = now_ms
 
@@ -436,7 +440,7 @@ class Workers:
         return let_go
 
 
-def watch(connection: sqlite3.Connection, born: Callable[..., str | None], now_ms: Callable[[], int]) -> list[str]:
+def watch(connection: sqlite3.Connection, born: Callable[..., str | None]) -> list[str]:
     """What is wrong with the changes of `job_run` on this connection, as they are made: a list that grows.
 
     `born` is asked about each new row: job, trigger, state -> what is wrong with it.
@@ -447,20 +451,21 @@ def watch(connection: sqlite3.Connection, born: Callable[..., str | None], now_m
         if what:
             wrong.append(what)
 
-    def changed(run: str, before: str, after: str) -> None:
+    def changed(run: str, trigger: str, before: str, after: str) -> None:
+        if (before, after) == ("missed", "queued") and trigger in {"schedule", "catch_up"}:
+            return  # its due time came again, since the clock was turned back
         allowed = {"queued": ("running", "cancelled", "skipped", "failed"), "running": ENDS}.get(before, ())
         note(None if after in allowed else f"run {run} was {before} and became {after}")
 
     def deleted(run: str, state: str, due_ms: int) -> None:
-        future = state == "missed" and due_ms > now_ms()
-        note(None if future else f"run {run}, {state}, due {due_ms}, was deleted at {now_ms()}")
+        note(f"run {run}, {state}, due {due_ms}, was deleted")
 
     connection.create_function("test_born", 3, lambda *row: note(born(*row)))
-    connection.create_function("test_changed", 3, changed)
+    connection.create_function("test_changed", 4, changed)
     connection.create_function("test_deleted", 3, deleted)
     for when, call in (
         ("AFTER INSERT", """test_born(NEW.plugin_key || '/' || NEW.job_key, NEW."trigger", NEW.state)"""),
-        ("BEFORE UPDATE OF state", "test_changed(OLD.id, OLD.state, NEW.state)"),
+        ("BEFORE UPDATE OF state", 'test_changed(OLD.id, OLD."trigger", OLD.state, NEW.state)'),
         ("BEFORE DELETE", "test_deleted(OLD.id, OLD.state, OLD.due_ms)"),
     ):
         name = call.partition("(")[0]

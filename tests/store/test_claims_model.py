@@ -77,7 +77,7 @@ class World:
             return replace(plan, runs=(replace(run, state=made.state, error=made.error),), cancel=made.cancel)
 
         tick = await self.claims.claim_due(
-            self.now_ms, decide, lambda _job, _run, opens: admission(overlap, opens), nothing
+            self.now_ms, decide, lambda _job, _run, _caught_up, opens: admission(overlap, opens), nothing
         )
         assert tick.broken == []
         known = set(self.rows)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from supervisor.clock import to_ms
 from supervisor.core.errors import NotFound
-from supervisor.core.job import Due, Job, Run, RunOutcome, RunState, Trigger
+from supervisor.core.job import Due, Job, RunOutcome, RunState, Trigger
 from supervisor.core.manifest import JobSpec, Manifest
 from supervisor.core.plugin import Plugin
 from supervisor.store.claims import ClaimStore
@@ -16,7 +18,7 @@ from supervisor.store.database import Database
 from supervisor.store.jobs import KEEP, JobStore, Replanned
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.runs import RunStore
-from supervisor.store.schedule import _NOT_MISSED, _PIECE
+from supervisor.store.schedule import _PIECE, _PULL_RETRIES
 from supervisor.store.tables import JobRow
 from tests.packages import a_package
 from tests.store.jobs_world import (
@@ -180,24 +182,61 @@ async def test_replanning_in_pieces(database: Database, jobs: JobStore, plugin: 
     assert await jobs.replan(99, 10_000, decide) == Replanned(None, 0)
 
 
-async def test_what_was_missed_in_a_future_that_has_not_happened(
+async def test_a_replan_deletes_nothing(database: Database, jobs: JobStore, plugin: Plugin) -> None:
+    """What was missed in a future that has not happened is run when that comes; see `run_rows`."""
+    [job] = await make_jobs(database, plugin)
+    missed = run_of(job, due_ms=90_000, state=RunState.MISSED, trigger=Trigger.SCHEDULE)
+    await put(database, missed)
+    await jobs.replan(0, 10_000, lambda _: KEEP)
+    assert await RunStore(database).list() == [missed]
+    assert "SCAN" not in await explain(database, _PIECE, (1, 2))
+
+
+async def test_what_was_trimmed_more_than_a_day_ahead_was_by_a_wrong_clock(
     database: Database, jobs: JobStore, plugin: Plugin
 ) -> None:
-    a, b = await make_jobs(database, plugin, "a", "b")
+    day_ms = 86_400_000
+    for job in await make_jobs(database, plugin, "a", "b", "c"):
+        ahead_ms = {"a": 0, "b": day_ms, "c": day_ms + 1}[job.key]
+        await execute(database, "UPDATE job SET trimmed_to_ms = ? WHERE id = ?", 10_000 + ahead_ms, job.id)
+    await jobs.replan(0, 10_000, lambda _: KEEP, limit=2)
+    await jobs.replan(2, 10_000, lambda _: KEEP, limit=2)
+    found = [each.job.trimmed_to_ms for each in await jobs.list()]
+    assert found == [10_000, 10_000 + day_ms, 10_000]
 
-    def ended(job: Job, due_ms: int, state: RunState = RunState.MISSED) -> Run:
-        return run_of(job, due_ms=due_ms, state=state, trigger=Trigger.SCHEDULE)
 
-    kept = [ended(a, 10_000), ended(a, 10_002, RunState.SKIPPED)]
-    gone = [ended(job, ms) for job in (a, b) for ms in (10_001, 90_000)]
-    await put(database, *kept, *gone)
-    await jobs.replan(0, 10_000, lambda _: KEEP, limit=1)
-    assert len(await RunStore(database).list()) == 4
-    await jobs.replan(1, 10_000, lambda _: KEEP)
-    assert {run.id for run in await RunStore(database).list()} == {run.id for run in kept}
-    plan = await explain(database, _NOT_MISSED, (1, 2, 3))
-    assert "USING INDEX job_run_claim (job_id=? AND due_ms>?)" in plan
-    assert "SCAN" not in await explain(database, _PIECE, (1, 2))
+async def test_retries_that_are_too_far_away_are_pulled(database: Database, jobs: JobStore, plugin: Plugin) -> None:
+    [job] = await make_jobs(database, plugin)
+    ended = [run_of(job, due_ms=ms, state=RunState.FAILED) for ms in (1, 2, 3, 4)]
+    await put(database, *ended)
+    for run, at_ms in zip(ended, (4000, 5000, 9000, 99_000), strict=True):
+        await execute(database, "UPDATE job_run SET retry_at_ms = ? WHERE id = ?", at_ms, run.id)
+    assert [await jobs.pull_retries(5000, limit=1) for _ in range(3)] == [1, 1, 0]
+    assert sorted(run.retry_at_ms or 0 for run in await RunStore(database).list()) == [4000, 5000, 5000, 5000]
+    assert "USING COVERING INDEX job_run_retry" in await explain(database, _PULL_RETRIES, (1, 2))
+
+
+async def test_the_clock_by_which_something_was_computed_is_noted(
+    database: Database, jobs: JobStore, plugin: Plugin, clock: Any
+) -> None:
+    [job] = await make_jobs(database, plugin)
+
+    async def noted(by: timedelta = timedelta(hours=1)) -> bool:
+        clock.advance(by)
+        before = await jobs.clock_ms()
+        await jobs.replan(0, before - 1, lambda _: KEEP)
+        assert await jobs.clock_ms() == before
+        return before == to_ms(clock.now() - by)
+
+    assert await noted()
+    await jobs.set_paused(job, paused=True, due=None)
+    await jobs.set_paused(job, paused=False, due=due(1))
+    assert await noted()
+    await jobs.hold_plugin(plugin.id, 0)
+    await jobs.release_plugin(plugin.id, lambda _: due(1))
+    assert await noted()
+    await jobs.replan(0, to_ms(clock.now()), lambda _: due(2))
+    assert await noted()
 
 
 async def test_jobs_that_run_at_the_start(database: Database, jobs: JobStore, plugin: Plugin) -> None:

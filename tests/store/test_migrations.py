@@ -183,3 +183,6 @@ def test_jobs_and_runs_of_before_the_schedule_was_in_the_database(connection: sq
     assert (running.state, running.due_ms, running.started_ms) == (RunState.RUNNING, 8000, 8001)
     assert (running.times, running.retry_at_ms, running.exit_code, running.params) == (1, None, None, None)
     assert connection.execute("SELECT count(*) FROM job_sync").fetchone() == (0,)
+    # As far as the scheduler of before is known to have got.
+    assert connection.execute("SELECT clock_ms FROM scheduler").fetchone() == (8000,)
+    assert connection.execute("SELECT DISTINCT trimmed_to_ms FROM job").fetchall() == [(0,)]

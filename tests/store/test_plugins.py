@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import trio
 
-from supervisor.core.errors import AlreadyExists, Conflict, NotFound
+from supervisor.core.errors import AlreadyExists, Conflict, FailedPrecondition, NotFound
 from supervisor.core.event import PluginDisabled, PluginEmitted, PluginUnloaded, Recorded
 from supervisor.core.lifecycle import Status
-from supervisor.core.manifest import Manifest
+from supervisor.core.manifest import JobSpec, Manifest
 from supervisor.core.plugin import Capability, Plugin, PluginId
+from supervisor.core.stored_manifest import manifest_to_table
 from supervisor.store.configs import ConfigStore
 from supervisor.store.database import Database
 from supervisor.store.plugins import PluginRegistry
@@ -344,6 +345,52 @@ async def test_a_plugin_that_cannot_be_read_is_left_out_and_can_be_installed_aga
         assert (await ConfigStore(database).get(broken.id)).data == {"kept": True}
         with pytest.raises(AlreadyExists):
             await install(registry, make_manifest())
+
+
+async def test_a_plugin_and_its_version_share_a_manifest_that_is_the_same(
+    open_database: Any,
+    make_manifest: MakeManifest,
+    tmp_path: Path,
+) -> None:
+    jobs = (JobSpec(key="tidy", display_name="Tidy"),)
+    async with open_database() as database:
+        registry = await PluginRegistry.load(database)
+        same = await install(registry, replace(make_manifest(), jobs=jobs))
+        other = await install(registry, replace(make_manifest("other"), jobs=jobs))
+    with closing(sqlite3.connect(tmp_path / "plugind.db")) as connection, connection:
+        revised = json.dumps(manifest_to_table(make_manifest("other", "2.0")))
+        connection.execute("UPDATE plugin_version SET manifest = ? WHERE plugin_id = ?", (revised, other.id))
+    async with open_database() as database:
+        registry = await PluginRegistry.load(database)
+        [version] = registry.versions(same.id)
+        assert version.manifest is registry.get(same.id).manifest
+        assert registry.get(same.id) == same
+        [version] = registry.versions(other.id)
+        assert version.manifest == make_manifest("other", "2.0")
+        assert registry.get(other.id) == other
+
+
+async def test_jobs_that_cannot_be_read_cost_nobody_else(
+    open_database: Any,
+    make_manifest: MakeManifest,
+    tmp_path: Path,
+) -> None:
+    async with open_database() as database:
+        registry = await PluginRegistry.load(database)
+        plugins = [await install(registry, make_manifest(key)) for key in ("cut", "damaged", "sound")]
+    with closing(sqlite3.connect(tmp_path / "plugind.db")) as connection, connection:
+        for plugin, text in zip(plugins, ('[{"key":', '[{"key":"a"}]', "[]"), strict=True):
+            stored = json.dumps(manifest_to_table(plugin.manifest) | {"jobs": text})
+            connection.execute("UPDATE plugin SET manifest = ? WHERE key = ?", (stored, plugin.key))
+    async with open_database() as database:
+        registry = await PluginRegistry.load(database)
+        [warning] = database.warnings
+        assert "plugin 'cut' is left out" in warning
+        assert "jobs: are not what is stored for jobs" in warning
+        assert [plugin.key for plugin in registry.all()] == ["damaged", "sound"]
+        with pytest.raises(FailedPrecondition, match="the stored jobs of the plugin cannot be read"):
+            list(registry.get("damaged").manifest.jobs)
+        assert registry.get("sound").manifest.jobs == ()
 
 
 async def test_a_huge_name_is_refused_at_once_and_shortened(registry: PluginRegistry, plugin: Plugin) -> None:

@@ -158,15 +158,15 @@ async def test_history_stays_bounded(
     monkeypatch.setattr(run_history, "_JOBS_AT_ONCE", 2)
     jobs = await make_jobs(database, plugin, "a", "b", "c")
     now_ms = to_ms(clock.now())
-    for job in jobs:
-        ended = [
-            run_of(job, state=RunState.SUCCEEDED, due_ms=n, created_ms=now_ms - n * 1000, trigger=Trigger.SCHEDULE)
-            for n in range(12)
-        ]
-        await put(database, *ended)
     old_open = run_of(jobs[0], due_ms=99, created_ms=now_ms - 90_000)
     failed = run_of(jobs[0], state=RunState.FAILED, due_ms=98, created_ms=now_ms - 80_000)
     await put(database, old_open, failed)
+    for job in jobs:
+        ended = [
+            run_of(job, state=RunState.SUCCEEDED, due_ms=n, created_ms=now_ms - n * 1000, trigger=Trigger.SCHEDULE)
+            for n in reversed(range(12))
+        ]
+        await put(database, *ended)
     await execute(database, "UPDATE job_run SET retry_at_ms = 5 WHERE id = ?", failed.id)
     assert await runs.trim(keep_runs=100, keep_ms=9_500) == 6
     assert await runs.trim(keep_runs=4, keep_ms=9_500) == 18
@@ -176,6 +176,41 @@ async def test_history_stays_bounded(
     assert [run.due_ms for run in left] == [0, 1, 2, 3, 98, 99]
     assert left[-2:] == [replace(failed, retry_at_ms=5), old_open]
     assert await runs.trim(keep_runs=4, keep_ms=9_500) == 0
+    assert await execute(database, "SELECT trimmed_to_ms FROM job") == [(11,)] * 3
+
+
+async def test_the_newest_are_those_written_last(database: Database, runs: RunStore, job: Job, clock: Any) -> None:
+    """The clock was an hour ahead while the first half of them was made."""
+    now_ms = to_ms(clock.now())
+
+    def made_at(ms: int) -> Run:
+        return run_of(job, state=RunState.SUCCEEDED, due_ms=ms, trigger=Trigger.SCHEDULE)
+
+    ahead = [made_at(now_ms + 3_600_000 + n) for n in range(6)]
+    first, *since = [made_at(now_ms - 10 + n) for n in range(6)]
+    await put(database, *ahead, first, *since)
+    assert await runs.trim(keep_runs=5) == 1
+    assert {run.id for run in await runs.list()} == {run.id for run in (*ahead, *since)}
+    assert await execute(database, "SELECT trimmed_to_ms FROM job") == [(first.due_ms,)]
+    clock.advance(timedelta(hours=2))  # those ahead have come: they are no guards any more
+    assert await runs.trim(keep_runs=5) == 6
+    assert await execute(database, "SELECT trimmed_to_ms FROM job") == [(ahead[-1].due_ms,)]
+
+
+async def test_history_is_trimmed_by_indexes(database: Database, job: Job) -> None:
+    old = await explain(database, run_history._TRIM_OLD, (1, 2, 3))
+    many = await explain(database, run_history._TRIM_MANY, (1, "j", 3, 4))
+    assert "USING INDEX job_run_age (created_ms<?)" in old
+    assert many.count("job_run_of_job (job_id=?") == 2
+    assert "SCAN job_run" not in old + many
+
+
+async def test_what_was_by_hand_and_is_deleted_says_nothing_of_due_times(
+    database: Database, runs: RunStore, job: Job
+) -> None:
+    await put(database, run_of(job, state=RunState.SUCCEEDED, due_ms=7000))
+    assert await runs.trim(keep_ms=0) == 1
+    assert await execute(database, "SELECT trimmed_to_ms FROM job") == [(0,)]
 
 
 async def test_a_run_that_is_not_there(runs: RunStore, job: Job) -> None:

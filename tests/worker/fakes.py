@@ -106,6 +106,8 @@ class Script:
     breach: Crash = field(default_factory=lambda: Crash(Reason.LIMIT_EXCEEDED, "has more processes than it may"))
     post_mortem: Crash | None = None
     rpc: bool = True
+    does_runs: bool = False
+    """Else it sits in each for ever."""
 
 
 class FakeProcess:
@@ -235,6 +237,8 @@ class FakeProcess:
                 await self._answer(id_, None, script.health)
             case "shutdown":
                 self._later(script.drains_in_s, lambda: self.end(Exit(0, None)))
+            case "run_job" if script.does_runs:
+                await self._answer(id_, None, params[0]["attempt"])
             case "call" if params[0].get("method") != "hang":
                 await self._answer(id_, None, params[0])
 

@@ -93,6 +93,29 @@ async def test_it_takes_over_and_the_former_drains(autojump_clock: Clock, tmp_pa
     assert told(world)[3:] == [("stopped", 1001, 1010)]
 
 
+async def test_it_counts_from_when_it_took_over(autojump_clock: Clock, tmp_path: Path) -> None:
+    """What the former was given while the successor was on trial is no affair of the successor's."""
+    world = two(tmp_path)
+    manager = world.manager
+
+    async def work() -> None:
+        await up(world)
+        async with manager.beside(TWO) as successor:
+            assert manager.up_since(PLUGIN_ID) == 2
+            await trio.sleep(5)
+            assert successor.take_over()
+        assert manager.up_since(PLUGIN_ID) == 9
+        manager.hang(PLUGIN_ID, "did not let go of a run that the former has", since=8)
+        await successor.wait_former_gone()
+        assert manager.view(PLUGIN_ID).pid == 1001
+        await echo(world)
+        manager.hang(PLUGIN_ID, "did not let go of its own run", since=9)
+        await settle()
+        assert told(world)[-1] == ("crashed", 1001, trio.current_time())
+
+    await world.serve(work)
+
+
 async def test_left_without_taking_over_it_is_stopped(autojump_clock: Clock, tmp_path: Path) -> None:
     world = two(tmp_path)
 

@@ -121,6 +121,14 @@ async def test_failure(
     assert await shell.run() == RunOutcome(state=RunState.FAILED, error=error, exit_code=exit_code)
 
 
+@pytest.mark.parametrize(("stderr", "words"), [(b"", "no such city"), (b"\n", "no such city"), (b"why\n", "why")])
+async def test_who_says_nothing_on_stderr_has_its_last_words_on_stdout(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, stderr: bytes, words: str
+) -> None:
+    shell = Shell(tmp_path, replace(DONE, exit=Exit(3, None), stdout=b"no such city\n", stderr=stderr))
+    assert (await shell.run()).error == f"exited with code 3: {words}"
+
+
 async def test_exit_0_counts_whatever_it_said(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     shell = Shell(tmp_path, replace(DONE, stderr=b"MemoryError\n"), limits=Limits(memory_mb=64))
     assert await shell.run() == RunOutcome(state=RunState.SUCCEEDED, exit_code=0)

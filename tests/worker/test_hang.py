@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from supervisor.core.errors import DeadlineExceeded, PluginCrashed
+from supervisor.core.errors import DeadlineExceeded, PluginCrashed, Unavailable
 from supervisor.core.event import WorkerCrashed
 from supervisor.core.plugin import PluginId
 from supervisor.worker.manager import WorkerManager
@@ -62,6 +63,55 @@ async def test_a_hung_worker_crashes_and_is_started_again(
 async def call_that_is_lost(world: World) -> None:
     with pytest.raises(PluginCrashed, match="did not let go of run r1"):
         await world.manager.call(PLUGIN_ID, "call", {"method": "hang"}, timeout_s=None)
+
+
+@pytest.mark.parametrize("how", ["exits", "hangs up", "is stuck"])
+async def test_who_has_failed_takes_no_calls_from_then_on(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, how: str
+) -> None:
+    """Whoever's call ends with it must not hand its next one to the same worker."""
+    never_s = {"exits": {"exits_after_s": 3.0}, "hangs up": {"hangs_up_after_s": 3.0}, "is stuck": {}}[how]
+    world = World(tmp_path, Script(ends_on_kill_in_s=2, **never_s), Script())
+    seen: list[tuple[float | None, str]] = []
+    manager = world.manager
+
+    async def work() -> None:
+        manager.want(make_plugin(restart=policy(backoff_s=3)))
+        await manager.wait_up(PLUGIN_ID)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call, seen.append)
+            await trio.sleep(3)
+            if how == "is stuck":
+                manager.hang(PLUGIN_ID, WHY)
+                assert not is_up(manager)
+            await settle_until(lambda: not is_up(manager))
+            before = len(world.processes[0].asked)
+            if manager.phase(PLUGIN_ID) is Phase.RUNNING:
+                assert manager.why_down(PLUGIN_ID) == "its worker has failed, and is being ended"
+            with pytest.raises(Unavailable):
+                await manager.call(PLUGIN_ID, "call", {"method": "echo"}, timeout_s=1)
+            assert len(world.processes[0].asked) == before
+        await manager.wait_running(PLUGIN_ID)
+        assert await manager.call(PLUGIN_ID, "call", {"method": "echo"}, timeout_s=1) == {"method": "echo"}
+        assert seen[0][0] is None
+
+    async def call(note: Callable[[tuple[float | None, str]], None]) -> None:
+        with pytest.raises(PluginCrashed):
+            await manager.call(
+                PLUGIN_ID,
+                "call",
+                {"method": "hang"},
+                timeout_s=None,
+                on_settled=lambda: note((manager.up_since(PLUGIN_ID), manager.why_down(PLUGIN_ID))),
+            )
+
+    await world.serve(work)
+
+
+async def settle_until(so: Callable[[], bool]) -> None:
+    with trio.fail_after(10):
+        while not so():
+            await trio.sleep(0.01)
 
 
 async def test_who_is_not_up_is_left_alone(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:

@@ -20,8 +20,8 @@ import pytest
 import trio
 
 from supervisor.core.event import WorkerCrashed, WorkerStarted
-from supervisor.core.manifest import parse_stored_manifest
 from supervisor.core.plugin import Plugin
+from supervisor.core.stored_manifest import parse_stored_manifest
 from supervisor.core.worker_spec import Limits
 from supervisor.worker.ending import Ending
 from supervisor.worker.launch import CannotLaunch, Launch, Surroundings, plan_launch
