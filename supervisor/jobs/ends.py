@@ -13,6 +13,7 @@ from supervisor.clock import Clock, to_ms
 from supervisor.core.errors import SupervisorError
 from supervisor.core.job import RETRIED, Run, RunEnd, RunOutcome, RunState
 from supervisor.jobs.active import ActiveRun
+from supervisor.jobs.gathering import Gathering
 from supervisor.jobs.plan import retry_at
 from supervisor.log import Logger
 
@@ -59,6 +60,7 @@ class Ends:
         self._empty = trio.Event()
         self._quiet = trio.Event()
         self._quiet.set()
+        self._gathering = Gathering()
 
     def hold(self, *, on: bool) -> None:
         """More runs are being claimed: what starts them goes first. Their lateness is seen, that of ends is not."""
@@ -81,6 +83,7 @@ class Ends:
                 await self._added.wait()
             with trio.move_on_after(HOLD_S):
                 await self._quiet.wait()
+            await self._gathering.gather()
             if await self._write():
                 delay_s = _RETRY_S
             else:

@@ -125,6 +125,11 @@ class Lanes(Generic[T]):
         """Plugins that have runs waiting or holding a place."""
         return len(self._lanes)
 
+    @property
+    def crowded(self) -> bool:
+        """More wait than there are places left for all."""
+        return self.waiting > self.limit - self.taken
+
     def add(self, ticket: T) -> None:
         """Wait at the end of its job's line."""
         line = self._line_for(ticket)

@@ -15,6 +15,7 @@ from supervisor.core.plugin import PluginId
 from supervisor.jobs.active import ActiveRun, ActiveRuns
 from supervisor.jobs.attempt import Attempts
 from supervisor.jobs.ends import Ends, RunRows
+from supervisor.jobs.gathering import Gathering
 from supervisor.jobs.lanes import Lanes, Standing
 from supervisor.jobs.patience import Patience
 from supervisor.jobs.worker_watch import WorkerWatch
@@ -73,6 +74,7 @@ class Runner:
         self._attempts = Attempts(workers, commands, self._patience, log, self._note_settled)
         self._untimed: list[ActiveRun] = []
         """New ones, which have no deadline yet: most start at once and need none."""
+        self._gathering = Gathering()
         self._watch = WorkerWatch(workers, log, on_up=self._on_up, on_none=self._skip_all)
         self._tasks: trio.Nursery | None = None
         self._watchers: trio.Nursery | None = None
@@ -174,6 +176,8 @@ class Runner:
     async def _dispatch(self) -> None:
         pause_s = _RETRY_S
         while not self._closing.is_set():
+            if self._lanes.crowded:
+                await self._gathering.gather()
             self._woken = trio.Event()
             batch = self._take()
             if not batch:

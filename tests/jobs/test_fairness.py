@@ -13,6 +13,8 @@ from tests.jobs.world import NOON, World, job
 WORK_S = 0.5
 """A run's; with a place for it at once, its plugin has another one to give soon."""
 SECOND = timedelta(seconds=1)
+MOMENT = timedelta(milliseconds=3)
+"""For which the next batch gathers, when many wait."""
 DUE = NOON + timedelta(minutes=5)
 
 
@@ -47,7 +49,8 @@ async def test_a_thousand_due_jobs_of_one_plugin_leave_places_to_another(autojum
     await world.install_ready("busy", *jobs(999))
     await world.install_ready("quiet", *jobs(1))
     await world.sleep_until(DUE + timedelta(minutes=3))
-    assert crowd.began["quiet/job-0"] == [timedelta(0)]
+    [waited] = crowd.began["quiet/job-0"]
+    assert waited <= MOMENT
     assert (crowd.most["all"], crowd.most["busy"], crowd.most["quiet"]) == (9, 8, 1)
     # 8 at a time, one after the other: the busy plugin is served as fast as its own limit lets it.
     assert sorted(began for name, [began] in crowd.began.items() if name != "quiet/job-0") == [

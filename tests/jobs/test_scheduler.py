@@ -438,7 +438,10 @@ async def test_many_due_at_once_all_run(autojump_clock: Any, world: World) -> No
         await world.set_status(plugin, Status.READY)
     await trio.sleep(3601)
     assert await world.states() == ["succeeded"] * 200
-    assert {call.at for call in world.workers.calls} == {NOON + timedelta(hours=1)}
+    # Beyond the 64 places each batch gathers for a moment.
+    late = [call.at - NOON - timedelta(hours=1) for call in world.workers.calls]
+    assert min(late) == timedelta(0)
+    assert max(late) < timedelta(milliseconds=50)
     assert world.runner.statistics().active == world.runner.statistics().plugins == 0
 
 
