@@ -99,6 +99,15 @@ class Job:
     def name(self) -> str:
         return f"{self.plugin_key}/{self.key}"
 
+    def of_run(self) -> dict[str, Any]:
+        """What each of its runs says of it: fields of Run."""
+        return {
+            "job_id": self.id,
+            "plugin_id": self.plugin_id,
+            "plugin_key": self.plugin_key,
+            "job_key": self.key,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:

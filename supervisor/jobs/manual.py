@@ -121,10 +121,7 @@ class ManualRuns:
 def _row(job: Job, wanted: _Wanted, now_ms: int) -> Run:
     return Run(
         id=str(uuid.uuid4()),
-        job_id=job.id,
-        plugin_id=job.plugin_id,
-        plugin_key=job.plugin_key,
-        job_key=job.key,
+        **job.of_run(),
         trigger=wanted.trigger,
         state=RunState.QUEUED,
         attempt=1,

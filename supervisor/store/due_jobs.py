@@ -124,10 +124,7 @@ def _plan_rows(new: list[NewRun], ids: Iterator[str], job: Job, plan: Plan, now_
 def _planned(run_id: str, job: Job, planned: PlannedRun, now_ms: int) -> Run:
     return Run(
         id=run_id,
-        job_id=job.id,
-        plugin_id=job.plugin_id,
-        plugin_key=job.plugin_key,
-        job_key=job.key,
+        **job.of_run(),
         trigger=planned.trigger,
         state=planned.state,
         attempt=1,

@@ -208,18 +208,20 @@ def unknown_run(run_id: str) -> NotFound:
 
 
 def _ended(run: Run, state: RunState, error: str | None, duration_ms: int | None) -> RunFinished:
-    return RunFinished(
-        plugin_id=run.plugin_id,
-        plugin_key=run.plugin_key,
-        job=run.job_key,
-        run_id=run.id,
-        trigger=str(run.trigger),
-        attempt=run.attempt,
-        due_ms=run.due_ms,
-        state=str(state),
-        error=error,
-        duration_ms=duration_ms,
-    )
+    return RunFinished(**said_of(run), state=str(state), error=error, duration_ms=duration_ms)
+
+
+def said_of(run: Run) -> dict[str, Any]:
+    """The fields of every event of a run."""
+    return {
+        "plugin_id": run.plugin_id,
+        "plugin_key": run.plugin_key,
+        "job": run.job_key,
+        "run_id": run.id,
+        "trigger": str(run.trigger),
+        "attempt": run.attempt,
+        "due_ms": run.due_ms,
+    }
 
 
 def _pack_result(result: Any) -> bytes | None:

@@ -22,6 +22,7 @@ from supervisor.store.run_rows import (
     json_list,
     read_run,
     run_named,
+    said_of,
     unknown_run,
 )
 from supervisor.store.run_search import find_runs
@@ -63,7 +64,7 @@ class RunStore:
         def work(tx: Transaction) -> frozenset[str]:
             rows = tx.execute(_START, (tx.now_ms, json_list([run.id for run in runs]))).fetchall()
             won = frozenset(row[0] for row in rows)
-            tx.record_all([_started(run) for run in runs if run.id in won])
+            tx.record_all([RunStarted(**said_of(run)) for run in runs if run.id in won])
             return won
 
         return await self._database.transact(work)
@@ -174,15 +175,3 @@ class RunStore:
 
 def _given(conditions: dict[str, Any]) -> dict[str, Any]:
     return {condition: value for condition, value in conditions.items() if value is not None}
-
-
-def _started(run: Run) -> RunStarted:
-    return RunStarted(
-        plugin_id=run.plugin_id,
-        plugin_key=run.plugin_key,
-        job=run.job_key,
-        run_id=run.id,
-        trigger=str(run.trigger),
-        attempt=run.attempt,
-        due_ms=run.due_ms,
-    )

@@ -36,6 +36,7 @@ def ctl(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> Any:
     still = SimpleNamespace(time=lambda: samples.NOW / 1000, strftime=time.strftime, localtime=time.localtime)
     monkeypatch.setattr("client.cli.render.time", still)
     daemon.emit()
+    daemon.answers["logs.read"] = []  # of the run: what is there is waited for
     return lambda words: cli.main(words if isinstance(words, list) else words.split())
 
 

@@ -10,12 +10,17 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.event import Recorded
+from supervisor.core.job import Job
 from supervisor.core.manifest import Manifest
 from supervisor.core.plugin import Capability, Plugin, PluginKey
 from supervisor.core.worker_spec import WorkerSpec
+from supervisor.store.claims import ClaimStore
 from supervisor.store.database import Database
+from supervisor.store.jobs import JobStore
 from supervisor.store.plugins import PluginRegistry
+from supervisor.store.runs import RunStore
 from tests.packages import a_package
+from tests.store.jobs_world import make_jobs
 
 
 class TurnableClock:
@@ -95,3 +100,24 @@ def make_manifest() -> Callable[..., Manifest]:
 async def plugin(registry: PluginRegistry, make_manifest: Callable[..., Manifest]) -> Plugin:
     """One installed plugin, for stores whose rows refer to one."""
     return await registry.install(a_package(make_manifest(), "acme.weather-1.0"), approved=frozenset(), uid=0)
+
+
+@pytest.fixture
+def claims(database: Database) -> ClaimStore:
+    return ClaimStore(database)
+
+
+@pytest.fixture
+def runs(database: Database) -> RunStore:
+    return RunStore(database)
+
+
+@pytest.fixture
+def jobs(database: Database) -> JobStore:
+    return JobStore(database)
+
+
+@pytest.fixture
+async def job(database: Database, plugin: Plugin) -> Job:
+    [job] = await make_jobs(database, plugin)
+    return job

@@ -34,10 +34,7 @@ def run_of(job: Job, *, state: RunState = RunState.QUEUED, trigger: Trigger = Tr
     due_ms = more.pop("due_ms", 1000)
     return Run(
         id=str(uuid.uuid4()),
-        job_id=job.id,
-        plugin_id=job.plugin_id,
-        plugin_key=job.plugin_key,
-        job_key=job.key,
+        **job.of_run(),
         trigger=trigger,
         state=state,
         attempt=more.pop("attempt", 1),

@@ -17,11 +17,6 @@ NOW_MS = 10 * MINUTE_MS
 QUEUED, MISSED = RunState.QUEUED, RunState.MISSED
 
 
-@pytest.fixture
-def claims(database: Database) -> ClaimStore:
-    return ClaimStore(database)
-
-
 def in_an_hour(job: Job, *_: object) -> Plan:
     return Plan((PlannedRun(job.next_due_ms or 0, QUEUED),), due(NOW_MS + 3_600_000))
 
@@ -60,11 +55,6 @@ async def test_between_two_pieces_of_an_outage_what_comes_on_time_is_claimed(
     while (await claim(claims, NOW_MS + 1, hundred_missed)).more:
         pieces += 1
     assert (pieces, len(await runs.list(state=MISSED, limit=1000))) == (2, 800)
-
-
-@pytest.fixture
-def runs(database: Database) -> RunStore:
-    return RunStore(database)
 
 
 async def test_a_slow_plan_ends_its_piece(

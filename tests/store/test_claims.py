@@ -39,27 +39,6 @@ from tests.store.jobs_world import (
 QUEUED, MISSED, SKIPPED = RunState.QUEUED, RunState.MISSED, RunState.SKIPPED
 
 
-@pytest.fixture
-def claims(database: Database) -> ClaimStore:
-    return ClaimStore(database)
-
-
-@pytest.fixture
-def runs(database: Database) -> RunStore:
-    return RunStore(database)
-
-
-@pytest.fixture
-def jobs(database: Database) -> JobStore:
-    return JobStore(database)
-
-
-@pytest.fixture
-async def job(database: Database, plugin: Plugin) -> Job:
-    [job] = await make_jobs(database, plugin)
-    return job
-
-
 async def sync_at(jobs: JobStore, job: Job, ms: int | None) -> Job:
     [again] = await jobs.sync(job.plugin_id, job.plugin_key, [job.spec], due_at(ms), source="v1")
     return again

@@ -16,17 +16,6 @@ from supervisor.store.jobs import Held, JobStore, Scope
 from tests.store.jobs_world import claim, due, due_at, execute, make_jobs, spec
 
 
-@pytest.fixture
-def jobs(database: Database) -> JobStore:
-    return JobStore(database)
-
-
-@pytest.fixture
-async def job(database: Database, plugin: Plugin) -> Job:
-    [job] = await make_jobs(database, plugin)
-    return job
-
-
 async def test_a_paused_job_stays_so_over_every_sync(jobs: JobStore, job: Job) -> None:
     paused = await jobs.set_paused(job, paused=True, due=due(99))
     assert (paused.paused, paused.next_due_ms, paused.next_fire_ms) == (True, None, None)

@@ -35,11 +35,6 @@ from tests.store.jobs_world import (
 )
 
 
-@pytest.fixture
-def jobs(database: Database) -> JobStore:
-    return JobStore(database)
-
-
 async def sync(jobs: JobStore, plugin: Plugin, *specs: JobSpec, at: int | None = 1000, source: str = "v1") -> list[Job]:
     return await jobs.sync(plugin.id, plugin.key, specs, due_at(at), source=source)
 

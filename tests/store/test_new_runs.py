@@ -7,25 +7,13 @@ from typing import Any
 import pytest
 
 from supervisor.core.job import Admission, Job, OpenRun, Plan, PlannedRun, Run, RunState, Trigger
-from supervisor.core.plugin import Plugin
 from supervisor.store.claims import ClaimStore
 from supervisor.store.database import Database
 from supervisor.store.jobs import JobStore
 from supervisor.store.runs import RunStore
-from tests.store.jobs_world import claim, due, each_minute, execute, make_jobs, nothing, put, run_of
+from tests.store.jobs_world import claim, due, each_minute, execute, nothing, put, run_of
 
 MISSED, QUEUED, SKIPPED = RunState.MISSED, RunState.QUEUED, RunState.SKIPPED
-
-
-@pytest.fixture
-def claims(database: Database) -> ClaimStore:
-    return ClaimStore(database)
-
-
-@pytest.fixture
-async def job(database: Database, plugin: Plugin) -> Job:
-    [job] = await make_jobs(database, plugin)
-    return job
 
 
 def missed_at(job: Job, due_ms: int, **more: Any) -> Run:

@@ -26,17 +26,6 @@ from tests.store.jobs_world import execute, explain, make_jobs, put, run_of
 ENDS = sorted(TERMINAL - {RunState.MISSED})
 
 
-@pytest.fixture
-def runs(database: Database) -> RunStore:
-    return RunStore(database)
-
-
-@pytest.fixture
-async def job(database: Database, plugin: Plugin) -> Job:
-    [job] = await make_jobs(database, plugin)
-    return job
-
-
 @pytest.mark.parametrize("state", list(RunState))
 async def test_every_step_and_no_other(
     database: Database, runs: RunStore, job: Job, state: RunState, published: list[Recorded]
