@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.client.fake_daemon import FakeDaemon
 from tests.client.samples import answers
+from tests.client.terminal import Terminal
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +24,15 @@ def typed_ahead(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
     with FakeDaemon(str(tmp_path / "control.sock"), answers()) as fake:
         yield fake
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Terminal]:
+    """Answers typed on one; what is shown there is returned."""
+
+    def type_in(answers: str) -> Terminal:
+        monkeypatch.setattr("sys.stdin", Terminal(answers))
+        monkeypatch.setattr("sys.stderr", shown := Terminal())
+        return shown
+
+    return type_in

@@ -31,6 +31,7 @@ from supervisor.core.errors import CLASSES
 from supervisor.core.manifest import Checks, parse_manifest
 from tests.client import samples
 from tests.client.fake_daemon import FakeDaemon
+from tests.client.terminal import Terminal
 
 KEY, JOB = "acme.weather", "acme.weather/refresh"
 # Words, the method asked for last, and its params that matter.
@@ -341,7 +342,7 @@ def test_a_stop_that_takes_long_says_so_on_a_terminal(
 ) -> None:
     told = threading.Event()
 
-    class Told(_Terminal):
+    class Told(Terminal):
         def write(self, text: str) -> int:
             if "waiting" in text:
                 told.set()
@@ -387,17 +388,12 @@ def test_what_is_piped_in_answers_no_question(
     assert daemon.asked("plugins.unload") == []
 
 
-class _Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.mark.parametrize(("answer", "code", "asked"), [("y\n", 0, 1), ("\n", 1, 0), ("", 1, 0)])
 def test_a_question_on_a_terminal(
     ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, asked: int
 ) -> None:
-    monkeypatch.setattr("sys.stdin", _Terminal(answer))
-    monkeypatch.setattr("sys.stderr", _Terminal())
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    monkeypatch.setattr("sys.stderr", Terminal())
     assert ctl(f"uninstall {KEY} --remove-data") == code
     assert len(daemon.asked("plugins.unload")) == asked
 
@@ -443,11 +439,11 @@ def test_colours_only_on_a_terminal(ctl: Any, monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr("client.cli.output.Context.width", None)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr("sys.stdout", terminal := _Terminal())
+    monkeypatch.setattr("sys.stdout", terminal := Terminal())
     assert ctl("list") == 0
     assert "\x1b[32mready" in terminal.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr("sys.stdout", terminal := _Terminal())
+    monkeypatch.setattr("sys.stdout", terminal := Terminal())
     assert ctl("list") == 0
     assert "\x1b" not in terminal.getvalue()
 

@@ -17,14 +17,10 @@ from client.cli.config_values import read_settings, removed
 from client.errors import Conflict, InvalidParams
 from tests.client import samples
 from tests.client.fake_daemon import FakeDaemon, Turns
+from tests.client.terminal import Terminal
 from tests.client.test_cli import KEY
 
 BAD = {"ok": False, "problems": [{"path": "city", "message": "must be a string"}], "asked_worker": False}
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ from client.cli import main as cli
 from client.errors import ActivationFailed, ApprovalRequired, InvalidParams, InvalidTransition, NotFound
 from tests.client import samples
 from tests.client.fake_daemon import NEVER, FakeDaemon, Operating
+from tests.client.terminal import Terminal
 from tests.client.test_cli import KEY, pluginctl
-from tests.client.test_packages_cli import PENDING, PENDING_DETAILS, PROGRESS, WANTED, Terminal
+from tests.client.test_packages_cli import PENDING, PENDING_DETAILS, PROGRESS, WANTED
 
 INDEX = "https://packages.example/simple"
 
@@ -35,16 +36,6 @@ def ctl(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     daemon.answers["daemon.settings"]["index_url"] = "https://me:secret@packages.example/simple"
     return lambda words: cli.main(words.split())
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def type_in(answers: str) -> Terminal:
-        monkeypatch.setattr("sys.stdin", Terminal(answers))
-        monkeypatch.setattr("sys.stderr", shown := Terminal())
-        return shown
-
-    return type_in
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from client.cli.run_text import bar, short_ids
 from client.errors import NotFound, Unavailable
 from tests.client import samples
 from tests.client.fake_daemon import FakeDaemon
+from tests.client.terminal import Terminal
 
 KEY, JOB = "acme.weather", "acme.weather/refresh"
 BEGUN = f"{JOB}: run r1 has begun\n"
@@ -38,11 +39,6 @@ def ctl(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> Any:
     daemon.emit()
     daemon.answers["logs.read"] = []  # of the run: what is there is waited for
     return lambda words: cli.main(words if isinstance(words, list) else words.split())
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 # Lists and times
@@ -492,13 +488,13 @@ def test_lines_that_keep_coming_are_not_cut_off(
     ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """Longer in all than one that stops coming is waited for."""
-    monkeypatch.setattr(run_wait, "LAST_LINES_S", 0.25)
+    monkeypatch.setattr(run_wait, "LAST_LINES_S", 1.0)
     under_way(daemon, end={"state": "succeeded"})
     lines = [samples.line(f"line {n}", samples.NOW + n, run_id="r1") for n in range(12)]
 
     def write() -> None:
         for line in lines:
-            time.sleep(0.05)
+            time.sleep(0.1)  # far less than is waited for, and with all of them more
             daemon.write_log(line)
 
     def read(_: dict[str, Any]) -> list[dict[str, Any]]:

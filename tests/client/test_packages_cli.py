@@ -28,28 +28,11 @@ PENDING = samples.plugin(status="upgrade_pending", staged_version="2.0", summary
 PENDING_DETAILS = {**samples.details(), **PENDING, "pending_capabilities": ["network.outbound"]}
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.fixture
 def ctl(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("PLUGIND_SOCKET", daemon.path)
     monkeypatch.setattr("sys.stdin", io.StringIO())
     return lambda words: cli.main(words.split())
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Answers typed on one; what is shown there is returned."""
-
-    def type_in(answers: str) -> Terminal:
-        monkeypatch.setattr("sys.stdin", Terminal(answers))
-        monkeypatch.setattr("sys.stderr", shown := Terminal())
-        return shown
-
-    return type_in
 
 
 @pytest.mark.parametrize(
