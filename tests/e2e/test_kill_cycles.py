@@ -6,6 +6,7 @@ import gc
 import os
 import resource
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,16 @@ class Size:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         tasks = trio.lowlevel.current_statistics().tasks_living
         return cls(len(open_files()), tasks, pages * resource.getpagesize(), len(gc.get_objects()))
+
+
+@pytest.fixture(autouse=True)
+def apart_from_other_tests() -> Iterator[None]:
+    """What they left counts as long-lived, and the more there is of it the rarer Python looks for garbage: the cycles
+    of kills would pile up as they never do in a daemon."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 async def next_pid(manager: WorkerManager, plugin: Plugin, before: int | None) -> int:
