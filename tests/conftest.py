@@ -16,5 +16,4 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Files that are named and tests that print run right here: one's own terminal, and no other process to start."""
     named = all(argument.split("::")[0].endswith(".py") for argument in config.args)
-    # One more than there are cores: most tests with real children wait, now and then.
-    return 0 if named or config.option.capture == "no" else min(MOST, len(os.sched_getaffinity(0)) + 1)
+    return 0 if named or config.option.capture == "no" else min(MOST, len(os.sched_getaffinity(0)))
