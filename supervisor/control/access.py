@@ -29,10 +29,20 @@ class Caller:
         return self.uid == 0
 
 
-def identify(sock: trio.socket.SocketType, *, own_uid: int) -> Caller:
-    """The peer of a connected Unix socket: root and the daemon's own user are admin, nobody else is anything yet."""
-    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return Caller(pid, uid, gid, Role.ADMIN if uid in {0, own_uid} else None)
+class Gate:
+    """Who is let in, and as what."""
+
+    def __init__(self, own_uid: int) -> None:
+        self._own_uid = own_uid
+
+    def identify(self, sock: trio.socket.SocketType) -> Caller:
+        """The peer of a connected Unix socket.
+
+        Raises:
+            SupervisorError: it is not let in; what is raised is to be told to it.
+        """
+        pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        return Caller(pid, uid, gid, Role.ADMIN if uid in {0, self._own_uid} else None)
 
 
 def require(caller: Caller, request: type[ControlRequest]) -> None:

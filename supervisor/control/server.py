@@ -10,9 +10,9 @@ from typing import Final
 
 import trio
 
-from supervisor.control.access import Caller, identify
+from supervisor.control.access import Caller, Gate
 from supervisor.control.connection import Connection, Service
-from supervisor.core.errors import ResourceExhausted
+from supervisor.core.errors import ResourceExhausted, SupervisorError
 from supervisor.log import get_logger
 from supervisor.report import report_failure
 from supervisor.wire import codec
@@ -27,8 +27,11 @@ _BREATHER_S: Final = 0.1
 class ControlServer:
     """At most so many connections in all and of one uid; root always gets in."""
 
-    def __init__(self, listener: socket.socket, service: Service, *, most: int = 256, most_of_a_uid: int = 32) -> None:
+    def __init__(
+        self, listener: socket.socket, service: Service, gate: Gate, *, most: int = 256, most_of_a_uid: int = 32
+    ) -> None:
         self._listener = trio.socket.from_stdlib_socket(listener)
+        self._gate = gate
         self._service = service
         self._most = most
         self._most_of_a_uid = most_of_a_uid
@@ -77,7 +80,11 @@ class ControlServer:
 
     async def _serve(self, sock: trio.socket.SocketType, only_looking: bool = False) -> None:
         stream = trio.SocketStream(sock)
-        caller = identify(sock, own_uid=os.geteuid())
+        try:
+            caller = self._gate.identify(sock)
+        except SupervisorError as error:
+            await _turn_away(stream, error)
+            return
         if refusal := self._refusal(caller):
             await _turn_away(stream, refusal)
             return
@@ -106,7 +113,7 @@ class ControlServer:
         return None
 
 
-async def _turn_away(stream: trio.SocketStream, error: ResourceExhausted) -> None:
+async def _turn_away(stream: trio.SocketStream, error: SupervisorError) -> None:
     notification = Notification(PROTOCOL_ERROR_NOTIFICATION, [Failure.from_error(error).to_map()])
     with trio.move_on_after(1):
         try:

@@ -26,6 +26,11 @@ class Event:
     def type(self) -> str:
         return self.TYPE
 
+    @property
+    def about_job(self) -> str | None:
+        """The job that it is about, as <plugin>/<key>."""
+        return None
+
     def data(self) -> dict[str, Any]:
         """What the event says beside its plugin: plain values."""
         # What `fields` reads too; that takes five times as long, and a busy scheduler records thousands of events.
@@ -214,6 +219,10 @@ class RunEvent(Event):
     trigger: str
     attempt: int
     due_ms: int
+
+    @property
+    def about_job(self) -> str | None:
+        return f"{self.plugin_key}/{self.job}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ import trio
 
 from supervisor.bus import EventBus
 from supervisor.clock import to_ms
+from supervisor.control.access import Gate
 from supervisor.control.connection import Service
 from supervisor.control.detached import Detached
 from supervisor.control.listen import bound_socket
@@ -240,7 +241,7 @@ class App:
             version=VERSION,
             phase_timeout_s=self._settings.phase_timeout_s,
         )
-        self._server = server = ControlServer(listener, service)
+        self._server = server = ControlServer(listener, service, Gate(os.geteuid()))
         # In this order: a run that is due at once finds its worker wanted, and a command finds all in place.
         await intake.start(built.reconciler.run)
         await intake.start(built.editable.run)

@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -85,6 +86,18 @@ class Settings:
     """Until the data of an uninstalled plugin goes too; 0: never."""
     index_url: str
     """Where requirements are fetched from; empty: as pip is configured."""
+    observers: tuple[str, ...]
+    """Who may look: users ("alice", "1001"), groups ("@staff", "@1001"), "*" for whoever can connect."""
+    operators: tuple[str, ...]
+    """Who may also start, stop, run and the like."""
+    admins: tuple[str, ...]
+    """Who may everything, as root and the daemon's own user. They can run code as that user: they install plugins."""
+    socket_group: str
+    """The group that may connect to a socket that the daemon makes itself; empty: its own user only."""
+    metrics_listen: str
+    """Where Prometheus may scrape: "127.0.0.1:9464", "[::1]:9464" or the path of a Unix socket; empty: nowhere."""
+    audit_keep: int
+    audit_keep_days: float
     config_file: Path | None
     """The file that was read."""
     origins: Mapping[str, str]
@@ -94,7 +107,9 @@ class Settings:
 
 _ABOUT: Final = ("config_file", "origins", "warnings")
 _PATHS: Final = ("state_dir", "socket", "log_dir")
-_TEXTS: Final = (*_PATHS, "timezone", "log_format", "log_level", "index_url")
+_TEXTS: Final = (*_PATHS, "timezone", "log_format", "log_level", "index_url", "socket_group", "metrics_listen")
+_LISTS: Final = ("observers", "operators", "admins")
+"""In variables and flags with commas between their entries."""
 NAMES: Final = tuple(field.name for field in fields(Settings) if field.name not in _ABOUT)
 
 
@@ -134,11 +149,13 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], uid: 
 
 
 def describe(settings: Settings) -> dict[str, Any]:
-    """Name -> plain value (str, int, float), for `plugind --check` and `daemon.settings`: without passwords."""
+    """Name -> plain value (text, number, list of texts), for `plugind --check` and `daemon.settings`: no passwords."""
     return {name: _shown(getattr(settings, name)) for name in NAMES}
 
 
 def _shown(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
     return mask_credentials(str(value)) if isinstance(value, Path | str) else value
 
 
@@ -192,6 +209,11 @@ def _read_values(r: Reader, values: Mapping[str, Any], *, paths: bool = True) ->
         "keep_versions": r.whole("keep_versions", 3, least=2, most=1000),
         "purge_after_days": r.number("purge_after_days", 0, least=0, most=36_600),
         "index_url": r.optional_text("index_url", longest=2000, check=_index_problem) or "",
+        **{name: r.texts(name, longest=100, check=_member_problem) for name in _LISTS},
+        "socket_group": r.optional_text("socket_group", longest=100, check=_group_problem) or "",
+        "metrics_listen": r.optional_text("metrics_listen", longest=200, check=_scrape_problem) or "",
+        "audit_keep": r.whole("audit_keep", 100_000, least=1, most=1 << 40),
+        "audit_keep_days": r.number("audit_keep_days", 365, least=0.01, most=36_600),
     }
 
 
@@ -247,6 +269,8 @@ def _flag(name: str) -> str:
 
 def _typed(name: str, value: object) -> object:
     """Text from outside as TOML would have it: a number where it looks like one, unless the setting is a text."""
+    if isinstance(value, str) and name in _LISTS:
+        return [entry.strip() for entry in value.split(",") if entry.strip()]
     if not isinstance(value, str) or name in _TEXTS:
         return str(value) if isinstance(value, os.PathLike) else value
     try:
@@ -290,6 +314,33 @@ def _index_problem(url: str) -> str | None:
     if url.startswith(("https://", "http://", "file:///")) and not re.search(r"[\x00-\x20\x7f]", url):
         return None
     return "must be the address of a package index: https://…, http://… or file:///…"
+
+
+def _member_problem(text: str) -> str | None:
+    name = text.removeprefix("@")
+    if text == "*" or re.fullmatch(r"[0-9]{1,10}|[A-Za-z_][A-Za-z0-9_.-]*[$]?", name):
+        return None
+    return 'must be a user ("alice", "1001"), a group ("@staff", "@1001") or "*" for everybody who can connect'
+
+
+def _group_problem(text: str) -> str | None:
+    if re.fullmatch(r"[0-9]{1,10}|[A-Za-z_][A-Za-z0-9_.-]*[$]?", text):
+        return None
+    return 'must be the name or number of a group, without "@"'
+
+
+def _scrape_problem(text: str) -> str | None:
+    """A name such as `localhost` could come to mean another address: only what is loopback for good will do."""
+    if text.startswith("/"):
+        return _socket_problem(text)
+    host, colon, port = text.rpartition(":")
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65_536:
+        return 'must be a loopback address with its port, such as "127.0.0.1:9464", or the absolute path of a socket'
+    try:
+        address = ip_address(host.removeprefix("[").removesuffix("]") if host.startswith("[") else host)
+    except ValueError:
+        return f"{host!r} is no IP address: 127.0.0.1 or [::1] is meant"
+    return None if address.is_loopback else f"{host} is not loopback: whoever reaches it could read all of it"
 
 
 def _zone_problem(name: str) -> str | None:

@@ -21,7 +21,9 @@ from supervisor.store.tables import current, pack
 
 T = TypeVar("T")
 
-_INSERT_EVENT: Final = "INSERT INTO event (seq, at_ms, type, plugin_id, plugin_key, data) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_EVENT: Final = (
+    "INSERT INTO event (seq, at_ms, type, plugin_id, plugin_key, data, job) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 # A seq is never given twice: SQLite keeps the highest of an AUTOINCREMENT table, also of rows that are gone.
 _LAST_SEQ: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'event'"
 
@@ -51,7 +53,7 @@ class Transaction:
         current.connection().executemany(
             _INSERT_EVENT,
             [
-                (seq, at_ms, event.type, event.plugin_id, event.plugin_key, data)
+                (seq, at_ms, event.type, event.plugin_id, event.plugin_key, data, event.about_job)
                 for seq, event, data in zip(seqs, events, packed, strict=True)
             ],
         )

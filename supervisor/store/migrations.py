@@ -217,6 +217,26 @@ _JOBS: Final = (
     "INSERT INTO scheduler (id, clock_ms) VALUES (1, COALESCE((SELECT max(last_due_ms) FROM job), 0))",
 )
 
+_AUDIT: Final = (
+    # Who changed what. `result` is NULL until the change has ended.
+    """CREATE TABLE audit (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        at_ms INTEGER NOT NULL,
+        uid INTEGER NOT NULL,
+        pid INTEGER NOT NULL,
+        exe TEXT,
+        client TEXT,
+        role TEXT NOT NULL,
+        method TEXT NOT NULL,
+        target TEXT,
+        result TEXT,
+        message TEXT,
+        request_id TEXT,
+        duration_ms INTEGER)""",
+    # The job that an event is about, as <plugin>/<key>; older events are found by no job.
+    "ALTER TABLE event ADD COLUMN job TEXT",
+)
+
 STEPS: Final[tuple[Step, ...]] = (
     Step(1, "first schema", _FIRST),
     Step(2, "digest of a request's params", _REQUEST_DIGEST),
@@ -224,6 +244,7 @@ STEPS: Final[tuple[Step, ...]] = (
     Step(4, "revisions of configurations and of state", _CONFIGS),
     Step(5, "indexes that versions came from", _INDEXES),
     Step(6, "jobs: the schedule in the database, retries, holds", _JOBS),
+    Step(7, "audit, and the jobs of events", _AUDIT),
 )
 
 

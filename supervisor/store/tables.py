@@ -256,9 +256,31 @@ class EventRow(_Table):
     plugin_id = peewee.TextField()
     plugin_key = peewee.TextField()
     data = MsgpackField()
+    job = peewee.TextField(null=True)
+    """As <plugin>/<key>."""
 
     class Meta:
         table_name = "event"
+
+
+class AuditRow(_Table):
+    seq = peewee.AutoField()
+    at_ms = peewee.IntegerField()
+    uid = peewee.IntegerField()
+    pid = peewee.IntegerField()
+    exe = peewee.TextField(null=True)
+    client = peewee.TextField(null=True)
+    role = peewee.TextField()
+    method = peewee.TextField()
+    target = peewee.TextField(null=True)
+    result = peewee.TextField(null=True)
+    """None: it has not ended."""
+    message = peewee.TextField(null=True)
+    request_id = peewee.TextField(null=True)
+    duration_ms = peewee.IntegerField(null=True)
+
+    class Meta:
+        table_name = "audit"
 
 
 class PluginStateRow(_Table):

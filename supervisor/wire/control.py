@@ -118,6 +118,18 @@ class DaemonSettings(ControlRequest):
     """The settings in force."""
 
 
+@_method("daemon.metrics", results.MetricsText)
+class DaemonMetrics(ControlRequest):
+    """The daemon's numbers as Prometheus text; with `plugins`, what plugins tell of themselves too."""
+
+    plugins: bool = True
+
+
+@_method("daemon.reload", results.ReloadInfo, role=Role.ADMIN)
+class DaemonReload(ControlRequest):
+    """Read the settings anew, as SIGHUP does; with a problem in them (INVALID_PARAMS) nothing changes."""
+
+
 @_method("daemon.stop", role=Role.ADMIN)
 class DaemonStop(ControlRequest):
     """Drain and stop the daemon; answers before it does."""
@@ -132,10 +144,11 @@ class DaemonBackup(ControlRequest):
 
 @_method("plugins.list", list[results.PluginInfo])
 class PluginsList(ControlRequest):
-    """All plugins in install order; uninstalled ones only when asked for."""
+    """All plugins in install order; uninstalled ones only when asked for, nor what each worker uses."""
 
     status: str | None = None
     include_uninstalled: bool = False
+    usage: bool = False
 
 
 @_method("plugins.get", results.PluginDetails)
@@ -335,6 +348,14 @@ class PluginsStateList(ControlRequest):
     limit: int = 100
 
 
+@_method("plugins.state_get", results.StateEntry, role=Role.OPERATOR, changes=False)
+class PluginsStateGet(ControlRequest):
+    """One of the plugin's stored values."""
+
+    plugin: str
+    key: str
+
+
 @_method("plugins.config_get", results.ConfigInfo, role=Role.OPERATOR, changes=False)
 class PluginsConfigGet(ControlRequest):
     """The plugin's configuration, its secrets masked, and its schema."""
@@ -486,17 +507,26 @@ class JobsGetRun(ControlRequest):
 
 @_method("events.list", results.EventPage)
 class EventsList(ControlRequest):
-    """Events after `after_seq`, oldest first; with `after_seq` None the newest ones."""
+    """Events after `after_seq`, or since `since_ms`, oldest first; with neither the newest ones.
+
+    `before_seq` and `until_ms` end what is looked at: neither that event nor what came later is in it. `types` are
+    globs, `plugins` keys or ids, `jobs` names or ids of jobs; empty means all.
+    """
 
     after_seq: int | None = None
     types: list[str] = field(default_factory=list)
     plugins: list[str] = field(default_factory=list)
     limit: int = 100
+    jobs: list[str] = field(default_factory=list)
+    before_seq: int | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
 
 
 @_method("events.subscribe", results.SubscriptionInfo)
 class EventsSubscribe(ControlRequest):
-    """Get events as `rpc.event` notifications: types are globs, plugins keys or ids; empty means all.
+    """Get events as `rpc.event` notifications: types are globs, plugins keys or ids, jobs names or ids; empty means
+    all.
 
     With `after_seq` the journal is replayed first, without gap or repetition. With `credit` at most so many are sent
     until `events.credit` allows more.
@@ -506,6 +536,7 @@ class EventsSubscribe(ControlRequest):
     plugins: list[str] = field(default_factory=list)
     after_seq: int | None = None
     credit: int | None = None
+    jobs: list[str] = field(default_factory=list)
 
 
 @_method("events.unsubscribe")
@@ -521,6 +552,24 @@ class EventsCredit(ControlRequest):
 
     subscription: int
     n: int
+
+
+@_method("audit.list", list[results.AuditEntry], role=Role.OPERATOR, changes=False)
+class AuditList(ControlRequest):
+    """Who has changed what, newest first; `before`, the number of an entry, pages on from that one.
+
+    `methods` are globs; `target` is what a change was about, such as a plugin's key; `result` is `ok`, the name of an
+    error, `cut_short` by the daemon's end, or `under_way`.
+    """
+
+    before: int | None = None
+    limit: int = 100
+    methods: list[str] = field(default_factory=list)
+    uid: int | None = None
+    target: str | None = None
+    result: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
 
 
 @_method("logs.read", list[results.LogLine])

@@ -8,6 +8,20 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 
+class UsageInfo(TypedDict):
+    """What a worker uses, with all processes of its own. Looked at once a second at most, however many ask."""
+
+    cpu_percent: float | None
+    """Of one core, since it was last looked at (at least a second ago), at the first look since its start. None if that
+    is now."""
+    rss_bytes: int
+    pss_bytes: int | None
+    """Only when asked for: it is dear."""
+    threads: int
+    processes: int
+    open_files: int | None
+
+
 class PluginInfo(TypedDict):
     """A plugin with what is observed of its worker."""
 
@@ -24,6 +38,8 @@ class PluginInfo(TypedDict):
     """In a row; stable running ends the row."""
     uptime_s: float | None
     next_restart_in_s: float | None
+    calls: int
+    """Calls and runs that its workers were given since the daemon began."""
     calls_in_flight: int
     last_error: str | None
     last_reason: str | None
@@ -45,23 +61,11 @@ class PluginInfo(TypedDict):
     """Runs in its source directory."""
     probation_left_s: float | None
     """For so long a worker that is given up leads back to the version before."""
+    usage: UsageInfo | None
+    """None while there is no process; in a list also unless it was asked for."""
     install_order: int
     installed_at_ms: int
     updated_at_ms: int
-
-
-class UsageInfo(TypedDict):
-    """What a worker uses, with all processes of its own. Looked at once a second at most, however many ask."""
-
-    cpu_percent: float | None
-    """Of one core, since it was last looked at (at least a second ago), at the first look since its start. None if that
-    is now."""
-    rss_bytes: int
-    pss_bytes: int | None
-    """Only when asked for: it is dear."""
-    threads: int
-    processes: int
-    open_files: int | None
 
 
 class LimitInfo(TypedDict):
@@ -168,8 +172,6 @@ class PluginDetails(PluginInfo):
 
     requires: list[str]
     required_by: list[str]
-    usage: UsageInfo | None
-    """None while there is no process."""
     limits: list[LimitInfo]
 
     description: str
@@ -392,6 +394,48 @@ class DaemonInfo(TypedDict):
     started_at_ms: int
 
 
+class MetricsText(TypedDict):
+    content_type: str
+    text: str
+
+
+class ReloadInfo(TypedDict):
+    """What reading the settings anew came to."""
+
+    changed: list[str]
+    """Settings that have other values than before, and are in force."""
+    need_restart: list[str]
+    """Those that the daemon takes up at its next start only."""
+    warnings: list[str]
+
+
+class AuditEntry(TypedDict):
+    """A change that somebody asked for."""
+
+    seq: int
+    at_ms: int
+    """When it was begun."""
+    uid: int
+    user: str | None
+    """The name of the uid, if it has one now."""
+    pid: int
+    """Of the process that connected; 0: it cannot be seen from here."""
+    exe: str | None
+    """Its program; None: that may not be looked at."""
+    client: str | None
+    """What it calls itself in rpc.hello."""
+    role: str
+    method: str
+    target: str | None
+    """What it is about: the plugin, job, run, source or path."""
+    result: str
+    """`ok`, the name of an error, `cut_short` by the daemon's end, or `under_way`."""
+    message: str | None
+    """Of the error."""
+    request_id: str | None
+    duration_ms: int | None
+
+
 class DaemonStatus(TypedDict):
     uptime_s: float
     plugins: dict[str, int]
@@ -420,20 +464,48 @@ class HelloInfo(TypedDict):
 
 class MethodDescription(TypedDict):
     summary: str
+    description: str
+    """All that is said of it; the summary is the first paragraph."""
     params: dict[str, Any]
     result: dict[str, Any]
     role: str
     deadline_ms: int | None
     survives_disconnect: bool
+    repeatable: bool
+    """It changes nothing: who lost the answer may ask again."""
     progress: bool
     """`$progress: true` is heard, and `rpc.cancel` ends it as long as nothing has changed."""
 
 
+class EventDescription(TypedDict):
+    summary: str
+    data: dict[str, Any]
+    """JSON Schema."""
+
+
+class ErrorDescription(TypedDict):
+    code: int
+    retryable: bool
+    summary: str
+
+
+class NotificationDescription(TypedDict):
+    summary: str
+    params: dict[str, Any]
+    """JSON Schema of the one param."""
+
+
 class Description(TypedDict):
     protocol: int
+    roles: list[str]
+    """Each includes those before it."""
+    limits: dict[str, int]
+    """As in rpc.hello."""
     methods: dict[str, MethodDescription]
-    events: list[str]
-    errors: dict[str, int]
+    events: dict[str, EventDescription]
+    """By type; `emitted.*` stands for what plugins emit."""
+    notifications: dict[str, NotificationDescription]
+    errors: dict[str, ErrorDescription]
 
 
 class Pong(TypedDict):

@@ -8,7 +8,7 @@ import socket
 import pytest
 import trio
 
-from supervisor.control.access import Caller, identify, require
+from supervisor.control.access import Caller, Gate, require
 from supervisor.core.errors import PermissionDenied
 from supervisor.wire.control import REQUESTS, Role
 
@@ -38,4 +38,4 @@ async def test_the_kernel_says_who_it_is(own_uid: int, role: Role | None) -> Non
     with theirs:
         sock = trio.socket.from_stdlib_socket(ours)
         with sock:
-            assert identify(sock, own_uid=own_uid) == Caller(os.getpid(), os.geteuid(), os.getegid(), role)
+            assert Gate(own_uid).identify(sock) == Caller(os.getpid(), os.geteuid(), os.getegid(), role)

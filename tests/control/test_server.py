@@ -25,7 +25,7 @@ NOBODY = 65534
 
 def as_user(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
     """Let everybody who connects from now on be `uid`, an admin."""
-    monkeypatch.setattr(server, "identify", lambda sock, own_uid: Caller(1, uid, uid, Role.ADMIN))
+    monkeypatch.setattr(server.Gate, "identify", lambda self, sock: Caller(1, uid, uid, Role.ADMIN))
 
 
 async def turned_away(wire: Wire) -> str:

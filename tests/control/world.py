@@ -15,6 +15,7 @@ from typing import Any
 import msgpack
 import trio
 
+from supervisor.control.access import Gate
 from supervisor.control.calls import MethodCaller
 from supervisor.control.connection import Service
 from supervisor.control.detached import Detached
@@ -210,7 +211,7 @@ async def open_control_world(
                     logs=logs,
                     version="1.2.3",
                 )
-                server = ControlServer(listener or own, service, **limits)
+                server = ControlServer(listener or own, service, Gate(os.geteuid()), **limits)
                 accepting = trio.CancelScope()
 
                 async def accept(*, task_status: trio.TaskStatus[None]) -> None:
