@@ -7,7 +7,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
-    from client.async_client import AsyncClient, AsyncEventStream, AsyncLogStream
+    from client.async_client import AsyncClient
+    from client.async_stream import AsyncEventStream, AsyncLogStream
     from client.errors import (
         ActivationFailed,
         AlreadyExists,
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
         Unavailable,
         UpgradeFailed,
     )
-    from client.sync_client import Client, EventStream, LogStream
+    from client.sync_client import Client
+    from client.sync_stream import EventStream, LogStream
 
 __all__ = [
     "ActivationFailed",
@@ -76,19 +78,21 @@ __all__ = [
 ]
 
 
+_MODULES = {
+    "AsyncClient": "async_client",
+    "AsyncEventStream": "async_stream",
+    "AsyncLogStream": "async_stream",
+    "Client": "sync_client",
+    "EventStream": "sync_stream",
+    "LogStream": "sync_stream",
+}
+"""What is not in client.errors."""
+
+
 def __getattr__(name: str) -> object:
-    if name in {"Client", "EventStream", "LogStream"}:
-        from client import sync_client
-
-        return getattr(sync_client, name)
-    if name in {"AsyncClient", "AsyncEventStream", "AsyncLogStream"}:
-        from client import async_client
-
-        return getattr(async_client, name)
     if name in __all__:
-        from client import errors
-
-        return getattr(errors, name)
+        module = __import__(f"client.{_MODULES.get(name, 'errors')}", fromlist=[name])
+        return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,43 +10,46 @@ import trio
 
 from client import protocol
 from client.address import socket_path
-from client.async_link import AsyncLink, background, open_link
-from client.async_nouns import AsyncDaemon, AsyncEvents, AsyncJobs, AsyncLogs, AsyncPlugins
-from client.async_stream import AsyncEventStream, AsyncLogStream
-from client.errors import ConnectionLost, DaemonNotRunning, DeadlineExceeded, connection_lost
+from client.async_link import background
+from client.async_nouns import AsyncDaemon, AsyncJobs
+from client.async_plugins import AsyncPlugins
+from client.async_records import AsyncAudit, AsyncEvents, AsyncLogs
+from client.async_shared import SharedLink
+from client.calling import RECONNECT_S, Call, Contact, Terms
+from client.errors import SupervisorError
 
 if TYPE_CHECKING:
-    from client.cursor import OnNotice
     from client.link import OnProgress
     from supervisor.wire.results import Description, HelloInfo, PluginInfo
 
-__all__ = ["AsyncClient", "AsyncEventStream", "AsyncLogStream"]
-_RETRY_S = 0.1
+__all__ = ["AsyncClient"]
 
 
 class AsyncClient:
     """A client of one daemon: `async with AsyncClient.connect() as client`.
 
-    Tasks may share it: their calls are in flight at once. Methods stand by noun, as in `await client.plugins.list()`,
-    and raise the classes of `client.errors`. A read is asked once more when the connection was lost; a change never
-    is. A caller that is cancelled tells the daemon, which stops working on it, save on changes. `plugins.install` and
+    Methods stand by noun, as in `await client.plugins.list()`, and raise the classes of `client.errors`. Tasks may
+    share it: their calls are in flight at once, on one connection.
+
+    A read whose connection was lost is asked again, until the daemon is back, for at most `reconnect_s` seconds. A
+    change is never repeated, save by `once()`.
+
+    A caller that is cancelled tells the daemon, which stops working on it, save on changes. `plugins.install` and
     `plugins.upgrade` are ended by that until their commit point; the cancelled call waits for the daemon's answer, up
     to 10 s.
     """
 
-    def __init__(self, path: str, nursery: trio.Nursery, *, timeout_s: float | None, name: str) -> None:
+    def __init__(self, link: SharedLink, terms: Terms) -> None:
         """Use `connect`."""
-        self.path = path
-        self._nursery = nursery
-        self._timeout_s = timeout_s
-        self._name = name
-        self._connecting = trio.Lock()
-        self._link: AsyncLink | None = None
+        self.path = link.path
+        self._link = link
+        self._terms = terms
         self.daemon = AsyncDaemon(self._call)
         self.plugins = AsyncPlugins(self._call)
         self.jobs = AsyncJobs(self._call)
-        self.events = AsyncEvents(self._call)
-        self.logs = AsyncLogs(self._call)
+        self.events = AsyncEvents(self._call, link.open_another)
+        self.audit = AsyncAudit(self._call)
+        self.logs = AsyncLogs(self._call, link.open_another)
 
     @classmethod
     @asynccontextmanager
@@ -55,6 +58,7 @@ class AsyncClient:
         path: str | None = None,
         *,
         timeout_s: float | None = protocol.DEFAULT_TIMEOUT_S,
+        reconnect_s: float = RECONNECT_S,
         name: str = "python-trio",
     ) -> AsyncIterator[AsyncClient]:
         """Connect at once; `timeout_s` limits what answers at once (None: no limit), trio's own scopes all the rest.
@@ -63,9 +67,23 @@ class AsyncClient:
             SupervisorError: cannot connect, with how to start the daemon.
         """
         async with background() as nursery:
-            client = cls(socket_path(path), nursery, timeout_s=timeout_s, name=name)
-            await client._open()
-            yield client
+            link = SharedLink(nursery, socket_path(path), name)
+            await link.open()
+            yield cls(link, Terms(timeout_s, reconnect_s))
+
+    def once(self, request_id: str | None = None) -> AsyncClient:
+        """This client, same connection, whose changes carry a request id: the daemon makes each once only.
+
+        So a change too is asked again, under its id, when the connection was lost, until its outcome is known; and one
+        that is still under way is waited for. Each call takes an id of its own; to ask for one change again later,
+        from another process even, give its `request_id` (1 to 200 characters), for that call alone. The daemon
+        remembers it for a day.
+
+        Raises (the calls):
+            ConnectionLost: the daemon did not come back within `reconnect_s`; `data["request_id"]` is its id.
+            FailedPrecondition: the change was cut short by the daemon's end: look at the state, then ask anew.
+        """
+        return AsyncClient(self._link, self._terms.once(request_id))
 
     async def call(self, method: str, /, **params: Any) -> Any:
         """Any method by its name, such as `await call("plugins.get", plugin="acme.weather")`."""
@@ -73,7 +91,7 @@ class AsyncClient:
 
     async def hello(self) -> HelloInfo:
         """Who answers, and what we may: the daemon's answer to this connection's hello."""
-        info: HelloInfo = (await self._open()).hello
+        info: HelloInfo = (await self._link.open()).hello
         return info
 
     async def describe(self) -> Description:
@@ -89,110 +107,31 @@ class AsyncClient:
         phase: str | None = "running",
         timeout_s: float = 30.0,
     ) -> PluginInfo:
-        """Return as soon as the plugin has this status and phase (None: any); goes on over a restart of the daemon.
+        """Return as soon as the plugin has this status and phase (None: any).
+
+        It goes on over restarts of the daemon, and waits for one that does not run yet.
 
         Raises:
             DeadlineExceeded: it had not after `timeout_s` seconds.
+            DaemonNotRunning: nobody answered up to then.
         """
-        deadline = trio.current_time() + timeout_s
-        while True:
-            left = max(deadline - trio.current_time(), 0.001)
-            try:
-                return await self.plugins.wait(plugin, status=status, phase=phase, timeout_s=left)
-            except (ConnectionLost, DaemonNotRunning):
-                if trio.current_time() + _RETRY_S >= deadline:
-                    raise
-                await trio.sleep(_RETRY_S)
-
-    @asynccontextmanager
-    async def events_stream(
-        self,
-        after_seq: int | None = None,
-        types: Sequence[str] = (),
-        plugins: Sequence[str] = (),
-        *,
-        reconnect_for_s: float | None = None,
-    ) -> AsyncIterator[AsyncEventStream]:
-        """Events as they happen, on a connection of their own: `async with …as stream: async for event in stream`.
-
-        Begins after `after_seq` (None: with what is new). `types` are globs, `plugins` keys or ids; empty means all. A
-        lost connection is made again, for at most `reconnect_for_s` seconds (None: for ever), and resumes where it was.
-        """
-        async with background() as nursery:
-            stream = AsyncEventStream(
-                lambda on_note, on_end: open_link(nursery, self.path, self._name, on_note, on_end),
-                after_seq=after_seq,
-                types=types,
-                plugins=plugins,
-                reconnect_for_s=reconnect_for_s,
-            )
-            await stream.subscribe()
-            yield stream
-
-    @asynccontextmanager
-    async def logs_stream(
-        self,
-        plugin: str,
-        tail: int | None = None,
-        since_ms: int | None = None,
-        level: str | None = None,
-        run: str | None = None,
-        stream: str | None = None,
-        *,
-        reconnect_for_s: float | None = None,
-        on_notice: OnNotice | None = None,
-    ) -> AsyncIterator[AsyncLogStream]:
-        """A plugin's log as it grows, on a connection of its own: `async with …as stream: async for line in stream`.
-
-        With `tail` the last so many lines come first, with `since_ms` all since then, with both the last so many since
-        then; else only what is new. `level` is this one and above. The stream goes on over rotations, restarts of the
-        worker and of the daemon: a lost connection is made again, for at most `reconnect_for_s` seconds (None: for
-        ever), and resumes where it was. No line is missed or repeated, unless it was rotated away before it could be
-        sent; that, and a connection that is lost or back, is told to `on_notice` in a sentence.
-        """
-        async with background() as nursery:
-            lines = AsyncLogStream(
-                lambda on_note, on_end: open_link(nursery, self.path, self._name, on_note, on_end),
-                begin={"tail": tail, "since_ms": since_ms},
-                filters={"plugin": plugin, "level": level, "run": run, "stream": stream},
-                reconnect_for_s=reconnect_for_s,
-                on_notice=on_notice,
-            )
-            await lines.subscribe()
-            yield lines
+        now = trio.current_time()
+        params = {"plugin": plugin, "status": status, "phase": phase, "timeout_s": timeout_s}
+        terms = Terms(self._terms.timeout_s, timeout_s)
+        info: PluginInfo = await self._ask(Call("plugins.wait", params, terms, Contact(lost_at=now), now))
+        return info
 
     async def _call(self, method: str, params: dict[str, Any], on_progress: OnProgress | None = None) -> Any:
-        limit_s, told_s = protocol.time_limits_s(method, params, self._timeout_s, None)
-        message = protocol.to_params(params, told_s, progress=on_progress is not None)
-        if method in protocol.OPERATIONS:
-            return await self._operate(method, message, on_progress)
-        try:
-            return await self._ask(method, message, limit_s)
-        except ConnectionLost:
-            if method not in protocol.READS:
-                raise connection_lost(self.path, method, repeatable=False) from None
-        try:
-            return await self._ask(method, message, limit_s)
-        except ConnectionLost:
-            raise connection_lost(self.path, method, repeatable=True) from None
+        now, progress = trio.current_time(), on_progress is not None
+        call = Call(method, params, self._terms, self._link.contact, now, progress=progress)
+        return await self._ask(call, on_progress)
 
-    async def _ask(self, method: str, message: list[Any], limit_s: float | None) -> Any:
-        link = await self._open()
-        return await link.call(method, message, timeout_s=limit_s)
-
-    async def _operate(self, method: str, message: list[Any], on_progress: OnProgress | None) -> Any:
-        link = await self._open()
-        try:
-            return await link.operate(method, message, on_progress)
-        except ConnectionLost:
-            raise connection_lost(self.path, method, repeatable=False) from None
-
-    async def _open(self) -> AsyncLink:
-        if self._link is not None and not self._link.ended:
-            return self._link
-        with trio.move_on_after(protocol.DEFAULT_TIMEOUT_S):
-            async with self._connecting:
-                if self._link is None or self._link.ended:
-                    self._link = await open_link(self._nursery, self.path, self._name)
-                return self._link
-        raise DeadlineExceeded(f"no connection to plugind at {self.path} within {protocol.DEFAULT_TIMEOUT_S:g} s")
+    async def _ask(self, call: Call, on_progress: OnProgress | None = None) -> Any:
+        while True:
+            try:
+                return await self._link.ask(call, on_progress)
+            except SupervisorError as error:
+                pause_s = call.pause_s(error, trio.current_time())
+                if pause_s is None:
+                    raise call.outcome(error) from None
+            await trio.sleep(pause_s)

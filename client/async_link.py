@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from client import protocol
 from client.errors import ConnectionLost, SupervisorError, Unavailable
-from client.link import OnProgress, dial
+from client.link import dial
 from supervisor.channel import Channel, ignore_notifications
 from supervisor.wire.limits import CLIENT
 from supervisor.wire.message import Failure, Notification, Request
 
+if TYPE_CHECKING:
+    from client.link import OnProgress
+
 _BUSY_RETRY_S = 0.01
 OnNotification = Callable[[Notification], None]
+OpenIn = Callable[[trio.Nursery, OnNotification, Callable[[], None]], Awaitable["AsyncLink"]]
+"""Opens a connection that runs in that nursery, and tells of notifications and of its end."""
 
 
 @asynccontextmanager
@@ -52,7 +58,7 @@ async def open_link(
             break
         except BlockingIOError:
             await trio.sleep(_BUSY_RETRY_S)
-    link = AsyncLink(trio.SocketStream(trio.socket.from_stdlib_socket(sock)), path, on_notification, on_end)
+    link = AsyncLink(sock, path, on_notification, on_end)
     await nursery.start(link.run)
     try:
         link.hello = await link.call("rpc.hello", [protocol.hello(name)], timeout_s=protocol.DEFAULT_TIMEOUT_S)
@@ -67,11 +73,13 @@ class AsyncLink:
 
     def __init__(
         self,
-        stream: trio.abc.Stream,
+        sock: socket.socket,
         path: str,
         on_notification: OnNotification,
         on_end: Callable[[], None],
     ) -> None:
+        self._sock = sock
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         self._channel = Channel(stream, CLIENT, on_notification=self._note, on_unexpected=_not_logged)
         self._path = path
         self._on_notification = on_notification
@@ -95,9 +103,27 @@ class AsyncLink:
             error = broken
         finally:
             self.ended = True
-            self._channel.close(self._last_words or error)
+            self._channel.close(self._ending(error))
             self._on_end()
             await self._channel.aclose()
+
+    def _ending(self, error: SupervisorError) -> SupervisorError:
+        said = self._last_words
+        if said is None or not isinstance(error, ConnectionLost):
+            return said or error
+        if self.hello is None or not said.retryable:
+            return said
+        # What had been taken and is closed for want of room is one more lost connection.
+        return ConnectionLost(f"{error.message} ({said.message})", said=said.message)
+
+    def alive(self) -> bool:
+        """Whether the daemon still holds its end; its own task may not have come to hear of it."""
+        try:
+            return not self.ended and self._sock.recv(1, socket.MSG_PEEK) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
 
     def drop(self) -> None:
         self.ended = True

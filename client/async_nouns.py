@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
-    from client.link import OnProgress
+    from typing import Any, TypeVar
+
     from supervisor.wire import results
 
     # `list` is a method in some of these classes.
-    ConfigRevisionInfos = list[results.ConfigRevisionInfo]
     JobInfos = list[results.JobInfo]
-    LogLines = list[results.LogLine]
-    MetricInfos = list[results.MetricInfo]
-    PluginInfos = list[results.PluginInfo]
     RunInfos = list[results.RunInfo]
-    VersionInfos = list[results.VersionInfo]
 
-_T = TypeVar("_T")
+    _T = TypeVar("_T")
 
 
 class AsyncNoun:
     def __init__(self, call: Callable[..., Awaitable[Any]]) -> None:
         self._caller = call
-
-    async def _operate(self, method: str, on_progress: OnProgress | None, /, **params: Any) -> results.PluginInfo:
-        result: results.PluginInfo = await self._caller(method, params, on_progress)
-        return result
 
     async def _call(self, method: str, /, **params: Any) -> _T:
         # The method that calls this says what comes back.
@@ -54,6 +46,14 @@ class AsyncDaemon(AsyncNoun):
         """The settings in force."""
         return await self._call("daemon.settings")
 
+    async def metrics(self, plugins: bool = True) -> results.MetricsText:
+        """The daemon's numbers as Prometheus text; with `plugins`, what plugins tell of themselves too."""
+        return await self._call("daemon.metrics", plugins=plugins)
+
+    async def reload(self) -> results.ReloadInfo:
+        """Read the settings anew, as SIGHUP does; with a problem in them (INVALID_PARAMS) nothing changes."""
+        return await self._call("daemon.reload")
+
     async def stop(self) -> results.Done:
         """Drain and stop the daemon; answers before it does."""
         return await self._call("daemon.stop")
@@ -61,196 +61,6 @@ class AsyncDaemon(AsyncNoun):
     async def backup(self, path: str) -> results.Done:
         """Write a consistent copy of the database to a new file; `path` is absolute."""
         return await self._call("daemon.backup", path=path)
-
-
-class AsyncPlugins(AsyncNoun):
-    """Plugins, named by key or id."""
-
-    async def list(self, status: str | None = None, include_uninstalled: bool = False) -> PluginInfos:
-        """All plugins in install order; uninstalled ones only when asked for."""
-        return await self._call("plugins.list", status=status, include_uninstalled=include_uninstalled)
-
-    async def get(self, plugin: str, pss: bool = False) -> results.PluginDetails:
-        """All about one plugin, named by key or id; `pss` adds the dear number."""
-        return await self._call("plugins.get", plugin=plugin, pss=pss)
-
-    async def install(
-        self,
-        source: str,
-        editable: bool = False,
-        index_url: str | None = None,
-        find_links: Sequence[str] = (),
-        hashes: Sequence[str] = (),
-        capabilities: Sequence[str] | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> results.PluginInfo:
-        """Fetch a plugin, check it and store it; it is not loaded yet.
-
-        `source` is a directory, an archive, a wheel or an sdist by its absolute path, or a requirement such as
-        `acme-weather>=1.2`. `capabilities` are what you agree to (None: all that it asks for); APPROVAL_REQUIRED says
-        what is missing. `on_progress` is called as it goes on; what it raises cancels the install.
-        """
-        return await self._operate(
-            "plugins.install",
-            on_progress,
-            source=source,
-            editable=editable,
-            index_url=index_url,
-            find_links=list(find_links),
-            hashes=list(hashes),
-            capabilities=None if capabilities is None else list(capabilities),
-        )
-
-    async def upgrade(
-        self,
-        plugin: str,
-        source: str | None = None,
-        version: str | None = None,
-        index_url: str | None = None,
-        find_links: Sequence[str] = (),
-        hashes: Sequence[str] = (),
-        approve: bool = False,
-        probation_s: float | None = None,
-        capabilities: Sequence[str] | None = None,
-        editable: bool = False,
-        on_progress: OnProgress | None = None,
-    ) -> results.PluginInfo:
-        """Exchange the plugin's version for the one in `source` (as in install), or for a kept `version`.
-
-        With neither, for what its own source has now, asked of the index that it came from unless another is named.
-
-        It happens wholly, or the version before goes on (UPGRADE_FAILED). What asks for more capabilities than were
-        approved waits for `approve`, unless `approve` is true, or they are all among `capabilities`, which you have
-        agreed to. With `editable` it is refused instead (APPROVAL_REQUIRED). Who gives up within `probation_s` is
-        rolled back.
-        """
-        return await self._operate(
-            "plugins.upgrade",
-            on_progress,
-            plugin=plugin,
-            source=source,
-            version=version,
-            index_url=index_url,
-            find_links=list(find_links),
-            hashes=list(hashes),
-            approve=approve,
-            probation_s=probation_s,
-            capabilities=None if capabilities is None else list(capabilities),
-            editable=editable,
-        )
-
-    async def approve(self, plugin: str, version: str | None = None) -> results.PluginInfo:
-        """Allow what the waiting version asks for, and run it; `version`, if named, must be the one that waits."""
-        return await self._call("plugins.approve", plugin=plugin, version=version)
-
-    async def reject(self, plugin: str) -> results.PluginInfo:
-        """Drop the waiting version and run the one before."""
-        return await self._call("plugins.reject", plugin=plugin)
-
-    async def rollback(self, plugin: str, version: str | None = None) -> results.PluginInfo:
-        """Run the version before this one again, or the kept `version`; nothing is fetched."""
-        return await self._call("plugins.rollback", plugin=plugin, version=version)
-
-    async def versions(self, plugin: str) -> VersionInfos:
-        """The versions that are kept, newest first."""
-        return await self._call("plugins.versions", plugin=plugin)
-
-    async def config_get(self, plugin: str) -> results.ConfigInfo:
-        """The plugin's configuration, its secrets masked, and its schema."""
-        return await self._call("plugins.config_get", plugin=plugin)
-
-    async def config_set(
-        self, plugin: str, config: Mapping[str, Any], merge: bool = False, expected_revision: int | None = None
-    ) -> results.ConfigInfo:
-        """Check a configuration, store it, and give it to the worker, or restart that.
-
-        With `merge` it is laid over what is there, and None takes a value away. A secret that is sent back masked stays
-        as it is. `expected_revision` refuses to overwrite what somebody else has set meanwhile.
-        """
-        return await self._call(
-            "plugins.config_set", plugin=plugin, config=dict(config), merge=merge, expected_revision=expected_revision
-        )
-
-    async def config_test(
-        self, plugin: str, config: Mapping[str, Any] | None = None, merge: bool = False
-    ) -> results.ConfigVerdict:
-        """Check a configuration against its schema and by the worker, if it runs; None checks the stored one."""
-        given = None if config is None else dict(config)
-        return await self._call("plugins.config_test", plugin=plugin, config=given, merge=merge)
-
-    async def config_history(self, plugin: str) -> ConfigRevisionInfos:
-        """The configurations that were, newest first, without their values."""
-        return await self._call("plugins.config_history", plugin=plugin)
-
-    async def config_restore(self, plugin: str, revision: int | None = None) -> results.ConfigInfo:
-        """Set an earlier configuration again: `revision`, or the newest other one that a worker has taken."""
-        return await self._call("plugins.config_restore", plugin=plugin, revision=revision)
-
-    async def load(self, plugin: str) -> results.PluginInfo:
-        """Make an installed, disabled or failed plugin ready; answers when its worker has shaken hands."""
-        return await self._call("plugins.load", plugin=plugin)
-
-    async def enable(self, plugin: str) -> results.PluginInfo:
-        """Make a disabled, failed or upgrade-pending plugin ready again."""
-        return await self._call("plugins.enable", plugin=plugin)
-
-    async def disable(self, plugin: str, reason: str | None = None) -> results.PluginInfo:
-        """Drain and stop the worker and keep it stopped; answers when it is gone."""
-        return await self._call("plugins.disable", plugin=plugin, reason=reason)
-
-    async def unload(self, plugin: str, remove_data: bool = False) -> results.Done:
-        """Uninstall: stop the worker and remove the files; `remove_data` deletes config, state and history too."""
-        return await self._call("plugins.unload", plugin=plugin, remove_data=remove_data)
-
-    async def mark_error(self, plugin: str, error: str) -> results.PluginInfo:
-        """Put a plugin into status error, with the reason, and stop its worker."""
-        return await self._call("plugins.mark_error", plugin=plugin, error=error)
-
-    async def mark_upgrade_pending(self, plugin: str) -> results.PluginInfo:
-        """Stop the worker of a ready plugin until its upgrade is decided."""
-        return await self._call("plugins.mark_upgrade_pending", plugin=plugin)
-
-    async def start(self, plugin: str) -> results.PluginInfo:
-        """Start the worker of a ready plugin that was stopped; the status stays."""
-        return await self._call("plugins.start", plugin=plugin)
-
-    async def stop(self, plugin: str) -> results.PluginInfo:
-        """Stop the worker of a ready plugin until start, restart or the next boot; the status stays."""
-        return await self._call("plugins.stop", plugin=plugin)
-
-    async def restart(self, plugin: str) -> results.PluginInfo:
-        """Stop the worker of a ready plugin, if it runs, and start it; answers when the new one has shaken hands."""
-        return await self._call("plugins.restart", plugin=plugin)
-
-    async def wait(
-        self, plugin: str, status: str | None = None, phase: str | None = None, timeout_s: float = 30.0
-    ) -> results.PluginInfo:
-        """Answer as soon as the plugin has the status and the phase asked for; DEADLINE_EXCEEDED after `timeout_s`."""
-        return await self._call("plugins.wait", plugin=plugin, status=status, phase=phase, timeout_s=timeout_s)
-
-    async def health(self, plugin: str) -> results.HealthInfo:
-        """Ask the worker now how it is."""
-        return await self._call("plugins.health", plugin=plugin)
-
-    async def can_transition(self, plugin: str, to: str) -> results.TransitionAnswer:
-        """Whether the plugin's status may change to `to`."""
-        return await self._call("plugins.can_transition", plugin=plugin, to=to)
-
-    async def call(
-        self, plugin: str, method: str, params: Any = None, timeout_s: float | None = None
-    ) -> results.CallResult:
-        """Call a method of the plugin; `timeout_s` None takes the method's own deadline, else 30 s."""
-        return await self._call("plugins.call", plugin=plugin, method=method, params=params, timeout_s=timeout_s)
-
-    async def metrics(self, plugin: str) -> MetricInfos:
-        """The numbers that the plugin tells of itself, by name; they begin anew with the daemon."""
-        return await self._call("plugins.metrics", plugin=plugin)
-
-    async def state_list(
-        self, plugin: str, prefix: str = "", after: str | None = None, limit: int = 100
-    ) -> results.StatePage:
-        """The plugin's stored keys and values, in key order, a page at a time."""
-        return await self._call("plugins.state_list", plugin=plugin, prefix=prefix, after=after, limit=limit)
 
 
 class AsyncJobs(AsyncNoun):
@@ -335,44 +145,3 @@ class AsyncJobs(AsyncNoun):
     async def retry(self, run: str, wait: bool = False) -> results.RunInfo:
         """Run again now what did not succeed, with the same due time and params, as its next attempt."""
         return await self._call("jobs.retry", run=run, wait=wait)
-
-
-class AsyncEvents(AsyncNoun):
-    """The journal of events; `events_stream` of the client follows it."""
-
-    async def list(
-        self, after_seq: int | None = None, types: Sequence[str] = (), plugins: Sequence[str] = (), limit: int = 100
-    ) -> results.EventPage:
-        """Events after `after_seq`, oldest first; with `after_seq` None the newest ones."""
-        return await self._call(
-            "events.list", after_seq=after_seq, types=list(types), plugins=list(plugins), limit=limit
-        )
-
-
-class AsyncLogs(AsyncNoun):
-    """Plugins' logs; `logs_stream` of the client follows one."""
-
-    async def read(
-        self,
-        plugin: str,
-        tail: int = 100,
-        since_ms: int | None = None,
-        level: str | None = None,
-        run: str | None = None,
-        until_ms: int | None = None,
-        stream: str | None = None,
-    ) -> LogLines:
-        """The last `tail` lines of a plugin's log, oldest first, filtered by time, level (and above), run and stream.
-
-        If they do not fit into one answer, the newest of them come.
-        """
-        return await self._call(
-            "logs.read",
-            plugin=plugin,
-            tail=tail,
-            since_ms=since_ms,
-            level=level,
-            run=run,
-            until_ms=until_ms,
-            stream=stream,
-        )

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import trio
 
 from client.async_link import AsyncLink, OnNotification
+from client.backoff import Backoff
 from client.cursor import Cursor, EventCursor, LogCursor, OnNotice
 from client.errors import NotFound, SupervisorError, Unavailable
-from client.sync_stream import BACK, FIRST_PAUSE_S, LONGEST_PAUSE_S, LOST, no_notice
+from client.sync_stream import BACK, LOST, no_notice
 from supervisor.wire.message import Notification
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class AsyncStream(Generic[_T]):
         self._early: list[Notification] | None = None
         """What came before the answer to subscribe; None once that is here."""
         self._news = trio.Event()
-        self._pause_s = FIRST_PAUSE_S
+        self._backoff = Backoff()
         self._lost_at: float | None = None
         self._told = False
         """That the connection was lost."""
@@ -69,7 +70,8 @@ class AsyncStream(Generic[_T]):
             if self._over:
                 raise Unavailable(f"the stream is over: no {self._cursor.THING} will come")
             await self._advance()
-        self._pause_s, self._lost_at = FIRST_PAUSE_S, None
+        self._backoff.reset()
+        self._lost_at = None
         return item
 
     async def subscribe(self) -> AsyncLink:
@@ -149,12 +151,11 @@ class AsyncStream(Generic[_T]):
         if not self._told:
             self._told = True
             self._on_notice(notice)
-        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, LONGEST_PAUSE_S)
-        await trio.sleep(pause_s)
+        await trio.sleep(self._backoff.next_s())
 
 
 class AsyncEventStream(AsyncStream["EventInfo"]):
-    """Events; made by `AsyncClient.events_stream`."""
+    """Events; made by `AsyncClient.events()`."""
 
     def __init__(
         self,
@@ -163,19 +164,20 @@ class AsyncEventStream(AsyncStream["EventInfo"]):
         after_seq: int | None,
         types: Sequence[str],
         plugins: Sequence[str],
+        jobs: Sequence[str],
         reconnect_for_s: float | None,
     ) -> None:
-        self._events = EventCursor(after_seq, types, plugins)
+        self._events = EventCursor(after_seq, types, plugins, jobs)
         super().__init__(open_link, self._events, reconnect_for_s=reconnect_for_s)
 
     @property
     def last_seq(self) -> int | None:
-        """Of the event that was handed out last: the `after_seq` of a later stream that goes on from here."""
+        """Of the event that was handed out last: the `after` of a later stream that goes on from here."""
         return self._events.last_seq
 
 
 class AsyncLogStream(AsyncStream["LogLine"]):
-    """Lines of a plugin's log; made by `AsyncClient.logs_stream`."""
+    """Lines of a plugin's log; made by `AsyncClient.logs()`."""
 
     def __init__(
         self,

@@ -112,16 +112,19 @@ class EventCursor(Cursor["EventInfo"]):
 
     NOTIFICATION, SUBSCRIBE, ALLOW, THING = "rpc.event", "events.subscribe", "events.credit", "event"
 
-    def __init__(self, after_seq: int | None, types: Sequence[str], plugins: Sequence[str]) -> None:
+    def __init__(
+        self, after_seq: int | None, types: Sequence[str], plugins: Sequence[str], jobs: Sequence[str]
+    ) -> None:
         super().__init__()
         self._types = list(types)
         self._plugins = list(plugins)
+        self._jobs = list(jobs)
         self._received = after_seq
         self.last_seq = after_seq
         """Of the event handed out last; at first where the stream begins, None until that is known."""
 
     def _from_here(self) -> dict[str, Any]:
-        return {"types": self._types, "plugins": self._plugins, "after_seq": self._received}
+        return {"types": self._types, "plugins": self._plugins, "jobs": self._jobs, "after_seq": self._received}
 
     def _begin(self, info: Any) -> None:
         if self._received is None:

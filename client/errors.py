@@ -1,8 +1,13 @@
-"""What clients raise: the daemon's own error classes by name, and the ways in which a connection fails."""
+"""What clients raise: the daemon's own error classes by name, and the ways in which a connection fails.
+
+Each has `.message` for people, `.code` (its name) and `.data` for programs.
+"""
 
 from __future__ import annotations
 
 import errno
+import os
+import stat
 
 from supervisor.core.errors import (
     ActivationFailed,
@@ -71,7 +76,8 @@ class DaemonNotRunning(Unavailable):
 
 
 class ConnectionLost(Unavailable):
-    """The connection ended while it was in use. Details: socket, and method where a call was under way."""
+    """The connection ended while it was in use. Details: socket, method where a call was under way, and request_id
+    where it was made with `once()`."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -90,10 +96,7 @@ class Interrupted(KeyboardInterrupt):
 def cannot_connect(error: OSError, path: str) -> SupervisorError:
     """What a failed connect means, and the way out."""
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return PermissionDenied(
-            f"may not connect to {path}: only root and the user that plugind runs as may; try again as one of them",
-            socket=path,
-        )
+        return PermissionDenied(f"may not connect to {path}: {_who_may(path)}", socket=path)
     if error.errno in {errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR}:
         return DaemonNotRunning(
             f"plugind is not running: nobody answers at {path}; start it with `systemctl start plugind`, "
@@ -103,11 +106,42 @@ def cannot_connect(error: OSError, path: str) -> SupervisorError:
     return Unavailable(f"cannot connect to {path}: {error.strerror or error}", socket=path)
 
 
-def connection_lost(path: str, method: str, *, repeatable: bool) -> ConnectionLost:
-    """The connection ended before the answer to `method` came."""
+def _who_may(path: str) -> str:
+    """Who may connect, and how to become one of them."""
+    import grp
+    import pwd
+
+    user, group, way_out = "the user that plugind runs as", "", "try again as one of them"
+    try:
+        found = os.stat(path)
+        user = pwd.getpwuid(found.st_uid).pw_name
+        if found.st_mode & stat.S_IWGRP:
+            name = grp.getgrgid(found.st_gid).gr_name
+            group, way_out = f", and members of the group {name}", f"become one with `usermod -aG {name} YOU`"
+    except (OSError, KeyError):
+        pass  # its directory is closed to us, or who owns it has no name: said as far as it is known
+    users = "root" if user == "root" else f"root and {user}"
+    return f"only {users}{group} may; {way_out}"
+
+
+def connection_lost(path: str, method: str, *, repeatable: bool, said: str | None = None) -> ConnectionLost:
+    """The connection ended before the answer to `method` came; `said` is what the daemon gave as the reason."""
+    why = "" if said is None else f" ({said})"
     doubt = "" if repeatable else "; whether it was carried out is unknown, so look before you repeat it"
     return ConnectionLost(
-        f"the connection to plugind at {path} was lost before {method} was answered{doubt}",
+        f"the connection to plugind at {path} was lost before {method} was answered{why}{doubt}",
         socket=path,
         method=method,
+    )
+
+
+def outcome_unknown(error: SupervisorError, method: str, request_id: str) -> ConnectionLost:
+    """A change was sent under a request id, its answer was lost, and asking again led to `error`."""
+    path = error.details.get("socket")
+    return ConnectionLost(
+        f"the connection to plugind at {path} was lost before {method} was answered, and could not be made again in "
+        f"time; to know what became of it, ask again under the same id: once({request_id!r})",
+        socket=path,
+        method=method,
+        request_id=request_id,
     )

@@ -7,7 +7,6 @@ those would more than double the start-up of every small program and of pluginct
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import msgpack
 
@@ -19,6 +18,10 @@ from supervisor.core.errors import (
     SupervisorError,
     error_from_code,
 )
+
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_FRAME_IN_BYTES = 4 * 1024 * 1024
 MAX_FRAME_OUT_BYTES = 1024 * 1024

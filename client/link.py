@@ -9,7 +9,6 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from client import protocol
 from client.errors import (
@@ -21,10 +20,15 @@ from client.errors import (
 )
 from client.frames import Answer, Frames, Said, to_error
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
+if TYPE_CHECKING:
+    from typing import Any
+
+    OnProgress = Callable[[Any], object]
+    """Called with each `supervisor.wire.results.OperationProgress`, as it comes."""
+
 _READ_BYTES = 64 * 1024
 _BUSY_RETRY_S = 0.01
-OnProgress = Callable[[Any], object]
-"""Called with each `supervisor.wire.results.OperationProgress`, as it comes."""
 
 
 def dial(path: str) -> socket.socket:
@@ -91,10 +95,14 @@ class Link:
         self._sock.close()
 
     def alive(self) -> bool:
-        """Whether the daemon still holds its end, as far as can be told without asking."""
+        """Whether the daemon still holds its end, as far as can be told without asking.
+
+        Between two calls it says nothing but why it closes the connection.
+        """
         try:
             self._sock.settimeout(0)  # with any other, Python itself waits before it asks the kernel
-            return self._sock.recv(1, socket.MSG_PEEK) != b""
+            self._sock.recv(1, socket.MSG_PEEK)
+            return False
         except BlockingIOError:
             return True
         except OSError:
@@ -201,10 +209,27 @@ class Link:
         except TimeoutError:
             raise _too_late(method) from None
         except OSError:
+            self._hear_last_words()
             raise self._ending(method) from None
 
+    def _hear_last_words(self) -> None:
+        """What came before the end that was noticed in sending."""
+        try:
+            self._sock.settimeout(0)
+            while data := self._sock.recv(_READ_BYTES):
+                for message in self._frames.receive(data):
+                    if isinstance(message, Said):
+                        self._note(message)
+        except OSError:
+            return  # there is no more
+
     def _ending(self, method: str) -> SupervisorError:
-        return self._last_words or connection_lost(self._path, method, repeatable=method in protocol.READS)
+        said = self._last_words
+        if said is not None and (self.hello is None or not said.retryable):
+            return said
+        # What had been taken and is closed for want of room is one more lost connection.
+        why = None if said is None else said.message
+        return connection_lost(self._path, method, repeatable=method in protocol.READS, said=why)
 
 
 def _seconds_left(deadline: float | None, method: str) -> float | None:

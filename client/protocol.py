@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from client.version import VERSION
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
+if TYPE_CHECKING:
+    from typing import Any
+
 DEADLINE_KEY = "$deadline_ms"
 PROGRESS_KEY = "$progress"
+REQUEST_ID_KEY = "$request_id"
 PROGRESS = "rpc.progress"
 """The notification that tells of it."""
 CANCEL = "rpc.cancel"
@@ -24,6 +28,7 @@ READS = frozenset(
         "daemon.info",
         "daemon.status",
         "daemon.settings",
+        "daemon.metrics",
         "plugins.list",
         "plugins.get",
         "plugins.wait",
@@ -31,6 +36,7 @@ READS = frozenset(
         "plugins.can_transition",
         "plugins.metrics",
         "plugins.state_list",
+        "plugins.state_get",
         "plugins.versions",
         "plugins.config_get",
         "plugins.config_test",
@@ -41,10 +47,24 @@ READS = frozenset(
         "jobs.runs",
         "jobs.get_run",
         "events.list",
+        "audit.list",
         "logs.read",
     },
 )
-"""What may be asked a second time when the connection was lost; all other methods never are."""
+"""What may be asked again when the connection was lost; all other methods only under a request id."""
+
+_NEITHER = frozenset(
+    {
+        "plugins.call",
+        "events.subscribe",
+        "events.unsubscribe",
+        "events.credit",
+        "logs.follow",
+        "logs.unfollow",
+        "logs.credit",
+    },
+)
+"""What changes nothing that plugind keeps, but is not to be repeated: a plugin's method may do anything."""
 
 UNBOUNDED = frozenset(
     {
@@ -81,6 +101,11 @@ CANCEL_WAIT_S = 10.0
 """So long: what is past its commit point may take longer to end well."""
 
 
+def is_change(method: str) -> bool:
+    """Whether the daemon makes it once only, under one request id."""
+    return method not in READS and method not in _NEITHER
+
+
 def time_limits_s(
     method: str,
     params: Mapping[str, Any],
@@ -100,10 +125,18 @@ def time_limits_s(
     return (own + MARGIN_S if isinstance(own, int | float) else None), None
 
 
-def to_params(params: Mapping[str, Any], told_s: float | None, *, progress: bool = False) -> list[Any]:
+def to_params(
+    params: Mapping[str, Any], told_s: float | None, *, progress: bool = False, request_id: str | None = None
+) -> list[Any]:
     """Named params as they travel, with the deadline for the daemon to stop working when nobody waits any more."""
-    asked = dict(params) if told_s is None else {**params, DEADLINE_KEY: told_s * 1000}
-    return [{**asked, PROGRESS_KEY: True} if progress else asked]
+    asked = dict(params)
+    if told_s is not None:
+        asked[DEADLINE_KEY] = told_s * 1000
+    if progress:
+        asked[PROGRESS_KEY] = True
+    if request_id is not None:
+        asked[REQUEST_ID_KEY] = request_id
+    return [asked]
 
 
 def hello(name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from client.backoff import Backoff
 from client.cursor import Cursor, EventCursor, LogCursor, OnNotice
 from client.errors import DeadlineExceeded, NotFound, Unavailable
 from client.link import Link
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
     from supervisor.wire.results import EventInfo, LogLine  # noqa: F401  in quotes below
 
-FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 2.0
 LOST = "the connection to plugind was lost; waiting for it"
 BACK = "the connection to plugind is back"
 
@@ -47,7 +46,7 @@ class Stream(Generic[_T]):
         self._reconnect_for_s = reconnect_for_s
         self._on_notice = on_notice
         self._link: Link | None = None
-        self._pause_s = FIRST_PAUSE_S
+        self._backoff = Backoff()
         self._lost_at: float | None = None
         self._told = False
         """That the connection was lost."""
@@ -87,7 +86,8 @@ class Stream(Generic[_T]):
             if self._closed:
                 raise Unavailable(f"the stream is closed: no {self._cursor.THING} will come")
             self._advance(deadline)
-        self._pause_s, self._lost_at = FIRST_PAUSE_S, None
+        self._backoff.reset()
+        self._lost_at = None
         return item
 
     def _advance(self, deadline: float | None) -> None:
@@ -154,16 +154,16 @@ class Stream(Generic[_T]):
         if not self._told:
             self._told = True
             self._on_notice(notice)
-        if deadline is not None and now + self._pause_s >= deadline:
+        pause_s = self._backoff.next_s()
+        if deadline is not None and now + pause_s >= deadline:
             # Who asks again and again is not to keep a daemon busy that is just stopping.
             time.sleep(max(0.0, deadline - now))
             raise DeadlineExceeded(f"no {self._cursor.THING} came in time, and plugind could not be reached") from error
-        time.sleep(self._pause_s)
-        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+        time.sleep(pause_s)
 
 
 class EventStream(Stream["EventInfo"]):
-    """Events; made by `Client.events_stream`."""
+    """Events; made by `Client.events()`."""
 
     def __init__(
         self,
@@ -172,19 +172,20 @@ class EventStream(Stream["EventInfo"]):
         after_seq: int | None,
         types: Sequence[str],
         plugins: Sequence[str],
+        jobs: Sequence[str],
         reconnect_for_s: float | None,
     ) -> None:
-        self._events = EventCursor(after_seq, types, plugins)
+        self._events = EventCursor(after_seq, types, plugins, jobs)
         super().__init__(open_link, self._events, reconnect_for_s=reconnect_for_s)
 
     @property
     def last_seq(self) -> int | None:
-        """Of the event that was handed out last: the `after_seq` of a later stream that goes on from here."""
+        """Of the event that was handed out last: the `after` of a later stream that goes on from here."""
         return self._events.last_seq
 
 
 class LogStream(Stream["LogLine"]):
-    """Lines of a plugin's log; made by `Client.logs_stream`."""
+    """Lines of a plugin's log; made by `Client.logs()`."""
 
     def __init__(
         self,

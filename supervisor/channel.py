@@ -14,12 +14,15 @@ import trio
 from supervisor.calls import Calls, TurnedAway
 from supervisor.core.errors import (
     DeadlineExceeded,
+    PermissionDenied,
     RemoteProtocolError,
+    ResourceExhausted,
     SupervisorError,
     Unavailable,
 )
 from supervisor.outbox import ROOM_BYTES, Outbox
 from supervisor.serving import Abortable, Followed, Immediate, OnRequest, OnUnexpected, Serving, do_nothing
+from supervisor.wire.budget import Share
 from supervisor.wire.limits import Limits
 from supervisor.wire.message import Failure, Notification, Params, Request, Response
 from supervisor.wire.peer import Cancelled, Late, Peer, PeerEvent, Refused
@@ -93,17 +96,23 @@ class Channel:
         on_unexpected: OnUnexpected,
         plain_errors: bool = False,
         write_timeout_s: float | None = None,
+        share: Share | None = None,
     ) -> None:
+        """`share`: of what this peer and others may make us hold; without one it is bounded by `limits` alone."""
         self._stream = stream
-        self._peer = Peer(limits, plain_errors=plain_errors)
+        self._share = share or Share()
+        self._peer = Peer(limits, plain_errors=plain_errors, share=self._share)
         self._on_notification = on_notification
         self._write_timeout_s = write_timeout_s
-        self._outbox = Outbox(stream)
+        self._outbox = Outbox(stream, self._share)
         self._calls = Calls(self._peer, self._outbox)
         self._serving = Serving(self._peer, self._outbox, on_request, on_unexpected)
         self._reading = trio.CancelScope()
         self._broken: SupervisorError | None = None
         self._nursery: trio.Nursery | None = None
+        self._heard_at = trio.current_time()
+        self.understood = False
+        """Whether one whole message has come."""
 
     def statistics(self) -> ChannelStatistics:
         peer = self._peer.statistics()
@@ -122,6 +131,12 @@ class Channel:
         """The peer takes nothing any more, as far as is known: it is not asked again."""
         return self._outbox.broken
 
+    def idle_s(self) -> float | None:
+        """Seconds since the peer last sent anything, or since the beginning; None while it is owed an answer, or has
+        not taken all that was sent."""
+        owed = self._peer.unanswered or self._outbox.unsent_bytes
+        return None if owed else trio.current_time() - self._heard_at
+
     def speak_maps(self) -> None:
         """From the next response on, errors are maps: the peer has said hello."""
         self._peer.plain_errors = False
@@ -131,6 +146,7 @@ class Channel:
 
         Raises:
             RemoteProtocolError: the peer broke the protocol; it has been told, in one `rpc.error`.
+            ResourceExhausted: it held too much, or was shed; it has been told so.
             Unavailable: the connection broke, or the peer took nothing for `write_timeout_s`.
         """
         async with trio.open_nursery() as nursery:
@@ -139,8 +155,6 @@ class Channel:
             task_status.started()
             await self._until_broken(lambda: self._read_and_finish(nursery))
         self._nursery = None
-        if isinstance(self._broken, RemoteProtocolError):
-            await self._say_last_words(self._broken)
         if self._broken is not None:
             raise self._broken
 
@@ -148,10 +162,16 @@ class Channel:
         """Read no more; `run` returns when what is being served is answered and sent."""
         self._reading.cancel(reason="draining")
 
+    def shed(self, error: ResourceExhausted | PermissionDenied) -> None:
+        """End it, with that last word to the peer: others need its place, or it has lost it."""
+        self._broken = self._broken or error
+        self._reading.cancel(reason="shed")
+
     def close(self, error: SupervisorError) -> None:
         """Fail the calls in flight, and all later ones, with `error`."""
         self._outbox.close()
         self._calls.close(error)
+        self._share.close()
 
     async def aclose(self) -> None:
         """Close the stream itself."""
@@ -217,8 +237,11 @@ class Channel:
             await work()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._broken = self._broken or Unavailable(f"the connection broke: {error!r}")
-        except (RemoteProtocolError, Unavailable) as error:
+        except Unavailable as error:
             self._broken = self._broken or error
+        except (RemoteProtocolError, ResourceExhausted, PermissionDenied) as error:
+            self._broken = self._broken or error
+            await self._say_last_words(error)
         if self._nursery:
             self._nursery.cancel_scope.cancel(reason="the connection ended")
 
@@ -226,20 +249,16 @@ class Channel:
         with self._reading:
             await self._read(nursery)
             return
+        if self._broken is not None:
+            raise self._broken  # It was shed.
         await self._serving.wait_idle()
         await self._outbox.wait_flushed()
 
     async def _read(self, nursery: trio.Nursery) -> None:
         unfinished_since: float | None = None
-        while data := await self._receive(unfinished_since):
-            self._peer.receive(data)
-            turn_s = trio.current_time()
-            for count, event in enumerate(self._peer.events(), 1):
+        while await self._receive(unfinished_since):
+            if await self._handle_all(nursery):
                 unfinished_since = None
-                await self._handle(event, nursery)
-                if count % _AT_A_TIME == 0 or trio.current_time() - turn_s > _LONGEST_S:
-                    await trio.lowlevel.checkpoint()
-                    turn_s = trio.current_time()
             if self._peer.overfull:
                 await self._serving.wait_not_overfull()
                 unfinished_since = None  # It was us who did not read.
@@ -248,13 +267,27 @@ class Channel:
             elif unfinished_since is None:
                 unfinished_since = trio.current_time()
 
-    async def _receive(self, unfinished_since: float | None) -> bytes | bytearray:
-        if unfinished_since is None:
-            return await self._stream.receive_some(_READ_BYTES)
+    async def _receive(self, unfinished_since: float | None) -> bool:
+        """Hand what came to the peer; False at the end. Nothing of it stays here: the next wait may last for days."""
         seconds = self._peer.limits.partial_frame_s
-        with trio.move_on_at(unfinished_since + seconds):
-            return await self._stream.receive_some(_READ_BYTES)
+        with trio.move_on_at(float("inf") if unfinished_since is None else unfinished_since + seconds):
+            data = await self._stream.receive_some(_READ_BYTES)
+            self._heard_at = trio.current_time()
+            if data:
+                self._peer.receive(data)
+            return bool(data)
         raise RemoteProtocolError(f"a frame was left unfinished for {seconds:g} s")
+
+    async def _handle_all(self, nursery: trio.Nursery) -> bool:
+        """What is whole by now; whether anything was."""
+        count, turn_s = 0, self._heard_at
+        for count, event in enumerate(self._peer.events(), 1):
+            self.understood = True
+            await self._handle(event, nursery)
+            if count % _AT_A_TIME == 0 or trio.current_time() - turn_s > _LONGEST_S:
+                await trio.lowlevel.checkpoint()
+                turn_s = trio.current_time()
+        return count > 0
 
     async def _handle(self, event: PeerEvent, nursery: trio.Nursery) -> None:
         match event:
@@ -294,12 +327,9 @@ class Channel:
                     raise Unavailable(f"the peer took nothing for {self._write_timeout_s:g} s")
                 self._outbox.note_sent(len(piece))
 
-    async def _say_last_words(self, error: RemoteProtocolError) -> None:
-        # Best effort: the writer may have been cut in the middle of a frame.
-        with trio.move_on_after(_LAST_WORDS_S, shield=True):
-            try:
-                rest = self._outbox.take_nowait()
-                last = self._peer.notify("rpc.error", [Failure.from_error(error).to_map()])
-                await self._stream.send_all(rest + last)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return
+    async def _say_last_words(self, error: SupervisorError) -> None:
+        """Behind what is being sent, so that no frame is cut, and nothing comes after; who does not read misses it."""
+        self._outbox.put(self._peer.notify("rpc.error", [Failure.from_error(error).to_map()]))
+        self._outbox.close()
+        with trio.move_on_after(_LAST_WORDS_S):
+            await self._outbox.wait_flushed()

@@ -26,6 +26,8 @@ MAX_SERIES_BYTES: Final = 1000
 MAX_LABELS: Final = 64
 """Of a series, so that all of a plugin's fit into an answer."""
 KINDS: Final = ("gauge", "counter")
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""Of Prometheus text, as the daemon writes it."""
 _NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 _LABEL = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
 _Labels = tuple[tuple[str, str], ...]

@@ -9,6 +9,8 @@ from typing import Final
 
 import trio
 
+from supervisor.wire.budget import Share
+
 ROOM_BYTES: Final = 1024 * 1024
 _FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.EINTR})
 
@@ -20,7 +22,9 @@ class Outbox:
     event loop in which the writer would wake, and it cannot be cut, since there is no checkpoint in it.
     """
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, share: Share | None = None) -> None:
+        """What is unsent counts in its `share` of what is held for many peers."""
+        self._share = share or Share()
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._frames: deque[bytes] = deque()
         self._unsent = 0
@@ -59,6 +63,7 @@ class Outbox:
             self._stuck_since = trio.current_time()
         self._frames.append(frame)
         self._unsent += len(frame)
+        self._share.add(len(frame))
         self._filled.set()
 
     async def wait_room(self) -> None:
@@ -81,6 +86,7 @@ class Outbox:
     def note_sent(self, size: int) -> None:
         """So many bytes of what was taken are with the kernel."""
         self._unsent -= size
+        self._share.add(-size)
         self._stuck_since = trio.current_time()
         if self._unsent < ROOM_BYTES:
             roomy, self._roomy = self._roomy, trio.Event()

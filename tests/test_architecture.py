@@ -42,6 +42,8 @@ HOMES = {
     "playhouse": ("supervisor/store/",),
     "croniter": ("supervisor/jobs/cron",),
     "msgspec": ("supervisor/wire/typed.py",),
+    "prometheus_client": ("supervisor/daemon/metrics_",),
+    "h11": ("supervisor/daemon/metrics_http.py",),
     "msgpack": ("supervisor/wire/codec.py", "supervisor/wire/framing.py", "supervisor/store/", "client/frames.py"),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from client.cli.output import Context
@@ -94,31 +94,65 @@ def span(text: str) -> float:
     from client.cli.render import parse_span
 
     found = parse_span(text)
-    if found is None:
-        return seconds(text)
-    return seconds(str(found))
+    try:
+        return seconds(text if found is None else str(found))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"must be a time such as 30s or 5m, above 0, not {text!r}") from None
 
 
 PLUGIN = Argument("plugin", metavar="KEY", help="the plugin's key or id")
+PLUGINS = Argument(
+    "plugins", metavar="KEY", nargs="+", help="a plugin's key or id; several, or a pattern such as 'acme.*'"
+)
 PSS = Argument("--pss", action="store_true", help="measure its share of shared memory too (PSS), which is dear")
 JOB = Argument("job", metavar="JOB", help="the job, as <plugin>/<key> or by id")
 YES = Argument("-y", "--yes", action="store_true", help="ask nothing")
+_FORMS = {"wide": "wide (all columns, nothing cut)", "json": "json", "name": "name (one a line, for scripts)"}
+
+
+def output(*forms: str) -> Argument:
+    """`-o` of a list that can be shown in these forms."""
+    told = ", ".join(_FORMS[form] for form in forms)
+    return Argument("-o", "--output", choices=forms, metavar="FORM", help=told)
 
 
 class Parser(argparse.ArgumentParser):
     """Raises instead of exiting, so that programs get their errors in one form."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, self.format_usage())
+        raise UsageError(message + self._suggestion(message), self.format_usage())
+
+    def _suggestion(self, message: str) -> str:
+        """The word that was meant, where one is near."""
+        import re
+
+        if choice := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            return nearest(choice[1], re.findall(r"[^', ]+", choice[2]))
+        if (option := re.search(r"(?<=unrecognized arguments: )--?[\w-]+", message)) is not None:
+            return nearest(option[0], list(self._option_string_actions))
+        return ""
+
+
+def nearest(word: str, known: Sequence[str], otherwise: str = "") -> str:
+    """As in `; did you mean 'list'?`, if anything comes near."""
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else otherwise
+
+
+def terminal_columns() -> int:
+    """For help: 80 where nobody says how wide the terminal is, and 40 at least."""
+    # Without a width, argparse imports shutil to find one out, each time a parser is built.
+    try:
+        columns = int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size().columns or 80
+    except (OSError, ValueError):
+        columns = 80
+    return max(columns, 40)
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
-    # Without a width, argparse imports shutil to find one out, each time a parser is built.
-    try:
-        columns = int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size().columns
-    except (OSError, ValueError):
-        columns = 80
-    return argparse.HelpFormatter(prog, width=max(columns, 40) - 2)
+    return argparse.HelpFormatter(prog, width=terminal_columns() - 2)
 
 
 def parse(name: str, command: Command, words: list[str]) -> Options:
@@ -140,6 +174,10 @@ def parse(name: str, command: Command, words: list[str]) -> Options:
     hidden = argparse.SUPPRESS
     parser.add_argument("--json", action="store_true", default=hidden, help="print JSON, for programs")
     parser.add_argument("--socket", metavar="PATH", default=hidden, help="the daemon's socket")
+    if not any("-o" in argument.flags for argument in command.arguments):
+        parser.add_argument(
+            "-o", "--output", choices=("json",), metavar="json", default=hidden, help="the same as --json"
+        )
     # Otherwise what may be left out counts as left out as soon as an option stands before it. Slower, so not for all.
-    mixed = any(argument.options.get("nargs") in {"?", "*"} for argument in command.arguments)
+    mixed = any(argument.options.get("nargs") in {"?", "*", "+"} for argument in command.arguments)
     return parser.parse_intermixed_args(words) if mixed else parser.parse_args(words)

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from client.cli.command import Argument, Command, Commands, Options, UsageError, whole
 from client.cli.output import Context
-from client.cli.render import now_ms
+from client.cli.render import now_ms, wrapped
 from supervisor.jobs.cron import Schedule, ScheduleError
 from supervisor.jobs.cron_fields import DROP_SECONDS, SET_SECONDS
 from supervisor.jobs.cron_preview import (
@@ -169,18 +169,10 @@ def _labelled(lines: dict[str, list[str]], width: int | None) -> str:
     longest = max(map(len, lines))
     told = []
     for label, texts in lines.items():
-        broken = [part for text in texts for part in _broken(text, width and max(width - longest - 2, 20))]
+        broken = [part for text in texts for part in wrapped(text, width and max(width - longest - 2, 20))]
         heads = [f"{label:>{longest}}: ", *[" " * (longest + 2)] * len(broken)]
         told += [head + text for head, text in zip(heads, broken, strict=False)]
     return "\n".join(told)
-
-
-def _broken(text: str, width: int | None) -> list[str]:
-    if width is None or len(text) <= width:
-        return [text]
-    from textwrap import wrap
-
-    return wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 COMMANDS: Commands = {

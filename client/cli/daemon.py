@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from client.cli.command import Argument, Command, Commands, Options
 from client.cli.output import Context
-from client.errors import NotFound
-
-if TYPE_CHECKING:
-    from supervisor.wire.results import MethodDescription
 
 
 def _ping(context: Context, options: Options) -> None:
@@ -57,36 +53,16 @@ def _backup(context: Context, options: Options) -> None:
     context.show({**done, "path": path}, f"a copy of the database is in {escaped(path)}")
 
 
-def _describe(context: Context, options: Options) -> None:
+def _reload(context: Context, options: Options) -> None:
+    done = context.client.daemon.reload()
+    changed, later = done["changed"], done["need_restart"]
+    text = f"in force now: {', '.join(changed)}" if changed else "no setting has another value than before"
+    if later:
+        text += f"\nat the next start of plugind only: {', '.join(later)}"
+    text += "".join(f"\nwarning: {warning}" for warning in done["warnings"])
     from client.cli.render import escaped
 
-    description = context.client.describe()
-    if options.method is None:
-        longest = max(map(len, description["methods"]), default=0)
-        lines = (f"{name:<{longest}}  {m['summary']}" for name, m in description["methods"].items())
-        context.show(description, "\n".join(map(escaped, lines)))
-        return
-    method = description["methods"].get(options.method)
-    if method is None:
-        import difflib
-
-        near = difflib.get_close_matches(options.method, description["methods"], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "; `pluginctl describe` lists them"
-        raise NotFound(f"plugind has no method {options.method!r}{hint}", method=options.method)
-    context.show(method, _method_text(options.method, method))
-
-
-def _method_text(name: str, method: MethodDescription) -> str:
-    from client.cli.plain import to_json
-    from client.cli.render import duration, escaped
-
-    deadline = "none" if method["deadline_ms"] is None else duration(method["deadline_ms"] / 1000)
-    return (
-        f"{escaped(name)}: {escaped(method['summary'])}\n"
-        f"role {escaped(method['role'])}, deadline {deadline}\n"
-        f"params: {to_json(method['params'], indent=2)}\n"
-        f"result: {to_json(method['result'], indent=2)}"
-    )
+    context.show(done, escaped(text, lines=True))
 
 
 COMMANDS: Commands = {
@@ -106,10 +82,9 @@ COMMANDS: Commands = {
         "backup /var/backups/plugind.db",
         Argument("file", metavar="FILE", help="a new file"),
     ),
-    "describe": Command(
-        _describe,
-        "Every method of the socket; with METHOD, its params and result as JSON Schema.",
-        "describe plugins.call",
-        Argument("method", metavar="METHOD", nargs="?"),
+    "reload": Command(
+        _reload,
+        "Read the settings anew, as SIGHUP does; if something is wrong with them nothing changes.",
+        "reload",
     ),
 }

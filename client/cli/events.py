@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 from client.cli.command import Argument, Command, Commands, Options, UsageError, since, whole
 from client.cli.output import Context
@@ -29,31 +30,25 @@ def _value(value: object) -> str:
 
 def _page(client: Client, options: Options, usual: int) -> EventPage:
     """What was asked for: the newest, `usual` of them, what came after a number, or all since an instant."""
-    if options.since is None:
-        return client.events.list(options.after, options.type, options.plugin, options.limit or usual)
+    until_ms = None if options.until is None else since(options.until, "--until")
+    filters = {"types": options.type, "plugins": options.plugin, "jobs": options.job, "until_ms": until_ms}
+    if options.since is not None:
+        if options.after is not None:
+            raise UsageError("--since and --after cannot stand together: keep one of them")
+        return _since(client, since(options.since), options.limit, filters)
     if options.after is not None:
-        raise UsageError("--since and --after cannot stand together: keep one of them")
-    after = _seq_before(client, since(options.since))
-    found: list[EventInfo] = []
-    while True:
-        page = client.events.list(after, options.type, options.plugin, _PAGE)
+        return client.events.list(after_seq=options.after, limit=options.limit or usual, **filters)
+    return client.events.list(limit=options.limit or usual, **filters)
+
+
+def _since(client: Client, since_ms: int, most: int | None, filters: dict[str, Any]) -> EventPage:
+    """All since then, page by page, or the newest `most` of them."""
+    page = client.events.list(since_ms=since_ms, limit=_PAGE, **filters)
+    found = deque(page["events"], most)
+    while page["events"]:
+        page = client.events.list(after_seq=page["events"][-1]["seq"], limit=_PAGE, **filters)
         found += page["events"]
-        if not page["events"]:
-            return {"events": found[-options.limit :] if options.limit else found, "last_seq": page["last_seq"]}
-        after = page["events"][-1]["seq"]
-
-
-def _seq_before(client: Client, instant_ms: int) -> int:
-    """The number of the last event before an instant, looked for by halves: numbers and instants grow together."""
-    low, high = 0, client.events.list(None, (), (), 1)["last_seq"]
-    while low < high:
-        middle = (low + high) // 2
-        following = client.events.list(middle, (), (), 1)["events"]
-        if following and following[0]["at_ms"] < instant_ms:
-            low = following[0]["seq"]
-        else:
-            high = middle
-    return low
+    return {"events": list(found), "last_seq": page["last_seq"]}
 
 
 def _list(context: Context, options: Options, usual: int = 100) -> None:
@@ -65,6 +60,8 @@ def _follow(context: Context, options: Options) -> None:
     if not options.follow:
         _list(context, options, _NEWEST)
         return
+    if options.until is not None:
+        raise UsageError("-f goes on for ever, so it cannot stand with --until: keep one of them")
     after = options.after
     if after is None:
         # What was first, for orientation; the stream goes on exactly where that ends.
@@ -72,7 +69,7 @@ def _follow(context: Context, options: Options) -> None:
         after = page["last_seq"]
         for event in page["events"]:
             context.stream(event, _line(event))
-    with context.client.events_stream(after, options.type, options.plugin) as stream:
+    with context.client.events(after=after, types=options.type, plugins=options.plugin, jobs=options.job) as stream:
         for event in stream:
             context.stream(event, _line(event))
 
@@ -80,8 +77,10 @@ def _follow(context: Context, options: Options) -> None:
 _FILTERS = (
     Argument("--after", type=whole(0, 1 << 62), metavar="SEQ", help="what came after this one"),
     Argument("--since", metavar="WHEN", help="all since then: 10m, 2h, 1d, or a date and time"),
+    Argument("--until", metavar="WHEN", help="nothing later, likewise"),
     Argument("--type", action="append", default=[], metavar="GLOB", help="such as 'job.*'; may be repeated"),
     Argument("--plugin", action="append", default=[], metavar="KEY", help="of this plugin; may be repeated"),
+    Argument("--job", action="append", default=[], metavar="JOB", help="of this job, as PLUGIN/KEY; may be repeated"),
 )
 COMMANDS: Commands = {
     "list": Command(

@@ -7,23 +7,36 @@ from typing import Any
 
 from client.cli.output import Context
 from client.cli.render import escaped
-from supervisor.core.errors import SupervisorError
+from client.errors import DaemonNotRunning, SupervisorError
 
 _TAIL_LINES = 10
 
 
 def tell(context: Context, error: SupervisorError) -> None:
+    message, way_out = _unreached(context, error) or (error.message, "")
     if context.json:
-        _tell_json(context, error.code, error.message, error.details)
+        _tell_json(context, error.code, message, error.details)
         return
-    context.tell(f"pluginctl: {escaped(error.message or error.code, lines=True)}")
+    context.tell(f"pluginctl: {escaped(message or error.code, lines=True)}")
     tail = error.details.get("stderr_tail")
     if isinstance(tail, str) and tail.strip() and tail.strip() not in error.message:
         context.note("the worker's last words:")
         for line in tail.strip().splitlines()[-_TAIL_LINES:]:
             context.note(f"  {escaped(line)}")
-    if hint := _hint(context, error):
+    if hint := escaped(way_out) or _hint(context, error):
         context.note(f"hint: {hint}")
+
+
+def _unreached(context: Context, error: SupervisorError) -> tuple[str, str] | None:
+    """What is wrong and the way out, where it is the socket that could not be reached."""
+    path = error.details.get("socket")
+    if not isinstance(path, str) or "method" in error.details:
+        return None
+    from client.cli.reach import not_let_in, not_running
+
+    if isinstance(error, DaemonNotRunning):
+        return not_running(path, context.socket)
+    return not_let_in(path, context.socket) if error.code == "PERMISSION_DENIED" else None
 
 
 def tell_usage(context: Context, message: str, usage: str, details: Mapping[str, Any]) -> None:
@@ -74,8 +87,12 @@ def _hint(context: Context, error: SupervisorError) -> str:
             return f"`pluginctl status {key}` says what is going on"
         case "DEADLINE_EXCEEDED" if context.command in {"call", "wait"}:
             return "`--timeout S` waits for S seconds"
+        case "DEADLINE_EXCEEDED" if name and "run" not in error.details:
+            return f"`pluginctl status {key}` says what becomes of it"
         case "PERMISSION_DENIED" if "socket" not in error.details:
-            return "this needs a higher role: try again as root or as plugind's own user"
+            from client.cli.reach import role_way_out
+
+            return escaped(role_way_out(error))
         case "INVALID_PARAMS":
             return context.hint
         case "NOT_FOUND":
@@ -93,6 +110,8 @@ def _where_to_look(context: Context, details: Mapping[str, Any], key: str) -> st
         return ""
     if "kept" in details:
         return f"`pluginctl versions {key}` shows the versions that are kept"
+    if "key" in details:
+        return f"`pluginctl state list {key}` shows what it has stored"
     if "name" in details:
         return f"`pluginctl config get {key}` shows what is set"
     if "revision" in details or context.command == "restore":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from client.cli.command import JOB, Argument, Command, Commands, Options, UsageError, whole
+from client.cli.command import JOB, Argument, Command, Commands, Options, UsageError, output, whole
 from client.cli.output import Context
 from client.cli.plain import to_json
 from client.cli.render import counted, escaped, fields, now_ms, table, when
@@ -18,6 +18,7 @@ _REBOOT = "@reboot"
 _ONE, _MANY, _MOST = 5, 100, 1000
 _MOST_HOURS = 366 * 24
 _HEADS = ("JOB", "SCHEDULE", "NEXT", "LAST", "LAST STATE", "RUNNING")
+_WIDE = ("TIME ZONE", "OVERLAP", "ID", "NAME")
 _HELD = {"scheduler": "maintenance", "plugin": "plugin paused", "job": "paused"}
 _WHICH = "JOB, --plugin KEY for all jobs of a plugin, or --all for the whole schedule"
 
@@ -35,7 +36,7 @@ def hours(text: str) -> float:
 
 def _list(context: Context, options: Options) -> None:
     jobs = _all_jobs(context, options.plugin, options.all)
-    now = now_ms()
+    now, wide = now_ms(), context.output == "wide"
     rows = [
         (
             j["job"],
@@ -44,13 +45,15 @@ def _list(context: Context, options: Options) -> None:
             when(j["last_run_ms"], now),
             j["last_state"],
             _running(j) or None,
+            *((j["timezone"], j["overlap"], j["id"], j["display_name"]) if wide else ()),
         )
         for j in jobs
     ]
-    text = table(_HEADS, rows, width=context.width, colour=context.colour) if rows else "no jobs"
+    heads = (*_HEADS, *_WIDE) if wide else _HEADS
+    text = table(heads, rows, width=context.width, colour=context.colour) if rows else "no jobs"
     if any(j["held_by"] == "scheduler" for j in jobs):
         text = f"{MAINTENANCE}\n\n{text}"
-    context.show(jobs, text)
+    context.show_list(jobs, "job", text)
 
 
 MAINTENANCE = "the whole schedule is paused: no job is started by the clock until `pluginctl jobs resume --all`"
@@ -248,6 +251,7 @@ COMMANDS: Commands = {
         "jobs list --plugin acme.weather",
         Argument("--plugin", metavar="KEY", help="of this plugin only"),
         Argument("-a", "--all", action="store_true", help="those too that their plugin no longer has"),
+        output("wide", "json", "name"),
     ),
     "get": Command(_get, "One job.", "jobs get acme.weather/refresh", JOB),
     "next": Command(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from client.cli.command import (
     LEVELS,
@@ -15,28 +15,59 @@ from client.cli.command import (
     since,
     whole,
 )
+from client.cli.log_lines import follow_until
 from client.cli.output import Context
 from client.cli.render import escaped
 from client.cli.status import log_line
 from client.errors import NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from supervisor.wire.results import LogLine
 
 _NEWEST = 100
-_MOST = 10_000
+_AT_ONCE = 10_000
+"""Lines that one answer may hold."""
+_FULL_BYTES = 1024 * 1024
+"""An answer with more than that may have left lines out."""
+_MOST = 1_000_000
 _WHOLE_ID = 36
 STREAMS = ("stdout", "stderr", "log", "plugind")
 
 
 def _read(context: Context, options: Options) -> None:
-    since_ms = _instant(options.since, "--since")
-    until_ms = _instant(options.until, "--until")
-    tail = options.tail or (_NEWEST if since_ms is None else _MOST)
-    lines: list[LogLine] = context.client.logs.read(
-        options.plugin, tail, since_ms, options.level, _run_id(context, options.run), until_ms, options.stream
-    )
-    context.show(lines, "\n".join(map(log_line, lines)))
+    since_ms, until_ms = _instant(options.since, "--since"), _instant(options.until, "--until")
+    if until_ms is not None and (options.tail or 0) > _AT_ONCE:
+        raise UsageError(f"-n {options.tail} cannot stand with --until: at most {_AT_ONCE} then, or --since instead")
+    lines = _lines(context, options, since_ms, until_ms)
+    if context.json:
+        context.show(list(lines), "")
+        return
+    for line in lines:
+        context.say(log_line(line))
+
+
+def _lines(context: Context, options: Options, since_ms: int | None, until_ms: int | None) -> Iterable[LogLine]:
+    """From one answer where it holds them all; else one after the other."""
+    plugin, run = options.plugin, _run_id(context, options.run)
+    filters: dict[str, Any] = {"level": options.level, "run": run, "stream": options.stream}
+    most = options.tail or (_NEWEST if since_ms is None else None)
+    read = context.client.logs.read
+    if most is not None and most <= _AT_ONCE:
+        lines = read(plugin, most, since_ms, until_ms=until_ms, **filters)
+        if len(lines) == most or _bytes(lines) < _FULL_BYTES:
+            return lines
+        if until_ms is not None and since_ms is None:
+            context.note("there may be older lines that did not fit into one answer: --since shows all since then")
+            return lines
+    newest = read(plugin, 1, since_ms, until_ms=until_ms, **filters)
+    return follow_until(context, newest[0], plugin, most, since_ms, **filters) if newest else ()
+
+
+def _bytes(lines: Sequence[LogLine]) -> int:
+    """Of all that is long in them, about."""
+    return sum(len(line["message"]) + len(str(line["fields"])) for line in lines)
 
 
 def _instant(text: str | None, option: str) -> int | None:
@@ -60,7 +91,7 @@ def _follow(context: Context, options: Options) -> None:
     if options.until is not None:
         raise UsageError("-f goes on for ever, so it cannot stand with --until: keep one of them")
     since_ms = _instant(options.since, "--since")
-    stream = context.client.logs_stream(
+    stream = context.client.logs(
         options.plugin,
         options.tail if since_ms is not None or options.tail is not None else _NEWEST,
         since_ms,

@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from client.cli.exits import FAILED, INTERRUPTED, USAGE, exit_code
 from client.cli.output import Context, Declined
 from supervisor.core.errors import SupervisorError
 
@@ -18,6 +19,7 @@ NOUNS = {
     "jobs": "list, run, pause, resume jobs, when they are due, and their history",
     "events": "what happened",
     "logs": "what plugins printed and logged",
+    "audit": "who has changed what",
     "daemon": "the daemon itself",
     "develop": "write and check a plugin, without a daemon",
 }
@@ -44,9 +46,12 @@ SHORT = {
     "call": "plugins call",
     "metrics": "plugins metrics",
     "run": "jobs run",
+    "top": "daemon top",
     "ping": "daemon ping",
+    "reload": "daemon reload",
     "describe": "daemon describe",
     "backup": "daemon backup",
+    "completion": "daemon completion",
     "new": "develop new",
     "check": "develop check",
     "cron": "develop cron",
@@ -60,35 +65,48 @@ FIRST_WORDS = {
         "cancel": "jobs cancel",
         "retry": "jobs retry",
     },
-    "state": {"list": "plugins state-list"},
+    "state": {"list": "plugins state-list", "get": "plugins state-get"},
     "config": {verb: f"plugins config-{verb}" for verb in _CONFIG_VERBS},
 }
+_ACTING = ("load", "enable", "disable", "start", "stop", "restart", "mark-error", "mark-upgrade-pending")
 _PACKAGES = ("install", "upgrade", "approve", "reject", "rollback", "versions", "unload", "purge")
 ELSEWHERE = {
+    ("plugins", "list"): "plugin_list",
+    ("plugins", "status"): "status",
+    **{("plugins", verb): "acting" for verb in _ACTING},
+    **{("plugins", f"state-{verb}"): "state" for verb in ("list", "get")},
+    **{(noun, "metrics"): "metrics" for noun in ("plugins", "daemon")},
+    ("daemon", "describe"): "describe",
+    ("daemon", "top"): "top",
     **{("plugins", verb): "packages" for verb in _PACKAGES},
     **{("plugins", f"config-{verb}"): "config" for verb in _CONFIG_VERBS},
     ("develop", "cron"): "cron",
+    ("daemon", "completion"): "completion",
     **{("jobs", verb): "runs" for verb in ("run", "runs", "get-run", "run-logs", "cancel", "retry")},
 }
 """Verbs that are not in their noun's own module, so that it is quickly imported."""
-BARE = {"events": "follow", "logs": "follow"}
+BARE = {"events": "follow", "logs": "follow", "audit": "list"}
 """Nouns that mean this verb when no verb follows."""
-REFUSED = frozenset(
-    {
-        "INVALID_TRANSITION",
-        "FAILED_PRECONDITION",
-        "ALREADY_EXISTS",
-        "CONFLICT",
-        "PERMISSION_DENIED",
-        "UNAUTHENTICATED",
-        "APPROVAL_REQUIRED",
-        "INVALID_PARAMS",
-        "INVALID_REQUEST",
-        "METHOD_NOT_FOUND",
-        "RESOURCE_EXHAUSTED",
-    },
-)
-FAILED, USAGE, REFUSED_CODE, NOT_FOUND, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 4, 5, 130
+MEANT = {
+    **dict.fromkeys(("ls", "ps", "list-units"), "list"),
+    **dict.fromkeys(("rm", "remove", "delete", "erase"), "uninstall"),
+    **dict.fromkeys(("show", "get", "inspect", "cat"), "plugins get"),
+    **dict.fromkeys(("is-active", "is-enabled", "is-failed", "info"), "status"),
+    **dict.fromkeys(("exec", "invoke", "send"), "call"),
+    **dict.fromkeys(("journal", "journalctl", "tail"), "logs"),
+    **dict.fromkeys(("add", "apply", "create"), "install"),
+    **dict.fromkeys(("update", "pull"), "upgrade"),
+    **dict.fromkeys(("daemon-reload", "reload-or-restart", "reread"), "reload"),
+    **dict.fromkeys(("undo", "downgrade"), "rollback"),
+    **dict.fromkeys(("kill", "shutdown"), "stop"),
+    **dict.fromkeys(("history", "timers", "list-timers", "next", "pause", "resume"), "jobs list"),
+    **dict.fromkeys(("cancel", "retry"), "runs list"),
+    **dict.fromkeys(("edit", "set", "settings"), "config edit"),
+    "stats": "top",
+    "init": "new",
+    "lint": "check",
+}
+"""What the words of systemctl, docker, kubectl and supervisorctl are here."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -112,31 +130,24 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def exit_code(error: SupervisorError) -> int:
-    """The exit code that an error stands for."""
-    if error.code in REFUSED:
-        return REFUSED_CODE
-    if error.code == "UNAVAILABLE":
-        # What says why is an answer: plugind is there, and a plugin or its database is not.
-        return REFUSED_CODE if error.details and "socket" not in error.details else UNAVAILABLE
-    return NOT_FOUND if error.code == "NOT_FOUND" else FAILED
-
-
 def _main(context: Context, words: list[str]) -> int:
     from client.cli.command import UsageError, parse
 
+    if words[:1] == ["__complete"]:
+        from client.cli.complete import complete
+
+        return complete(context, words[1:])
     try:
         _take_options(context, words)
         if not words or words[0] in {"-h", "--help", "help"}:
             return _help(context, words)
-        if words[0] in {"-V", "--version"}:
+        if words[0] in {"-V", "--version", "version"}:
             return _version(context)
         name, command = _find(context, words)
         if command is None:
             return 0
         options = parse(name, command, words)
-        context.json = getattr(options, "json", context.json)
-        context.socket = getattr(options, "socket", context.socket)
+        context.take(options)
         context.about, context.command = _about(options), name.split()[-1]
         return command.run(context, options) or 0
     except UsageError as error:
@@ -230,7 +241,7 @@ def _find_verb(context: Context, first: str, words: list[str], verbs: dict[str, 
 
 
 def _verbs(noun: str) -> list[str]:
-    return [*_own(noun), *(verb for of, verb in ELSEWHERE if of == noun)]
+    return [*(verb for of, verb in ELSEWHERE if of == noun), *_own(noun)]
 
 
 def _command(noun: str, verb: str) -> Command:
@@ -243,10 +254,11 @@ def _own(module: str) -> Commands:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    import difflib
+    from client.cli.command import nearest
 
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
+    if (meant := MEANT.get(word)) is not None and meant.split()[0] in known:
+        return f"; did you mean {meant!r}?"
+    return nearest(word, known, f"; known are {', '.join(sorted(known))}")
 
 
 def _help(context: Context, words: list[str]) -> int:
@@ -254,7 +266,7 @@ def _help(context: Context, words: list[str]) -> int:
         return _main(context, [*words[1:], "--help"])
     from client.cli.overview import overview
 
-    context.say(overview(NOUNS, SHORT, FIRST_WORDS))
+    context.say(overview(NOUNS, SHORT))
     return 0 if words else USAGE
 
 

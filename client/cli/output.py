@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from argparse import Namespace
+    from collections.abc import Mapping, Sequence
 
     from client.sync_client import Client
 
@@ -22,6 +23,8 @@ class Context:
     def __init__(self, *, json: bool, socket: str | None) -> None:
         self.json = json
         self.socket = socket
+        self.output: str | None = None
+        """The form of a list that was asked for: wide, name, or none in particular."""
         self.about: str | None = None
         """Key or id of the plugin that the command is about, if it is about one."""
         self.command = ""
@@ -38,6 +41,12 @@ class Context:
             self._client = Client(self.socket, name="pluginctl")
         return self._client
 
+    def take(self, options: Namespace) -> None:
+        """What stands among the options of the command; what stood before the verb holds on."""
+        self.output = getattr(options, "output", None)
+        self.json = getattr(options, "json", self.json) or self.output == "json"
+        self.socket = getattr(options, "socket", self.socket)
+
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
@@ -49,7 +58,9 @@ class Context:
 
     @property
     def width(self) -> int | None:
-        """Columns of the terminal; None when the output goes elsewhere and nothing is to be cut."""
+        """Columns of the terminal; None when the output goes elsewhere, or is wanted wide, and nothing is to be cut."""
+        if self.output == "wide":
+            return None
         # A terminal that nobody told its size says 0.
         return (os.get_terminal_size(sys.stdout.fileno()).columns or None) if sys.stdout.isatty() else None
 
@@ -66,6 +77,14 @@ class Context:
             self.say(to_json(value, indent=2))
         else:
             self.say(text)
+
+    def show_list(self, values: Sequence[Mapping[str, object]], name: str, text: str) -> None:
+        """A list of results; `name` is the field that tells them apart, for those who want nothing but that."""
+        if self.output == "name":
+            from client.cli.render import escaped
+
+            text = "\n".join(escaped(value[name]) for value in values)
+        self.show(values, text)
 
     def stream(self, value: Any, text: str) -> None:
         """One of many results, at once: a line of JSON to programs."""

@@ -38,7 +38,7 @@ def _must_be_uninstalled(context: Context, plugin: str) -> None:
         key, status = info["key"], info["status"]
         raise FailedPrecondition(
             f"{key} is {status}: purge deletes what an uninstalled plugin has left; "
-            f"`pluginctl uninstall {key} --remove-data` removes it with its data",
+            f"`pluginctl uninstall {key} --purge` removes it with its data",
             plugin=key,
             status=status,
         )
@@ -56,7 +56,13 @@ COMMANDS: Commands = {
         "Uninstall a plugin: stop its worker and remove its files.",
         "uninstall acme.weather",
         PLUGIN,
-        Argument("--remove-data", action="store_true", help="remove configuration, state and history too"),
+        Argument(
+            "--purge",
+            "--remove-data",
+            dest="remove_data",
+            action="store_true",
+            help="remove configuration, state and history too",
+        ),
         YES,
     ),
     "purge": Command(

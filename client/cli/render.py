@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 _PLAIN = re.compile(r"[ -~]*")
+_PLAIN_LINES = re.compile(r"[ -~\n\t]*")
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"))
 _COLOURS: Mapping[str, str] = {
@@ -26,12 +27,18 @@ _COLOURS: Mapping[str, str] = {
     "stopped": "2",
     "uninstalled": "2",
 }
+_CROSS, _EMPTY = ("×", "x"), ("○", "o")
+_SHAPES = {
+    **dict.fromkeys(("error", "backoff"), _CROSS),
+    **dict.fromkeys(("stopped", "disabled", "uninstalled", "installed"), _EMPTY),
+}
+"""Beside them what ASCII has."""
 
 
 def escaped(text: object, *, lines: bool = False) -> str:
     """Text from elsewhere without what drives a terminal; `lines` keeps line ends and tabs."""
     plain = str(text)
-    if _PLAIN.fullmatch(plain):
+    if (_PLAIN_LINES if lines else _PLAIN).fullmatch(plain):
         return plain
     return "".join(c if c.isprintable() or (lines and c in "\n\t") else _escape(c) for c in plain)
 
@@ -77,15 +84,35 @@ def _cut(text: str, columns: int) -> str:
     return f"{text}…"
 
 
+def bullet(state: str, *, colour: bool, plain: bool = False) -> str:
+    """A mark before a name, as systemctl has it: full while it runs, empty while it does not, a cross on failure."""
+    shape = _SHAPES.get(state, ("●", "*"))[plain]
+    code = _COLOURS.get(state) if colour else None
+    return f"\x1b[{code}m{shape}\x1b[0m" if code else shape
+
+
 def counted(count: int, thing: str) -> str:
     """As in `1 job`, `3 jobs`."""
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def fields(pairs: Mapping[str, object], *, colour: bool = False) -> str:
-    """`name: value` lines with the names right-aligned, as systemctl does."""
+def fields(pairs: Mapping[str, object], *, colour: bool = False, width: int | None = None) -> str:
+    """`name: value` lines with the names right-aligned, as systemctl does; broken between words at `width` columns."""
     longest = max(map(len, pairs), default=0)
-    return "\n".join(f"{name:>{longest}}: {paint(cell(value), colour=colour)}" for name, value in pairs.items())
+    lines = []
+    for name, value in pairs.items():
+        first, *more = wrapped(cell(value), width and width - longest - 2)
+        lines += [f"{name:>{longest}}: {paint(first, colour=colour)}", *(" " * (longest + 2) + line for line in more)]
+    return "\n".join(lines)
+
+
+def wrapped(text: str, width: int | None) -> list[str]:
+    """Broken between words; what has no place to break, such as a path, stays whole, to be copied."""
+    if width is None or len(text) <= width:
+        return [text]
+    from textwrap import wrap
+
+    return wrap(text, max(width, 20), subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
 
 
 def paint(text: str, *, colour: bool) -> str:

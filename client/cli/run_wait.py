@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -40,27 +41,34 @@ def exit_code(run: RunInfo) -> int:
     return EXIT_CODES.get(run["state"], 1)
 
 
-def wait_for_run(context: Context, run: RunInfo) -> RunInfo:
-    """The run as it has ended, with its log and progress shown to people; on Ctrl-C it goes on, and that is said."""
+def wait_for_run(context: Context, run: RunInfo, timeout_s: float | None = None) -> RunInfo:
+    """The run as it has ended, with its log and progress shown to people; on Ctrl-C it goes on, and that is said.
+
+    Raises:
+        DeadlineExceeded: it had not within `timeout_s`; it goes on.
+    """
     id_ = escaped(run["id"])
     stands = "is queued" if run["state"] == "queued" else "has begun"
     context.note(f"{escaped(run['job'])}: run {id_} {stands}")
     screen = Screen(context)
     try:
-        return follow(context, run, screen, lines=not context.json)
+        return follow(context, run, screen, lines=not context.json, timeout_s=timeout_s)
+    except DeadlineExceeded:
+        screen.clear()
+        raise
     except KeyboardInterrupt:
         screen.clear()
         tell_interrupted(context, f"the run goes on; `pluginctl runs cancel {id_}` ends it")
         raise
 
 
-def follow(context: Context, run: RunInfo, screen: Screen, *, lines: bool) -> RunInfo:
+def follow(context: Context, run: RunInfo, screen: Screen, *, lines: bool, timeout_s: float | None = None) -> RunInfo:
     """Wait until it has ended; show people its progress meanwhile, and whoever wants `lines` those."""
     look_s = LOOK_S if context.json else LOOK_AT_PROGRESS_S
     if not lines:
-        return _ended(context.client, run, screen, look_s)
+        return _ended(context.client, run, screen, look_s, timeout_s)
     with _Lines.of(context.client, run, screen) as shown:
-        ended = _ended(context.client, run, screen, look_s)
+        ended = _ended(context.client, run, screen, look_s, timeout_s)
         complete = shown.wait_complete()
     screen.clear()
     if not complete:
@@ -68,18 +76,28 @@ def follow(context: Context, run: RunInfo, screen: Screen, *, lines: bool) -> Ru
     return ended
 
 
-def _ended(client: Client, run: RunInfo, screen: Screen, look_s: float) -> RunInfo:
+def _ended(client: Client, run: RunInfo, screen: Screen, look_s: float, timeout_s: float | None) -> RunInfo:
     if run["state"] not in UNDER_WAY:
         return run
-    with client.events_stream(None, ["job.*"], [run["plugin"]], reconnect_for_s=GONE_S) as events:
+    with client.events(types=["job.*"], plugins=[run["plugin"]], reconnect_for_s=GONE_S) as events:
         # Looked at once the stream is there, so that no end falls between; an event only means: look again.
+        end = None if timeout_s is None else time.monotonic() + timeout_s
         while (run := _look(client, run))["state"] in UNDER_WAY:
             screen.show(run)
+            if end is not None:
+                look_s = min(look_s, end - time.monotonic())
+            if look_s <= 0:
+                raise _too_long(run, timeout_s)
             try:
                 events.receive(look_s)
             except DeadlineExceeded:
                 continue
         return run
+
+
+def _too_long(run: RunInfo, timeout_s: float | None) -> DeadlineExceeded:
+    ends_it = f"`pluginctl runs cancel {run['id']}` ends it"
+    return DeadlineExceeded(f"{run['job']}: no end within {timeout_s:g} s; it goes on, {ends_it}", run=run["id"])
 
 
 def _look(client: Client, run: RunInfo) -> RunInfo:
@@ -166,7 +184,7 @@ class _Lines:
     @contextmanager
     def of(cls, client: Client, run: RunInfo, screen: Screen) -> Iterator[_Lines]:
         since_ms = run["created_ms"] - _SOONER_MS
-        follow_ = client.logs_stream(
+        follow_ = client.logs(
             run["plugin"], None, since_ms, run=run["id"], reconnect_for_s=GONE_S, on_notice=screen.notice
         )
         with follow_ as stream:

@@ -6,14 +6,12 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from client.cli.command import JOB, Argument, Command, Commands, Options, UsageError, since, whole
+from client.cli.command import JOB, Argument, Command, Commands, Options, UsageError, output, since, span, whole
 from client.cli.output import Context
 from client.cli.render import duration, escaped, now_ms, table, when
 from client.cli.run_text import UNDER_WAY, again, last_word, run_details, run_text, short_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from supervisor.wire.results import LogLine, RunInfo
 
 STATES = (
@@ -34,26 +32,24 @@ _LEFT_OUT = "TRIGGER"
 """On a terminal with fewer columns than that, to leave room for what is wrong."""
 _SOONER_MS = 1000
 _MOST_LINES = 1_000_000
-_QUIET_S = 10.0
-_ALIKE_S = 0.1
 
 
 def _run(context: Context, options: Options) -> int:
     run = context.client.jobs.run(options.job, params=_params(options))
-    return _show_and_wait(context, run, wait=options.wait)
+    return _show_and_wait(context, run, options)
 
 
 def _retry(context: Context, options: Options) -> int:
     run = context.client.jobs.retry(options.run_id)
-    return _show_and_wait(context, run, wait=options.wait)
+    return _show_and_wait(context, run, options)
 
 
-def _show_and_wait(context: Context, run: RunInfo, *, wait: bool) -> int:
+def _show_and_wait(context: Context, run: RunInfo, options: Options) -> int:
     code = 0
-    if wait:
+    if options.wait:
         from client.cli.run_wait import exit_code, wait_for_run
 
-        run = wait_for_run(context, run)
+        run = wait_for_run(context, run, options.timeout)
         code = exit_code(run)
     context.show(run, _with_hint(run))
     return code
@@ -112,7 +108,7 @@ def _runs(context: Context, options: Options) -> None:
         states=options.state,
         triggers=options.trigger,
     )
-    context.show(runs, _run_table(context, runs) if runs else "no runs")
+    context.show_list(runs, "id", _run_table(context, runs) if runs else "no runs")
 
 
 def _before(text: str | None) -> tuple[int | None, str | None]:
@@ -173,12 +169,14 @@ def _logs(context: Context, options: Options) -> None:
 
 def _read(context: Context, run: RunInfo, most: int | None) -> None:
     """All that there is now, or the last `most` lines."""
+    from client.cli.log_lines import follow_until
     from client.cli.status import log_line
 
     since_ms = run["created_ms"] - _SOONER_MS
     newest = context.client.logs.read(run["plugin"], 1, since_ms, run=run["id"])
     lines: list[LogLine] = []
-    for line in _lines_until(context, run, most, newest[0]) if newest else ():
+    whole = follow_until(context, newest[0], run["plugin"], most, since_ms, run=run["id"]) if newest else ()
+    for line in whole:
         if context.json:
             lines.append(line)
         else:
@@ -190,31 +188,6 @@ def _read(context: Context, run: RunInfo, most: int | None) -> None:
             "its log has no line of this run, or not any more; what a handler prints carries no run: "
             f"`pluginctl logs {escaped(run['plugin'])}` has it"
         )
-
-
-def _lines_until(context: Context, run: RunInfo, most: int | None, newest: LogLine) -> Iterator[LogLine]:
-    """The run's lines up to `newest`, with those that came in the same millisecond and may look just like it."""
-    from client.errors import DeadlineExceeded
-
-    found = False
-    with context.client.logs_stream(
-        run["plugin"],
-        most,
-        run["created_ms"] - _SOONER_MS,
-        run=run["id"],
-        on_notice=lambda text: context.tell(f"pluginctl: {escaped(text)}"),
-    ) as stream:
-        while True:
-            try:
-                line = stream.receive(_ALIKE_S if found else _QUIET_S)
-            except DeadlineExceeded:
-                if not found:
-                    context.note("the rest of its log did not come; try again")
-                return
-            if found and line["time_ms"] != newest["time_ms"]:
-                return
-            yield line
-            found = found or line == newest
 
 
 def _several(flag: str, choices: tuple[str, ...], metavar: str) -> Argument:
@@ -236,6 +209,7 @@ _WAIT = Argument(
     help="show its log and progress until it has ended; the exit code is 0 if it succeeded, 3 if it was cancelled or "
     "skipped, 1 for any other end",
 )
+_TIMEOUT = Argument("--timeout", type=span, metavar="SPAN", help="with --wait: for at most so long (30s, 5m)")
 COMMANDS: Commands = {
     "run": Command(
         _run,
@@ -243,6 +217,7 @@ COMMANDS: Commands = {
         "run acme.weather/refresh --param city=Rome --wait",
         JOB,
         _WAIT,
+        _TIMEOUT,
         Argument("--params", metavar="JSON", help="a map for its handler (ctx.params)"),
         Argument(
             "--param",
@@ -264,6 +239,7 @@ COMMANDS: Commands = {
         Argument("--since", metavar="WHEN", help="created since: 10m, 2h, 1d ago, or a date and time"),
         Argument("--before", metavar="WHEN", help="created before, likewise; or go on behind this run, by its id"),
         Argument("-n", "--limit", type=whole(1, 1000), metavar="N", default=50, help="at most so many (50)"),
+        output("wide", "json", "name"),
     ),
     "get-run": Command(_show, "One run: all of it; in short `runs show`.", "runs show 4f1c", _RUN),
     "cancel": Command(
@@ -278,6 +254,7 @@ COMMANDS: Commands = {
         "runs retry 4f1c --wait",
         _RUN,
         _WAIT,
+        _TIMEOUT,
     ),
     "run-logs": Command(
         _logs,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from client.cli.command import PLUGIN, YES, Argument, Command, Options, UsageError, span
+from client.cli.command import PLUGIN, YES, Argument, Command, Options, UsageError, output, span
 from client.cli.install import show_wishes, watched
 from client.cli.output import Context, Declined
 from client.cli.render import escaped, now_ms, table, when
 from client.cli.source import FETCHING, SOURCE_HELP, ask_about_word, came_from, fetching, source_for_daemon
-from client.cli.wait import goes_on
+from client.cli.wait import WAITING, ask, goes_on, under_way
 from client.errors import ApprovalRequired, FailedPrecondition
 
 if TYPE_CHECKING:
@@ -128,14 +128,14 @@ def _decide(context: Context, info: PluginInfo) -> int:
     """The new version waits for its capabilities to be approved: ask, or say that it waits."""
     details = context.client.plugins.get(info["key"])
     try:
-        done = _approve_shown(context, details, yes=False)
+        done = _approve_shown(context, details)
     except Declined:
         raise Declined(_waiting(details)) from None
     except UsageError:
         context.show(details, f"{escaped(info['key'])}: {escaped(info['summary'])}")
         context.note(_waiting(details))
         return _WAITS
-    _show_approved(context, done)
+    _show_approved(context, *done)
     return 0
 
 
@@ -151,7 +151,7 @@ def _approve(context: Context, options: Options) -> None:
     details = context.client.plugins.get(options.plugin)
     if details["staged_version"] is None:
         # Nothing to look at: plugind does it, or says why not.
-        _show_approved(context, _do_approve(context, options.plugin, options.version))
+        _show_approved(context, *_do_approve(context, options.plugin, options.version, options))
         return
     if options.version not in {None, details["staged_version"]}:
         raise FailedPrecondition(
@@ -159,20 +159,24 @@ def _approve(context: Context, options: Options) -> None:
             "does; nothing was done",
             plugin=details["key"],
         )
-    _show_approved(context, _approve_shown(context, details, yes=options.yes))
+    _show_approved(context, *_approve_shown(context, details, options))
 
 
-def _approve_shown(context: Context, details: PluginDetails, *, yes: bool) -> PluginInfo:
+def _approve_shown(context: Context, details: PluginDetails, options: Options | None = None) -> tuple[PluginInfo, bool]:
     """Approve the version that was shown, and no other that came meanwhile."""
     version = details["staged_version"]
     origin = _origin_of_waiting(context, details["key"])
+    yes = options is not None and options.yes
     _consent(context, f"{details['key']} {version}{origin}", details["pending_capabilities"], yes=yes)
-    return _do_approve(context, details["key"], version)
+    return _do_approve(context, details["key"], version, options)
 
 
-def _do_approve(context: Context, plugin: str, version: str | None) -> PluginInfo:
+def _do_approve(context: Context, plugin: str, version: str | None, options: Options | None) -> tuple[PluginInfo, bool]:
+    """Without options as long as it takes."""
     with goes_on(context, "plugind goes on with the approval", plugin):
-        return context.client.plugins.approve(plugin, version)
+        if options is None:
+            return context.client.plugins.approve(plugin, version), True
+        return ask(context, options, plugin, lambda client: client.plugins.approve(plugin, version))
 
 
 def _origin_of_waiting(context: Context, plugin: str) -> str:
@@ -190,23 +194,25 @@ def _consent(context: Context, name: str, wishes: list[Any], *, yes: bool = Fals
     context.confirm(question, yes=yes, about={"plugin": context.about, "what": name, "capabilities": wishes})
 
 
-def _show_approved(context: Context, info: PluginInfo) -> None:
-    context.show(info, f"{escaped(info['key'])} {escaped(info['version'])}: approved. {escaped(info['summary'])}")
+def _show_approved(context: Context, info: PluginInfo, done: bool) -> None:
+    key, version = escaped(info["key"]), escaped(info["version"])
+    context.show(info, f"{key} {version}: approved. {escaped(info['summary'])}" if done else under_way(info))
 
 
 def _reject(context: Context, options: Options) -> None:
-    with goes_on(context, "plugind goes on rejecting it", options.plugin):
-        info = context.client.plugins.reject(options.plugin)
+    plugin = options.plugin
+    with goes_on(context, "plugind goes on rejecting it", plugin):
+        info, done = ask(context, options, plugin, lambda client: client.plugins.reject(plugin))
     text = f"{escaped(info['key'])}: rejected; {escaped(info['version'])} is in place again. {escaped(info['summary'])}"
-    context.show(info, text)
+    context.show(info, text if done else under_way(info))
 
 
 def _rollback(context: Context, options: Options) -> None:
-    before = context.client.plugins.get(options.plugin)
-    with goes_on(context, "plugind goes on rolling it back", options.plugin):
-        info = context.client.plugins.rollback(options.plugin, options.version)
+    plugin, before = options.plugin, context.client.plugins.get(options.plugin)
+    with goes_on(context, "plugind goes on rolling it back", plugin):
+        info, done = ask(context, options, plugin, lambda client: client.plugins.rollback(plugin, options.version))
     way = f"from {escaped(before['version'])} to {escaped(info['version'])}"
-    context.show(info, f"{escaped(info['key'])}: rolled back {way}. {_then(info)}")
+    context.show(info, f"{escaped(info['key'])}: rolled back {way}. {_then(info)}" if done else under_way(info))
 
 
 def _versions(context: Context, options: Options) -> None:
@@ -224,7 +230,7 @@ def _versions(context: Context, options: Options) -> None:
     ]
     heads = ("VERSION", "STATE", "STORED", "ACTIVATED", "DIGEST", "SOURCE")
     text = table(heads, rows, width=context.width, colour=context.colour) if rows else "no version is kept"
-    context.show(versions, text)
+    context.show_list(versions, "version", text)
 
 
 _VERSION = Argument(
@@ -257,13 +263,21 @@ APPROVE = Command(
     PLUGIN,
     Argument("--version", metavar="V", help="only if it is this version that waits"),
     YES,
+    *WAITING,
 )
-REJECT = Command(_reject, "Drop the waiting version and run the one before.", "reject acme.weather", PLUGIN)
+REJECT = Command(_reject, "Drop the waiting version and run the one before.", "reject acme.weather", PLUGIN, *WAITING)
 ROLLBACK = Command(
     _rollback,
     "Run the version before again; nothing is fetched.",
     "rollback acme.weather",
     PLUGIN,
     _VERSION,
+    *WAITING,
 )
-VERSIONS = Command(_versions, "The versions of a plugin that are kept, newest first.", "versions acme.weather", PLUGIN)
+VERSIONS = Command(
+    _versions,
+    "The versions of a plugin that are kept, newest first.",
+    "versions acme.weather",
+    PLUGIN,
+    output("wide", "json", "name"),
+)

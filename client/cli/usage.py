@@ -33,8 +33,8 @@ def usage_line(usage: UsageInfo | None, calls_in_flight: int) -> str | None:
     cpu, pss, files = usage["cpu_percent"], usage["pss_bytes"], usage["open_files"]
     parts = [
         None if cpu is None else f"{cpu:.1f} % CPU",
-        f"{_mb(usage['rss_bytes'])} memory (RSS)",
-        None if pss is None else f"{_mb(pss)} (PSS)",
+        f"{megabytes(usage['rss_bytes'])} memory (RSS)",
+        None if pss is None else f"{megabytes(pss)} (PSS)",
         counted(usage["threads"], "thread"),
         "1 process" if usage["processes"] == 1 else f"{usage['processes']} processes",
         None if files is None else counted(files, "file"),
@@ -54,5 +54,6 @@ def _limit(info: LimitInfo) -> str:
     return f"{what} ({_ENFORCERS.get(info['enforced_by'], info['enforced_by'])}{note})"
 
 
-def _mb(size: int) -> str:
+def megabytes(size: int) -> str:
+    """As in `24 MB`, `1.5 MB`; `size` in bytes."""
     return f"{size / _MB:.0f} MB" if size >= 10 * _MB else f"{size / _MB:.1f} MB"

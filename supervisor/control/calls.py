@@ -21,7 +21,7 @@ class MethodCaller:
     def __init__(self, registry: PluginRegistry, workers: WorkerManager, default_timeout_s: float) -> None:
         self._registry = registry
         self._workers = workers
-        self._default_timeout_s = default_timeout_s
+        self.default_timeout_s = default_timeout_s
         self._checks = SchemaChecks()
 
     async def call(
@@ -46,7 +46,7 @@ class MethodCaller:
             await self._checks.validate(plugin.key, declared.params_schema, sent, f"params of {method}")
         self._refuse_unless_running(plugin)
         told = {"method": method, "params": params} | ({} if caller is None else {"caller": caller})
-        timeout_s = timeout_s or declared.timeout_s or self._default_timeout_s
+        timeout_s = timeout_s or declared.timeout_s or self.default_timeout_s
         return await self._workers.call(plugin.id, CALL, told, timeout_s=timeout_s)
 
     def _refuse_unless_running(self, plugin: Plugin) -> None:

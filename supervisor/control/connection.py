@@ -5,17 +5,21 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import trio
 
 from supervisor.bus import EventBus
-from supervisor.channel import Abortable, Channel, Immediate
-from supervisor.control.access import Caller, require
+from supervisor.channel import Abortable, Channel, Followed, Immediate
+from supervisor.control.access import Caller, Gate, permits
+from supervisor.control.describe import MAX_SUBSCRIPTIONS, limits
 from supervisor.control.detached import Detached
 from supervisor.control.feed import Feed
+from supervisor.control.filters import JobName, event_filters
 from supervisor.control.logfeed import LogFeed
+from supervisor.control.meters import Meters
 from supervisor.control.parts import Answer, Handlers, Operations
 from supervisor.control.progress import ProgressFeed, wants_progress
 from supervisor.control.waiting import first_of
@@ -24,6 +28,7 @@ from supervisor.core.errors import (
     InvalidParams,
     MethodNotFound,
     NotFound,
+    PermissionDenied,
     ResourceExhausted,
     SupervisorError,
     Unavailable,
@@ -34,6 +39,7 @@ from supervisor.report import report_failure
 from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
 from supervisor.wire import control, results
+from supervisor.wire.budget import Share
 from supervisor.wire.limits import SERVER
 from supervisor.wire.message import Request
 from supervisor.wire.typed import deadline_s, to_request
@@ -42,8 +48,24 @@ from supervisor.worker.logs import PluginLogs
 _WRITE_TIMEOUT_S: Final = 10.0
 _WAITS: Final = frozenset({control.PluginsWait, control.EventsSubscribe, control.LogsFollow})
 """What may last as long as the daemon."""
-_FEEDS: Final = 64
-"""Subscriptions that one connection may hold."""
+_PAGES: Final = frozenset(
+    {
+        control.AuditList,
+        control.DaemonMetrics,
+        control.EventsList,
+        control.JobsList,
+        control.JobsNext,
+        control.JobsRuns,
+        control.LogsRead,
+        control.PluginsConfigHistory,
+        control.PluginsList,
+        control.PluginsStateGet,
+        control.PluginsStateList,
+    }
+)
+"""What may be megabytes long, whoever asks for it."""
+_CLIENT_CHARS: Final = 100
+"""Of what a client calls itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,20 +75,33 @@ class Service:
     handlers: Handlers
     operations: Operations
     detached: Detached
+    gate: Gate
     bus: EventBus
     journal: Journal
     registry: PluginRegistry
+    job_name: JobName
     logs: PluginLogs
     version: str
     phase_timeout_s: float = PHASE_TIMEOUT_S
     """For each phase of an operation."""
+    meters: Meters = field(default_factory=Meters)
 
 
 class Connection:
     def __init__(
-        self, stream: trio.SocketStream, caller: Caller, service: Service, *, only_looking: bool = False
+        self,
+        stream: trio.SocketStream,
+        caller: Caller,
+        service: Service,
+        *,
+        share: Share | None = None,
+        only_looking: bool = False,
     ) -> None:
-        """`only_looking`: the daemon is stopping already; nothing is changed, and nothing is waited for."""
+        """`share`: of what all connections may hold; without one it is bounded by its own limits alone.
+
+        `only_looking`: the daemon is stopping already; nothing is changed, and nothing is waited for.
+        """
+        self._share = share or Share()
         self._only_looking = only_looking
         self._caller = caller
         self._service = service
@@ -79,10 +114,11 @@ class Connection:
         self._channel = Channel(
             stream,
             SERVER,
-            on_request=self._on_request,
+            on_request=service.meters.latency.timing(self._on_request),
             on_unexpected=self._on_unexpected,
             plain_errors=True,
             write_timeout_s=_WRITE_TIMEOUT_S,
+            share=self._share,
         )
         self._own: Mapping[type[control.ControlRequest], Callable[[Any], Answer]] = {
             control.Hello: lambda request: Immediate(self._hello(request)),
@@ -101,6 +137,9 @@ class Connection:
                 self._nursery = nursery
                 await self._channel.run()
                 nursery.cancel_scope.cancel(reason="the client has gone")
+        except* ResourceExhausted as errors:
+            # As often as somebody likes, and counted elsewhere.
+            get_logger().debug("connection.shed", uid=self._caller.uid, why=str(errors.exceptions[0]))
         except* SupervisorError as errors:
             why = "; ".join(str(error) for error in errors.exceptions)
             get_logger().info("connection.broken", uid=self._caller.uid, pid=self._caller.pid, why=why)
@@ -114,9 +153,12 @@ class Connection:
             raise MethodNotFound(
                 f"there is no method {request.method[:100]!r}; rpc.describe lists them", method=request.method[:100]
             )
-        require(self._caller, kind)
+        # The rules may have changed since its last request.
+        caller = self._caller = self._service.gate.renewed(self._caller)
+        if not permits(caller, kind):
+            return self._service.gate.deny(caller, kind)
         if self._only_looking and (kind.CHANGES or kind in _WAITS):
-            raise Unavailable("the daemon is stopping: ask again when it is back")
+            raise Unavailable("the daemon is stopping: ask again when it is back", stopping=True)
         typed = to_request(kind, request.method, request.params)
         own_s = deadline_s(request.params)
         timeout_s = kind.DEADLINE_S if own_s is None else own_s
@@ -128,12 +170,12 @@ class Connection:
         if kind.CHANGES:
             # Begun only if it is to be run: what is repeated under one id is not.
             answer: Answer = self._service.detached.run(self._caller, request, lambda: handler(typed, self._caller))
-        elif kind is control.LogsRead:
-            answer = self._in_turn(lambda: handler(typed, self._caller))
         else:
             answer = handler(typed, self._caller)
         if isinstance(answer, Immediate):
             return answer
+        if kind in _PAGES:
+            answer = self._in_turn(answer)
         if kind in _WAITS:
             answer = self._unless_draining(answer)
         return answer if timeout_s is None else _within(timeout_s, request.method, answer)
@@ -153,11 +195,43 @@ class Connection:
             work = feed.during(work)
         return Abortable(work if timeout_s is None else _within(timeout_s, request.method, work), operation.abort)
 
-    async def _in_turn(self, read: Callable[[], Answer]) -> Any:
-        """One look back into a log at a time: who asks for many waits for himself, and others do not."""
-        async with self._looking_back:
-            answer = read()
-            return answer.result if isinstance(answer, Immediate) else await answer
+    async def _in_turn(self, read: Coroutine[Any, Any, Any]) -> Any:
+        """One page at a time, and none before the last has been taken: who asks for many waits for himself, and does
+        not have us hold them all."""
+        try:
+            async with self._looking_back:
+                await self._channel.wait_room()
+                if self._share.full:
+                    raise ResourceExhausted("too many answers wait to be read by you or others: ask again later")
+                return await read
+        finally:
+            read.close()  # It may not have begun.
+
+    @property
+    def caller(self) -> Caller:
+        return self._caller
+
+    @property
+    def understood(self) -> bool:
+        """Whether it has ever said one whole thing."""
+        return self._channel.understood
+
+    def idle_s(self) -> float | None:
+        """Seconds since it last said anything; None while it is owed something: an answer, events, what is unread."""
+        return None if self._feeds else self._channel.idle_s()
+
+    def shed(self, error: ResourceExhausted) -> None:
+        """End it, with that last word: others need its place."""
+        self._channel.shed(error)
+
+    def look_again(self) -> None:
+        """The rules have changed: who has lost every role is told nothing more of what it subscribed to."""
+        self._caller = self._service.gate.renewed(self._caller)
+        if self._feeds and self._caller.role is None:
+            uid = self._caller.uid
+            for feed in self._feeds.values():
+                feed.scope.cancel(reason="it has no role any more")
+            self._channel.shed(PermissionDenied(f"uid {uid} has no role here any more: its subscriptions end", uid=uid))
 
     def drain(self) -> None:
         """The daemon is stopping: end subscriptions and waits, answer what is in flight, take nothing new."""
@@ -175,7 +249,7 @@ class Connection:
 
         await first_of(wait, self._draining.wait)
         if not answer:
-            raise Unavailable("the daemon is stopping")
+            raise Unavailable("the daemon is stopping", stopping=True)
         return answer[0]
 
     def _on_unexpected(self, request: Request, error: Exception) -> str:
@@ -188,13 +262,14 @@ class Connection:
                 supported=[control.PROTOCOL_VERSION],
             )
         self._channel.speak_maps()
-        role = self._caller.role
+        said = "".join(filter(str.isprintable, f"{request.client} {request.version}"))
+        self._caller = replace(self._caller, client=said.strip()[:_CLIENT_CHARS] or None)
         return {
             "server": "plugind",
             "version": self._service.version,
             "protocol": control.PROTOCOL_VERSION,
             "session": self._session,
-            "role": role.name.lower() if role else "none",
+            "role": self._caller.role_name,
             "uid": self._caller.uid,
             "capabilities": [
                 "errors.map",
@@ -204,47 +279,46 @@ class Connection:
                 "progress",
                 "request_ids",
             ],
-            "limits": {
-                "max_frame_in_bytes": SERVER.max_frame_in_bytes,
-                "max_frame_out_bytes": SERVER.max_frame_out_bytes,
-                "max_depth": SERVER.max_depth,
-                "max_requests": SERVER.max_requests_in,
-                "max_subscriptions": _FEEDS,
-            },
+            "limits": limits(),
         }
 
-    async def _subscribe(self, request: control.EventsSubscribe) -> results.SubscriptionInfo:
-        number = self._next_number(request.credit)
+    async def _subscribe(self, request: control.EventsSubscribe) -> Followed:
+        filters = await event_filters(request, self._service.registry, self._service.job_name)
+        number, answered = self._next_number(request.credit), trio.Event()
         feed = Feed(
             number,
             bus=self._service.bus,
             journal=self._service.journal,
-            send=lambda item: self._channel.notify(control.EVENT_NOTIFICATION, [item]),
-            types=request.types,
-            plugins=[self._service.registry.get(name).id for name in request.plugins],
+            send=partial(self._tell, answered, control.EVENT_NOTIFICATION),
+            filters=filters,
             after_seq=request.after_seq,
             credit=request.credit,
         )
         with self._admitted(number, feed) as nursery:
             await feed.check()
-            # Where it begins, not where it is: events may have been sent already.
+            # Where it begins, not where it is: it goes on already.
             begins_after: int = await nursery.start(self._run_feed, number, feed.run)
-        return {"subscription": number, "last_seq": begins_after}
+        return Followed(results.SubscriptionInfo(subscription=number, last_seq=begins_after), answered.set)
 
-    async def _follow(self, request: control.LogsFollow) -> results.FollowInfo:
-        number = self._next_number(request.credit)
+    async def _follow(self, request: control.LogsFollow) -> Followed:
+        number, answered = self._next_number(request.credit), trio.Event()
         feed = LogFeed(
             number,
             log=self._service.logs.of(self._service.registry.get(request.plugin).key),
             threads=self._service.logs.threads,
-            send=lambda item: self._channel.notify(control.LOG_NOTIFICATION, [item]),
+            send=partial(self._tell, answered, control.LOG_NOTIFICATION),
             request=request,
         )
         with self._admitted(number, feed) as nursery:
             async with self._looking_back:
                 place = await feed.begin()
             nursery.start_soon(self._run_feed, number, feed.run)
-        return {"subscription": number, "place": place}
+        return Followed(results.FollowInfo(subscription=number, place=place), answered.set)
+
+    async def _tell(self, answered: trio.Event, notification: str, item: dict[str, Any]) -> None:
+        """Behind the answer, so that the client knows the subscription that is told of."""
+        await answered.wait()
+        await self._channel.notify(notification, [item])
 
     def _next_number(self, credit: int | None) -> int:
         """For one more subscription.
@@ -253,8 +327,10 @@ class Connection:
             ResourceExhausted: there are as many as may be.
             InvalidParams: its credit is none.
         """
-        if len(self._feeds) >= _FEEDS:
-            raise ResourceExhausted(f"a connection may hold {_FEEDS} subscriptions: end one first", limit=_FEEDS)
+        if len(self._feeds) >= MAX_SUBSCRIPTIONS:
+            raise ResourceExhausted(
+                f"a connection may hold {MAX_SUBSCRIPTIONS} subscriptions: end one first", limit=MAX_SUBSCRIPTIONS
+            )
         if credit is not None and credit < 0:
             raise InvalidParams(f"credit must not be negative, but it is {credit}")
         self._last_feed += 1
@@ -266,10 +342,11 @@ class Connection:
         if self._nursery is None:
             raise Unavailable("the connection is closed")
         self._feeds[number] = feed
+        self._service.meters.subscriptions += 1
         try:
             yield self._nursery
         except BaseException:
-            self._feeds.pop(number, None)
+            self._forget(number)
             raise
 
     async def _run_feed(
@@ -281,7 +358,15 @@ class Connection:
         try:
             await run(**started)
         finally:
-            self._feeds.pop(number, None)
+            self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        """The subscription has ended, or never was one; again is harmless."""
+        feed = self._feeds.pop(number, None)
+        if feed is not None:
+            self._service.meters.subscriptions -= 1
+        if isinstance(feed, Feed) and feed.overflowed:
+            self._service.meters.overflows += 1
 
     def _unsubscribe(self, request: control.EventsUnsubscribe | control.LogsUnfollow) -> results.Done:
         self._feed(request).scope.cancel(reason="unsubscribed")

@@ -11,6 +11,7 @@ from typing import Any, Final
 import trio
 
 from supervisor.control.access import Caller
+from supervisor.control.audit import AuditTrail, Record
 from supervisor.core.errors import (
     CallCancelled,
     Conflict,
@@ -21,23 +22,17 @@ from supervisor.core.errors import (
     Unavailable,
 )
 from supervisor.lifecycle.operation import Operation
-from supervisor.lifecycle.sources import mask_credentials
 from supervisor.log import get_logger
 from supervisor.report import report_failure
 from supervisor.store.requests import RequestLog
 from supervisor.wire.control import PROGRESS_KEY
 from supervisor.wire.message import DEADLINE_KEY, Failure, Params, Request, named
 
-_TARGETS = ("plugin", "job", "run", "source", "path")
-"""Params that name what a change is about."""
-REQUEST_ID_KEY = "$request_id"
+REQUEST_ID_KEY: Final = "$request_id"
 """Reserved name in named params: a change that is asked for again under the same id is not made again."""
 
 _NOT_ASKED_FOR: Final = frozenset({REQUEST_ID_KEY, DEADLINE_KEY, PROGRESS_KEY})
 """Reserved names, which are no part of what a request asks for."""
-
-_TARGET_CHARS: Final = 200
-"""Of what a caller calls the thing, in the log: he may say a megabyte."""
 
 _Work = Callable[[], Any]
 """Gives the coroutine that makes the change."""
@@ -46,9 +41,10 @@ _Work = Callable[[], Any]
 class Detached:
     """`nursery` is the daemon's for work in flight: leaving it is the drain."""
 
-    def __init__(self, nursery: trio.Nursery, requests: RequestLog) -> None:
+    def __init__(self, nursery: trio.Nursery, requests: RequestLog, trail: AuditTrail) -> None:
         self._nursery = nursery
         self._requests = requests
+        self._trail = trail
         self._under_way: set[tuple[int, str]] = set()
         self._to_forget: set[tuple[int, str]] = set()
         """Refused for now, and the full disk would not let it be forgotten."""
@@ -75,30 +71,39 @@ class Detached:
             work = partial(self._unless_stopping, work, operation)
         outcome: list[Any] = []
         done = trio.Event()
+        record = self._trail.record(caller, request, (named(request.params) or {}).get(REQUEST_ID_KEY))
 
         async def to_the_end() -> None:
             try:
-                outcome.append(await self._once(caller, request, work))
+                outcome.append(await self._once(caller, request, work, record))
             except SupervisorError as error:
                 outcome.append(error)
             except Exception as error:  # noqa: BLE001  one change's failure must not end the others
                 log_id = report_failure("request.failed", error, method=request.method)
                 outcome.append(InternalError(f"{request.method} failed inside; log id {log_id}", log_id=log_id))
             finally:
-                done.set()
-                _audit(caller, request, outcome, operation)
+                aborted = operation is not None and operation.aborted
+                try:
+                    if outcome:
+                        await self._trail.end(record, outcome[0], aborted=aborted)
+                    else:
+                        self._trail.cut_short(record, aborted=aborted)
+                finally:
+                    done.set()
 
         self._nursery.start_soon(to_the_end, name=request.method)
         await done.wait()
         if not outcome:
-            raise Unavailable("the daemon stopped before the command had ended; its next start makes it whole")
+            raise Unavailable(
+                "the daemon stopped before the command had ended; its next start makes it whole", stopping=True
+            )
         if isinstance(outcome[0], SupervisorError):
             raise outcome[0]
         return outcome[0]
 
     async def _unless_stopping(self, work: _Work, operation: Operation) -> Any:
         if self._stopping:
-            raise Unavailable("the daemon is stopping: ask again when it is back; nothing was changed")
+            raise Unavailable("the daemon is stopping: ask again when it is back; nothing was changed", stopping=True)
         self._operations.add(operation)
         try:
             return await work()
@@ -106,11 +111,18 @@ class Detached:
             if not self._stopping:
                 raise
             # Nobody but us wanted it: who asks again is to be served.
-            raise Unavailable("the daemon is stopping: ask again when it is back; nothing was changed") from error
+            raise Unavailable(
+                "the daemon is stopping: ask again when it is back; nothing was changed", stopping=True
+            ) from error
         finally:
             self._operations.discard(operation)
 
-    async def _once(self, caller: Caller, request: Request, work: _Work) -> Any:
+    async def _begun(self, record: Record, work: _Work) -> Any:
+        await self._nursery.start(self._trail.begin, record)
+        return await work()
+
+    async def _once(self, caller: Caller, request: Request, work: _Work, record: Record) -> Any:
+        work = partial(self._begun, record, work)
         request_id = (named(request.params) or {}).get(REQUEST_ID_KEY)
         if request_id is None:
             return await work()
@@ -128,6 +140,7 @@ class Detached:
         finally:
             self._under_way.discard(mine)
         if former.done:
+            record.is_repeat = True
             return _replay(former.value)
         raise FailedPrecondition(
             f"request {request_id!r} was cut short by the daemon's end, and its outcome is not known: "
@@ -169,27 +182,3 @@ def _replay(value: Any) -> Any:
     if "error" in value:
         raise Failure.from_wire(value["error"]).to_error()
     return value["result"]
-
-
-def _audit(caller: Caller, request: Request, outcome: list[Any], operation: Operation | None) -> None:
-    """`outcome` is empty when the end of the daemon came first."""
-    given = named(request.params) or {}
-    targets = (given.get(name) for name in _TARGETS)
-    target = next((t for t in targets if t), request.params[0] if request.params else None)
-    last = outcome[0] if outcome else None
-    result = "cut_short" if not outcome else last.code if isinstance(last, SupervisorError) else "ok"
-    told = {"aborted": True} if operation is not None and operation.aborted else {}
-    get_logger().info(
-        "request.changed",
-        method=request.method,
-        target=_cut(mask_credentials(target)) if isinstance(target, str) else None,
-        uid=caller.uid,
-        pid=caller.pid,
-        result=result,
-        **told,
-    )
-
-
-def _cut(text: str) -> str:
-    """Once it is masked: before, the cut could take away what tells a password."""
-    return text if len(text) <= _TARGET_CHARS else f"{text[:_TARGET_CHARS]}… ({len(text)} characters)"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
@@ -12,7 +11,7 @@ from supervisor.bus import EventBus, Gap, Subscription
 from supervisor.control.credit import Credit
 from supervisor.core.errors import FailedPrecondition
 from supervisor.core.event import Recorded
-from supervisor.store.journal import Journal, check_filters
+from supervisor.store.journal import Filters, Journal, Span
 
 _PAGE: Final = 200
 _BUFFERED: Final = 1024
@@ -31,8 +30,7 @@ class Feed:
         bus: EventBus,
         journal: Journal,
         send: Send,
-        types: Sequence[str],
-        plugins: Sequence[str],
+        filters: Filters,
         after_seq: int | None,
         credit: int | None,
     ) -> None:
@@ -40,12 +38,13 @@ class Feed:
         self._bus = bus
         self._journal = journal
         self._send = send
-        self._types = types
-        self._plugins = frozenset(plugins)
+        self._filters = filters
         self._last_seq = bus.last_seq if after_seq is None else after_seq
         self._replays = after_seq is not None
         self.credit = Credit(credit)
         self.scope = trio.CancelScope()
+        self.overflowed = False
+        """It has ended, since its subscriber was too slow."""
 
     async def check(self) -> None:
         """Refuse a place in the journal from which nothing can be promised.
@@ -54,7 +53,7 @@ class Feed:
             FailedPrecondition: it was trimmed away, or lies ahead of the end.
             InvalidParams: the filters are too many or too long.
         """
-        check_filters(self._types, sorted(self._plugins))
+        self._filters.check()
         first, last = await self._journal.first_seq(), self._bus.last_seq
         if self._replays and not max(first - 1, 0) <= self._last_seq <= last:
             raise FailedPrecondition(
@@ -87,9 +86,9 @@ class Feed:
             # A page is read only for somebody who will take it: else each idle subscription would hold one.
             await self.credit.wait()
             wanted = self.credit.at_most(_PAGE)
-            page = await self._journal.list(self._last_seq, self._types, sorted(self._plugins), wanted)
+            page, _ = await self._journal.page(self._filters, Span(self._last_seq), wanted)
             if await self._journal.first_seq() > self._last_seq + 1:
-                await self._send(self._end("overflow"))
+                await self._send(self._overflow())
                 return False
             for event in page:
                 await self._deliver(event)
@@ -99,15 +98,15 @@ class Feed:
     async def _follow(self, live: Subscription) -> None:
         async for event in live:
             if isinstance(event, Gap):
-                await self._send(self._end("overflow"))
+                await self._send(self._overflow())
                 return
-            if event.seq > self._last_seq and self._matches(event):
+            if event.seq <= self._last_seq:
+                continue
+            if self._filters.match(event):
                 await self._deliver(event)
-
-    def _matches(self, event: Recorded) -> bool:
-        if self._plugins and event.plugin_id not in self._plugins:
-            return False
-        return not self._types or any(fnmatch.fnmatchcase(event.type, glob) for glob in self._types)
+            else:
+                # Told at the end as a place to go on from, which is not to be one that was trimmed away long ago.
+                self._last_seq = event.seq
 
     async def _deliver(self, event: Recorded) -> None:
         await self.credit.wait()
@@ -115,5 +114,6 @@ class Feed:
         self._last_seq = event.seq
         await self._send({"subscription": self._number, "event": event.to_wire()})
 
-    def _end(self, reason: str) -> dict[str, Any]:
-        return {"subscription": self._number, "end": True, "reason": reason, "last_seq": self._last_seq}
+    def _overflow(self) -> dict[str, Any]:
+        self.overflowed = True
+        return {"subscription": self._number, "end": True, "reason": "overflow", "last_seq": self._last_seq}

@@ -7,15 +7,19 @@ from collections import Counter
 from supervisor.channel import Immediate
 from supervisor.clock import to_ms
 from supervisor.control.access import Caller
+from supervisor.control.audit_methods import AuditMethods
 from supervisor.control.config_methods import ConfigMethods
 from supervisor.control.describe import describe
 from supervisor.control.job_methods import JobMethods
 from supervisor.control.package_methods import PackageMethods
+from supervisor.control.paging import PAGE_BYTES
 from supervisor.control.params import absolute
 from supervisor.control.parts import Handlers, Operations, Parts
 from supervisor.control.plugin_methods import PluginMethods
 from supervisor.control.portrait import Portrait
 from supervisor.control.record_methods import RecordMethods
+from supervisor.core.errors import ResourceExhausted
+from supervisor.metrics import CONTENT_TYPE
 from supervisor.store.plugins import PluginRegistry
 from supervisor.wire import control, results
 from supervisor.worker.manager import WorkerManager
@@ -41,6 +45,7 @@ class Methods:
             **ConfigMethods(parts).handlers,
             **JobMethods(parts).handlers,
             **RecordMethods(parts).handlers,
+            **AuditMethods(parts).handlers,
         }
 
     def _daemon_handlers(self) -> Handlers:
@@ -51,8 +56,10 @@ class Methods:
             control.DaemonInfo: lambda _request, _caller: Immediate(daemon.info()),
             control.DaemonStatus: lambda _request, _caller: Immediate(daemon.status()),
             control.DaemonSettings: lambda _request, _caller: Immediate(daemon.settings()),
+            control.DaemonReload: lambda _request, _caller: daemon.reload(),
             control.DaemonStop: self._stop_daemon,
             control.DaemonBackup: self._backup,
+            control.DaemonMetrics: self._metrics,
         }
 
     def _pong(self) -> results.Pong:
@@ -66,6 +73,17 @@ class Methods:
         path = absolute("path", request.path)
         await self._parts.daemon.backup(path)
         return {"ok": True}
+
+    async def _metrics(self, request: control.DaemonMetrics, _: Caller) -> results.MetricsText:
+        text = await self._parts.daemon.metrics(plugins=request.plugins)
+        size, most = len(text.encode()), PAGE_BYTES
+        if size > most:
+            raise ResourceExhausted(
+                f"the numbers are {size} bytes long, and at most {most} fit into an answer: ask without those of the "
+                "plugins (plugins = false), or have all of them scraped (the setting metrics_listen)",
+                limit=most,
+            )
+        return {"content_type": CONTENT_TYPE, "text": text}
 
 
 def daemon_status(registry: PluginRegistry, workers: WorkerManager) -> tuple[dict[str, int], dict[str, int]]:

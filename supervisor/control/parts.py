@@ -12,12 +12,14 @@ from supervisor.channel import Immediate
 from supervisor.clock import Clock
 from supervisor.control.access import Caller
 from supervisor.control.calls import MethodCaller
+from supervisor.control.names import UserNames
 from supervisor.core.plugin import Plugin, PluginId
 from supervisor.jobs.operator import JobOperator
 from supervisor.lifecycle.config import Configurator
 from supervisor.lifecycle.manager import LifecycleManager
 from supervisor.lifecycle.operation import Operation
 from supervisor.metrics import Metrics
+from supervisor.store.audit import AuditLog
 from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
 from supervisor.store.state import StateStore
@@ -62,6 +64,8 @@ class Parts:
     workers: WorkerManager
     jobs: JobOperator
     journal: Journal
+    audit: AuditLog
+    names: UserNames
     bus: EventBus
     state: StateStore
     metrics: Metrics

@@ -32,7 +32,7 @@ class PluginMethods:
         self._info = portrait.info
         lifecycle = parts.lifecycle
         self.handlers: Handlers = {
-            control.PluginsList: lambda request, _caller: Immediate(self._list(request)),
+            control.PluginsList: self._list,
             control.PluginsGet: self._get,
             control.PluginsCanTransition: lambda request, _caller: Immediate(self._can_transition(request)),
             control.PluginsLoad: lambda request, _caller: self._seen(lifecycle.load(request.plugin)),
@@ -55,14 +55,17 @@ class PluginMethods:
             control.PluginsCall: self._call,
         }
 
-    def _list(self, request: control.PluginsList) -> list[results.PluginInfo]:
+    def _list(self, request: control.PluginsList, _: Caller) -> Answer:
         wanted = None if request.status is None else one_of(Status, request.status, "status")
         hidden = Status.UNINSTALLED if wanted is None and not request.include_uninstalled else None
-        return [
-            self._info(plugin)
+        plugins = [
+            plugin
             for plugin in self._parts.registry.all()
             if plugin.status is not hidden and wanted in {None, plugin.status}
         ]
+        if request.usage:
+            return self._portrait.infos_with_usage(plugins)
+        return Immediate([self._info(plugin) for plugin in plugins])
 
     def _get(self, request: control.PluginsGet, _: Caller) -> Answer:
         return self._portrait.details(self._parts.registry.get(request.plugin), pss=request.pss)

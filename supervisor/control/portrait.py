@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from supervisor.clock import to_ms
@@ -10,6 +11,7 @@ from supervisor.control.views import Outlook, plugin_details, plugin_info
 from supervisor.core.package import Version
 from supervisor.core.plugin import Plugin
 from supervisor.wire import results
+from supervisor.worker.containment import Ward
 from supervisor.worker.view import WorkerView
 
 
@@ -21,26 +23,38 @@ class Portrait:
         worker = self._parts.workers.view(plugin.id)
         return plugin_info(plugin, worker, self._outlook(plugin, worker))
 
+    async def infos_with_usage(self, plugins: Sequence[Plugin]) -> list[results.PluginInfo]:
+        workers = [self._parts.workers.view(plugin.id) for plugin in plugins]
+        usage = await self._parts.containment.usage(worker.pid for worker in workers if worker.pid is not None)
+        return [
+            plugin_info(plugin, worker, self._outlook(plugin, worker), usage.get(worker.pid or 0))
+            for plugin, worker in zip(plugins, workers, strict=True)
+        ]
+
     async def details(self, plugin: Plugin, *, pss: bool) -> results.PluginDetails:
         approvals = await self._parts.registry.approvals(plugin.id)
         worker = self._parts.workers.view(plugin.id)
         containment = self._parts.containment
         ward = containment.ward(worker.pid) if worker.pid is not None else None
-        details = plugin_details(
+        usage = await self._usage(ward, pss=pss)
+        return plugin_details(
             plugin,
             worker,
             self._parts.places.shown(plugin),
             self._outlook(plugin, worker),
             self._parts.lifecycle.requirements.required_by(plugin.key),
-            usage=ward.usage() if ward else None,
+            usage=usage,
             limits=ward.limits if ward else containment.foresee(plugin.manifest.worker.limits),
             approvals=[
                 {"capability": capability, "uid": uid, "approved_at_ms": at_ms} for capability, uid, at_ms in approvals
             ],
         )
-        if ward and pss:
-            details["usage"] = await ward.usage_with_pss()
-        return details
+
+    async def _usage(self, ward: Ward | None, *, pss: bool) -> results.UsageInfo | None:
+        usage = (await self._parts.containment.usage([ward.pid])).get(ward.pid) if ward else None
+        if ward is None or usage is None or not pss:
+            return usage
+        return {**usage, "pss_bytes": await ward.pss_bytes()}
 
     def versions(self, plugin: Plugin) -> list[results.VersionInfo]:
         """Newest first."""

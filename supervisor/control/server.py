@@ -4,120 +4,187 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
-from collections import Counter
+from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from supervisor.control.access import Caller, Gate
 from supervisor.control.connection import Connection, Service
+from supervisor.control.reserve import Reserve
+from supervisor.control.room import Caps, Room
 from supervisor.core.errors import ResourceExhausted, SupervisorError
 from supervisor.log import get_logger
 from supervisor.report import report_failure
 from supervisor.wire import codec
-from supervisor.wire.control import PROTOCOL_ERROR_NOTIFICATION
-from supervisor.wire.limits import SERVER
+from supervisor.wire.budget import Budget, Share
+from supervisor.wire.control import PROTOCOL_ERROR_NOTIFICATION, Role
+from supervisor.wire.limits import MIB, SERVER
 from supervisor.wire.message import Failure, Notification
 
 _TOO_MANY_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 _BREATHER_S: Final = 0.1
+_RESERVED: Final = 8
+"""Descriptors: for some connections, and two to see who each is."""
+_MOST_HELD: Final = 256 * MIB
+"""For all who are no admins: unfinished frames, unanswered requests, unread answers."""
+_MOST_HELD_OF_A_UID: Final = 64 * MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStatistics:
+    connections: int
+    shed: int
+    """Closed so that others could come in, since the start."""
+    refused: dict[str, int]
+    """Turned away since the start: by the limit (`uid`, `total`, `descriptors`), or `identity`."""
+    held_bytes: int
+    """What clients who are no admins make us hold now."""
 
 
 class ControlServer:
-    """At most so many connections in all and of one uid; root always gets in."""
+    """At most so many connections in all and of one uid (see `Room`); an admin always gets in."""
 
-    def __init__(
-        self, listener: socket.socket, service: Service, gate: Gate, *, most: int = 256, most_of_a_uid: int = 32
-    ) -> None:
+    def __init__(self, listener: socket.socket, service: Service, gate: Gate, caps: Caps | None = None) -> None:
         self._listener = trio.socket.from_stdlib_socket(listener)
         self._gate = gate
         self._service = service
-        self._most = most
-        self._most_of_a_uid = most_of_a_uid
-        self._of_uid: Counter[int] = Counter()
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._masters = frozenset({0, os.geteuid()})
+        self._room = Room((caps or Caps()).within(descriptors), self._masters, _is_admin)
+        self._budget = Budget(_MOST_HELD, _MOST_HELD_OF_A_UID)
+        self._reserve = Reserve(_RESERVED)
         self._connections: set[Connection] = set()
-        self._draining = False
+        self._short_of_files = False
 
     @property
     def connections(self) -> int:
-        return self._of_uid.total()
+        return len(self._room)
+
+    def look_again(self) -> None:
+        """The rules have changed."""
+        for connection in list(self._connections):
+            connection.look_again()
+
+    def statistics(self) -> ServerStatistics:
+        return ServerStatistics(
+            connections=len(self._room),
+            shed=self._room.shed,
+            refused=dict(self._room.refused),
+            held_bytes=self._budget.held_bytes,
+        )
 
     async def run(self, work: trio.Nursery, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Accept until cancelled. Connections live in `work`: when no more are taken they answer and end."""
         task_status.started()
         try:
-            while True:
-                sock = await self._accept()
-                if sock is not None:
-                    work.start_soon(self._serve, sock)
+            with self._reserve:
+                while True:
+                    if connection := await self._accept():
+                        work.start_soon(self._serve, connection)
         finally:
-            self._draining = True
             self._service.detached.drain()
             for connection in self._connections:
                 connection.drain()
 
     async def run_while_stopping(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled, let who asks now see what is going on; changes and long waits are refused."""
-        async with trio.open_nursery() as nursery:
-            task_status.started()
-            while True:
-                sock = await self._accept()
-                if sock is not None:
-                    nursery.start_soon(self._serve, sock, True)
+        with self._reserve:
+            async with trio.open_nursery() as nursery:
+                task_status.started()
+                while True:
+                    if connection := await self._accept(only_looking=True):
+                        nursery.start_soon(self._serve, connection)
 
-    async def _accept(self) -> trio.socket.SocketType | None:
+    async def _accept(self, *, only_looking: bool = False) -> Connection | None:
+        """The next one that is let in; it counts from now on. None for one that was not."""
+        # First: accept() fails for want of a descriptor though nobody waits, and the reserve would be spent on nobody.
+        await trio.lowlevel.wait_readable(self._listener.fileno())
         try:
             sock, _ = await self._listener.accept()
         except OSError as error:
-            if error.errno not in _TOO_MANY_FILES:
-                # The client went away between connect and accept.
-                return None
-            get_logger().error("connection.not_accepted", why=os.strerror(error.errno))
-            await trio.sleep(_BREATHER_S)
+            # Otherwise the client went away between connect and accept.
+            if error.errno in _TOO_MANY_FILES:
+                await self._do_without_files(error)
             return None
-        return sock
-
-    async def _serve(self, sock: trio.socket.SocketType, only_looking: bool = False) -> None:
-        stream = trio.SocketStream(sock)
         try:
-            caller = self._gate.identify(sock)
+            caller = self._admit(sock)
         except SupervisorError as error:
-            await _turn_away(stream, error)
-            return
-        if refusal := self._refusal(caller):
-            await _turn_away(stream, refusal)
-            return
-        self._of_uid[caller.uid] += 1
-        connection = Connection(stream, caller, self._service, only_looking=only_looking)
+            # At once, without a task: there may be thousands, and others behind them.
+            _turn_away(sock, error)
+            return None
+        except Exception as error:  # noqa: BLE001  who cannot be told from others is not let in, and keeps nobody out
+            report_failure("connection.not_identified", error)
+            sock.close()
+            return None
+        share = Share() if _is_admin(caller) else Share(self._budget, caller.uid)
+        stream = trio.SocketStream(sock)
+        connection = Connection(stream, caller, self._service, share=share, only_looking=only_looking)
+        self._room.enter(connection)
         self._connections.add(connection)
-        if self._draining and not only_looking:
-            # Accepted at the last moment: its task has begun only now.
-            connection.drain()
+        return connection
+
+    async def _do_without_files(self, error: OSError) -> None:
+        if not self._short_of_files:
+            # Once, or who keeps asking would fill the log.
+            get_logger().error("connection.not_accepted", why=os.strerror(error.errno or 0))
+        self._short_of_files = True
+        if not self._reserve.spend():
+            await trio.sleep(_BREATHER_S)
+
+    async def _serve(self, connection: Connection) -> None:
         try:
             await connection.run()
         except Exception as error:  # noqa: BLE001  one client's trouble must not end the others'
+            caller = connection.caller
             report_failure("connection.failed", error, uid=caller.uid, pid=caller.pid)
         finally:
             self._connections.discard(connection)
-            self._of_uid[caller.uid] -= 1
+            self._room.leave(connection)
 
-    def _refusal(self, caller: Caller) -> ResourceExhausted | None:
-        if caller.is_root:
-            return None
-        if self.connections >= self._most:
-            return ResourceExhausted(f"{self._most} connections are open, and no more are taken", limit=self._most)
-        if self._of_uid[caller.uid] >= self._most_of_a_uid:
-            most = self._most_of_a_uid
-            return ResourceExhausted(f"uid {caller.uid} has {most} connections open, and no more are taken", limit=most)
-        return None
-
-
-async def _turn_away(stream: trio.SocketStream, error: SupervisorError) -> None:
-    notification = Notification(PROTOCOL_ERROR_NOTIFICATION, [Failure.from_error(error).to_map()])
-    with trio.move_on_after(1):
+    def _identify(self, sock: trio.socket.SocketType) -> Caller:
         try:
-            await stream.send_all(codec.encode(notification, max_bytes=SERVER.max_frame_out_bytes))
-        except trio.BrokenResourceError:
-            get_logger().debug("connection.gone_before_refusal")
-    await trio.aclose_forcefully(stream)
+            return self._gate.identify(sock)
+        except ResourceExhausted:
+            # The connection itself had the last descriptor.
+            if not self._reserve.spend():
+                raise
+            return self._gate.identify(sock)
+
+    def _admit(self, sock: trio.socket.SocketType) -> Caller:
+        """Who it is.
+
+        Raises:
+            SupervisorError: he is not let in, and this is what to tell him.
+        """
+        try:
+            caller = self._identify(sock)
+        except SupervisorError:
+            self._room.refused["identity"] += 1
+            raise
+        finally:
+            self._reserve.restore()
+            self._short_of_files = self._reserve.missing
+        if self._reserve.missing and caller.uid not in self._masters:
+            # It came in by the last descriptors, which are for who can do something about it.
+            self._room.refused["descriptors"] += 1
+            raise ResourceExhausted("the daemon has no file descriptor left: ask again later")
+        if refusal := self._room.make(caller):
+            raise refusal
+        return caller
+
+
+def _is_admin(caller: Caller) -> bool:
+    return caller.role is Role.ADMIN
+
+
+def _turn_away(sock: trio.socket.SocketType, error: SupervisorError) -> None:
+    """Tell him why, as far as his socket takes it, and hang up."""
+    notification = Notification(PROTOCOL_ERROR_NOTIFICATION, [Failure.from_error(error).to_map()])
+    try:
+        os.write(sock.fileno(), codec.encode(notification, max_bytes=SERVER.max_frame_out_bytes))
+    except OSError as gone:
+        get_logger().debug("connection.gone_before_refusal", why=str(gone))
+    sock.close()

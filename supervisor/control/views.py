@@ -40,7 +40,9 @@ class Outlook:
 _UNKNOWN: Final = Outlook()
 
 
-def plugin_info(plugin: Plugin, worker: WorkerView, outlook: Outlook = _UNKNOWN) -> PluginInfo:
+def plugin_info(
+    plugin: Plugin, worker: WorkerView, outlook: Outlook = _UNKNOWN, usage: UsageInfo | None = None
+) -> PluginInfo:
     error = plugin.last_error or worker.last_failure
     return PluginInfo(
         id=plugin.id,
@@ -54,6 +56,7 @@ def plugin_info(plugin: Plugin, worker: WorkerView, outlook: Outlook = _UNKNOWN)
         crashes=worker.crashes,
         uptime_s=worker.uptime_s,
         next_restart_in_s=worker.next_restart_in_s,
+        calls=worker.calls,
         calls_in_flight=worker.calls_in_flight,
         last_error=_cause(error) if error else None,
         last_reason=worker.last_reason,
@@ -66,6 +69,7 @@ def plugin_info(plugin: Plugin, worker: WorkerView, outlook: Outlook = _UNKNOWN)
         previous_version=outlook.previous.version if outlook.previous else None,
         editable=plugin.editable is not None,
         probation_left_s=outlook.probation_left_s,
+        usage=usage,
         install_order=plugin.install_order,
         installed_at_ms=to_ms(plugin.installed_at),
         updated_at_ms=to_ms(plugin.updated_at),
@@ -85,7 +89,7 @@ def plugin_details(
 ) -> PluginDetails:
     """`places`: package_dir, data_dir and log_file as absolute paths."""
     manifest = plugin.manifest
-    info = plugin_info(plugin, worker, outlook)
+    info = plugin_info(plugin, worker, outlook, usage)
     info["last_error"] = plugin.last_error or worker.last_failure
     return PluginDetails(
         **info,
@@ -96,7 +100,6 @@ def plugin_details(
         pending_capabilities=pending_capabilities(plugin, outlook.staged),
         requires=list(manifest.requires),
         required_by=list(required_by),
-        usage=usage,
         limits=list(limits),
         description=manifest.description,
         author=manifest.author,

@@ -7,7 +7,10 @@ The codes are promises: we add, we do not rename.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is most of what a blocking client would import
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, Final
 
 
 class SupervisorError(Exception):
@@ -27,9 +30,14 @@ class SupervisorError(Exception):
         self.message = message
         self.details: Mapping[str, Any] = details
 
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The details, under the name that they have on the wire."""
+        return self.details
+
 
 class InternalError(SupervisorError):
-    """Our own mistake. The peer gets a log id, never a traceback."""
+    """A mistake of plugind's own. Details: log_id, the place in its log; never a traceback."""
 
 
 class ParseError(SupervisorError):
@@ -39,34 +47,50 @@ class ParseError(SupervisorError):
 
 
 class InvalidRequest(SupervisorError):
+    """What was asked is no request: wrong parts, or values that may not be."""
+
     code = "INVALID_REQUEST"
 
 
 class MethodNotFound(SupervisorError):
+    """There is no method of that name. Details: method."""
+
     code = "METHOD_NOT_FOUND"
 
 
 class InvalidParams(SupervisorError):
+    """The params do not fit the method, or say what cannot be."""
+
     code = "INVALID_PARAMS"
 
 
 class Unauthenticated(SupervisorError):
+    """Nobody can tell who asks."""
+
     code = "UNAUTHENTICATED"
 
 
 class PermissionDenied(SupervisorError):
+    """Who asks may not. Details: uid, role, required, or the capability that a plugin lacks."""
+
     code = "PERMISSION_DENIED"
 
 
 class NotFound(SupervisorError):
+    """There is nothing of that name."""
+
     code = "NOT_FOUND"
 
 
 class AlreadyExists(SupervisorError):
+    """There is one of that name already."""
+
     code = "ALREADY_EXISTS"
 
 
 class FailedPrecondition(SupervisorError):
+    """As things are it cannot be done; the message says what has to be otherwise."""
+
     code = "FAILED_PRECONDITION"
 
 
@@ -77,25 +101,35 @@ class InvalidTransition(SupervisorError):
 
 
 class Conflict(SupervisorError):
+    """Somebody else was first, or is at it: look at what is now, then ask again."""
+
     code = "CONFLICT"
     retryable = True
 
 
 class ResourceExhausted(SupervisorError):
+    """There is no room for it now, or it is more than may ever be; the message names the limit."""
+
     code = "RESOURCE_EXHAUSTED"
     retryable = True
 
 
 class DeadlineExceeded(SupervisorError):
+    """It did not end within the time that it was given. A change goes on."""
+
     code = "DEADLINE_EXCEEDED"
     retryable = True
 
 
 class CallCancelled(SupervisorError):
+    """It was cancelled, by who asked or with what it was about."""
+
     code = "CANCELLED"
 
 
 class Unavailable(SupervisorError):
+    """Who should do it is not there now: a worker that does not run, a daemon that stops."""
+
     code = "UNAVAILABLE"
     retryable = True
 
@@ -120,10 +154,14 @@ class ActivationFailed(SupervisorError):
 
 
 class UpgradeFailed(SupervisorError):
+    """The new version did not come up, and the one before goes on."""
+
     code = "UPGRADE_FAILED"
 
 
 class ApprovalRequired(SupervisorError):
+    """It asks for capabilities that nobody has agreed to. Details: plugin, version, capabilities."""
+
     code = "APPROVAL_REQUIRED"
 
 

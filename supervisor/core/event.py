@@ -34,14 +34,20 @@ class Event:
     def data(self) -> dict[str, Any]:
         """What the event says beside its plugin: plain values."""
         # What `fields` reads too; that takes five times as long, and a busy scheduler records thousands of events.
-        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in _OF_ALL}
+        names = [name for name in self.__dataclass_fields__ if name not in OF_ALL]
+        return {ON_WIRE.get(name, name): getattr(self, name) for name in names}
 
 
-_OF_ALL: Final = frozenset({"TYPE", "plugin_id", "plugin_key"})
+OF_ALL: Final = frozenset({"TYPE", "plugin_id", "plugin_key"})
+"""What is no part of `data`."""
+ON_WIRE: Final[Mapping[str, str]] = {"from_version": "from", "to_version": "to"}
+"""Fields that have another name in `data`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginInstalled(Event):
+    """A plugin was installed, and is not loaded yet. `capabilities` are what was approved."""
+
     TYPE = "plugin.installed"
     version: str
     capabilities: list[str]
@@ -49,7 +55,7 @@ class PluginInstalled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusChanged(Event):
-    """`previous` is None for a plugin that was not there before."""
+    """A plugin's status is another. `previous` is None for a plugin that was not there before."""
 
     TYPE = "plugin.status_changed"
     previous: str | None
@@ -58,50 +64,59 @@ class StatusChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginLoaded(Event):
+    """A plugin was made ready by plugins.load, or by the approval of an upgrade; its worker has come up."""
+
     TYPE = "plugin.loaded"
     version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginEnabled(Event):
+    """A plugin is ready, and its worker has come up."""
+
     TYPE = "plugin.enabled"
     version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginDisabled(Event):
+    """A plugin was disabled, and its worker has stopped."""
+
     TYPE = "plugin.disabled"
     reason: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginUnloaded(Event):
+    """A plugin was uninstalled; with `remove_data` nothing of it is left."""
+
     TYPE = "plugin.unloaded"
     remove_data: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginFailed(Event):
+    """A plugin's status is error now, and `error` says why."""
+
     TYPE = "plugin.error"
     error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpgradePending(Event):
+    """A version waits for approval, as it asks for the capabilities `added`; the worker is stopped."""
+
     TYPE = "plugin.upgrade_pending"
     added: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginUpgraded(Event):
-    """Another version is the plugin's now. `from_version` and `to_version` are `from` and `to` on the wire."""
+    """Another version is the plugin's now."""
 
     TYPE = "plugin.upgraded"
     from_version: str
     to_version: str
-
-    def data(self) -> dict[str, Any]:
-        return {"from": self.from_version, "to": self.to_version}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,24 +128,20 @@ class PluginRolledBack(Event):
     to_version: str
     reason: str | None = None
 
-    def data(self) -> dict[str, Any]:
-        return {"from": self.from_version, "to": self.to_version, "reason": self.reason}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpgradeFailed(Event):
-    """The version before goes on."""
+    """An upgrade came to nothing, and the version before goes on."""
 
     TYPE = "plugin.upgrade_failed"
     to_version: str
     error: str
 
-    def data(self) -> dict[str, Any]:
-        return {"to": self.to_version, "error": self.error}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpgradeApproved(Event):
+    """An operator, `uid`, has approved the version that waited and the capabilities `added`."""
+
     TYPE = "plugin.upgrade_approved"
     version: str
     added: list[str]
@@ -139,6 +150,8 @@ class UpgradeApproved(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpgradeRejected(Event):
+    """An operator, `uid`, has dropped the version that waited."""
+
     TYPE = "plugin.upgrade_rejected"
     version: str | None
     uid: int | None
@@ -146,7 +159,8 @@ class UpgradeRejected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigChanged(Event):
-    """`changed` names the top-level values that are other than before; never what they are."""
+    """A plugin has another configuration. `changed` names the top-level values that are other than before; never what
+    they are."""
 
     TYPE = "plugin.config_changed"
     revision: int
@@ -156,7 +170,7 @@ class ConfigChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStarted(Event):
-    """The worker has shaken hands. `restarts` counts the starts after crashes since the daemon began."""
+    """A worker has come up. `restarts` counts the starts after crashes since the daemon began."""
 
     TYPE = "plugin.worker_started"
     pid: int
@@ -182,8 +196,11 @@ class WorkerStopped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerCrashed(Event):
-    """`reason` is a word for programs, `cause` a sentence for people. `restart_in_s` is None when there will be no
-    further attempt. `strays`: pids of processes that had left its process group, outlived it, and were killed."""
+    """A worker ended that was not asked to, did not come up, or was ended as it did not answer.
+
+    `reason` is a word for programs, `cause` a sentence for people. `crashes` counts those in a row. `restart_in_s` is
+    None when there will be no further attempt. `strays`: pids of processes that had left its process group, outlived
+    it, and were killed."""
 
     TYPE = "plugin.worker_crashed"
     reason: str = "exited"
@@ -199,7 +216,7 @@ class WorkerCrashed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginEmitted(Event):
-    """An event of the plugin's own making; its type on the wire is `emitted.<name>`."""
+    """An event of a plugin's own making; its type is `emitted.<name>`."""
 
     TYPE = "emitted"
     name: str
@@ -227,12 +244,14 @@ class RunEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(RunEvent):
+    """A run of a job was started."""
+
     TYPE = "job.run_started"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished(RunEvent):
-    """A run reached a terminal state; its type on the wire is `job.run_<state>`, such as `job.run_succeeded`."""
+    """A run has come to its end, which is final: its type is `job.run_<state>`."""
 
     TYPE = "job.run"
     state: str
@@ -244,9 +263,19 @@ class RunFinished(RunEvent):
         return f"{self.TYPE}_{self.state}"
 
 
-EVENT_TYPES: Final = frozenset(
-    {
-        cls.TYPE
+RUN_ENDS: Final[Mapping[str, str]] = {
+    "succeeded": "A run succeeded.",
+    "failed": "A run failed, and `error` says how.",
+    "cancelled": "A run was cancelled, by an operator or with its plugin, before it started or after.",
+    "timed_out": "A run took longer than its job allows.",
+    "interrupted": "A run was cut short by the end of the daemon or of its worker.",
+    "skipped": "A run was not started when it was due, as its job's overlap has it.",
+    "missed": "A run was due while nobody could start it, and is not made up for.",
+}
+"""What each end of a run means."""
+EVENTS: Final[Mapping[str, type[Event]]] = {
+    **{
+        cls.TYPE: cls
         for cls in (
             PluginInstalled,
             StatusChanged,
@@ -267,13 +296,11 @@ EVENT_TYPES: Final = frozenset(
             WorkerCrashed,
             RunStarted,
         )
-    }
-    | {
-        f"job.run_{state}"
-        for state in ("succeeded", "failed", "cancelled", "timed_out", "interrupted", "skipped", "missed")
     },
-)
-"""Every fixed event name; plugins add `emitted.<name>`."""
+    **{f"{RunFinished.TYPE}_{state}": RunFinished for state in RUN_ENDS},
+}
+"""Every fixed event name and what it tells; plugins add `emitted.<name>`."""
+EVENT_TYPES: Final = frozenset(EVENTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +312,8 @@ class Recorded:
     type: str
     plugin_id: str
     plugin_key: str
+    job: str | None = None
+    """The one that it is about, as <plugin>/<key>."""
     data: Mapping[str, Any]
 
     def to_wire(self) -> dict[str, Any]:

@@ -17,21 +17,27 @@ import trio
 from supervisor.bus import EventBus
 from supervisor.clock import to_ms
 from supervisor.control.access import Gate
+from supervisor.control.audit import AuditTrail
 from supervisor.control.connection import Service
 from supervisor.control.detached import Detached
 from supervisor.control.listen import bound_socket
 from supervisor.control.methods import Methods, Parts, daemon_status
+from supervisor.control.peers import PluginTree
 from supervisor.control.server import ControlServer
 from supervisor.core.errors import ResourceExhausted
+from supervisor.core.event import Recorded
 from supervisor.core.lifecycle import Status
 from supervisor.daemon.assembly import Assembly, Surrounding, assemble
+from supervisor.daemon.delegation import workers_group
 from supervisor.daemon.foreign import ForeignChildren
 from supervisor.daemon.leftovers import remove_leftovers
+from supervisor.daemon.metrics_service import MetricsService
 from supervisor.daemon.reaper import reap_orphans
-from supervisor.daemon.settings import describe
+from supervisor.daemon.reloading import LiveSettings
+from supervisor.daemon.settings import Settings, describe
 from supervisor.daemon.strays import kill_strays
 from supervisor.daemon.systemd import watchdog
-from supervisor.daemon.upkeep import keep_short, purge_uninstalled
+from supervisor.daemon.upkeep import Keep, keep_short, purge_uninstalled
 from supervisor.faultpoints import FaultPoint
 from supervisor.jobs.history import HistoryKeeper
 from supervisor.jobs.plan import retry_interrupted
@@ -39,7 +45,7 @@ from supervisor.log import get_logger
 from supervisor.store.database import Database
 from supervisor.version import VERSION
 from supervisor.wire.control import PROTOCOL_VERSION
-from supervisor.wire.results import DaemonInfo, DaemonStatus
+from supervisor.wire.results import DaemonInfo, DaemonStatus, ReloadInfo
 
 DATABASE_NAME: Final = "plugind.db"
 
@@ -49,6 +55,7 @@ class App:
 
     _built: Assembly
     """The parts, as soon as they are built."""
+    _gate: Gate
 
     def __init__(self, given: Surrounding) -> None:
         self._given = given
@@ -61,9 +68,13 @@ class App:
         self._started_at = given.clock.now()
         self._started = trio.current_time()
         self._bus = EventBus()
+        self._metrics = MetricsService(given.clock)
         self._foreign = ForeignChildren(given.state_dir.state_id)
         self._server: ControlServer | None = None
-        self.warnings: list[str] = list(given.settings.warnings)
+        self._live = LiveSettings(given.settings, given.reread)
+        self._history: HistoryKeeper | None = None
+        self.warnings: list[str] = []
+        """Beside those of the settings."""
 
     # The daemon as seen from the socket and from signals.
 
@@ -107,19 +118,51 @@ class App:
             "jobs_held_since_ms": self._built.operator.holds.since_ms,
             "last_seq": self._bus.last_seq,
             "stopping": self._stop.is_set(),
-            "warnings": list(self.warnings),
+            "warnings": self._warnings(),
         }
 
-    def reload(self) -> None:
-        """What is looked at anew beside the settings: the tz database."""
+    async def reload(self) -> ReloadInfo:
+        """Read the settings anew, who has which role, and the tz database.
+
+        Raises:
+            SettingsError: they have problems; all is as it was.
+        """
+        notifier = self._given.notifier
+        # Not before it was ready, nor while it stops: READY=1 would take the place of what is said then.
+        is_told = self._server is not None and not self._stop.is_set()
+        if is_told:
+            notifier.reloading()
+        try:
+            return await self._live.reload(self._put_in_force)
+        finally:
+            if is_told and not self._stop.is_set():
+                notifier.ready()
+
+    def _put_in_force(self, settings: Settings) -> None:
+        """What was built with them; all else asks for them when it needs them."""
+        self._settings = settings
         if self._server is not None:
+            self._built.methods.default_timeout_s = settings.call_timeout_s
             self._built.coordinator.reload()
+            self._server.look_again()
+        if self._history is not None:
+            self._history.keep_runs, self._history.keep_ms = settings.run_keep, _ms(settings.run_keep_days)
 
     def settings(self) -> dict[str, Any]:
         return describe(self._settings)
 
     async def backup(self, path: Path) -> None:
         await self._built.database.backup(path)
+
+    async def metrics(self, *, plugins: bool) -> str:
+        return await self._metrics.text(plugins=plugins)
+
+    def _warnings(self) -> list[str]:
+        return [*self._live.warnings, *self.warnings]
+
+    def _publish(self, event: Recorded) -> None:
+        self._bus.publish(event)
+        self._metrics.note(event)
 
     # From start to end.
 
@@ -131,8 +174,12 @@ class App:
         """
         async with AsyncExitStack() as stack:
             database = await stack.enter_async_context(self._opened_database())
-            listener = self._given.listener or stack.enter_context(bound_socket(Path(self._settings.socket)))
+            listener = self._given.listener or stack.enter_context(
+                bound_socket(Path(self._settings.socket), self._settings.socket_group)
+            )
+            self._metrics.listen(self._settings, stack)
             self._built = await assemble(self._given, database, self._bus)
+            self._gate = await self._open_gate()
             stack.callback(self._built.alarm.close)
             await self._built.operator.holds.load()
             await self._clean_up_after_the_last_daemon()
@@ -143,7 +190,7 @@ class App:
     @asynccontextmanager
     async def _opened_database(self) -> AsyncIterator[Database]:
         path = self._given.state_dir.path / DATABASE_NAME
-        database = await Database.open(path, clock=self._clock, publish=self._bus.publish)
+        database = await Database.open(path, clock=self._clock, publish=self._publish)
         self.warnings += database.warnings
         for warning in database.warnings:
             get_logger().error("database.warning", warning=warning)
@@ -153,6 +200,13 @@ class App:
             # The last rows are on their way; what is committed is safe already.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self._settings.drain_s):
                 await database.aclose()
+
+    async def _open_gate(self) -> Gate:
+        """Once we are in our own control group, which tells where those of the workers are."""
+        uid = os.geteuid()
+        gate = Gate(uid, plugins=PluginTree(os.getpid(), uid, workers_group() if self._built.groups else None))
+        await self._live.watch_over(gate)
+        return gate
 
     async def _clean_up_after_the_last_daemon(self) -> None:
         """It may have been killed at any instant: end what it left running, before anything of ours starts."""
@@ -176,6 +230,7 @@ class App:
         try:
             # Once more: until now a pip that outlived its daemon may have been at work in there.
             await trio.to_thread.run_sync(state_dir.empty_staging)
+            await built.audit.close_open()
             await built.lifecycle.end_what_was_begun(keep_unnamed=damaged)
             if not damaged:
                 await built.packages.collect(built.registry.package_dirs())
@@ -233,15 +288,19 @@ class App:
         service = Service(
             handlers=methods.handlers,
             operations=methods.operations,
-            detached=Detached(work, built.requests),
+            detached=Detached(work, built.requests, AuditTrail(built.audit)),
+            gate=self._gate,
             bus=self._bus,
             journal=built.journal,
             registry=built.registry,
+            job_name=built.operator.name,
             logs=built.logs,
             version=VERSION,
             phase_timeout_s=self._settings.phase_timeout_s,
+            meters=self._metrics.meters,
         )
-        self._server = server = ControlServer(listener, service, Gate(os.geteuid()))
+        self._server = server = ControlServer(listener, service, self._gate)
+        await self._metrics.start(intake, built, server.statistics, lambda: len(self._warnings()))
         # In this order: a run that is due at once finds its worker wanted, and a command finds all in place.
         await intake.start(built.reconciler.run)
         await intake.start(built.editable.run)
@@ -260,20 +319,23 @@ class App:
 
     def _start_upkeep(self, intake: trio.Nursery) -> None:
         settings, built = self._settings, self._built
-        history = HistoryKeeper(
-            built.runs,
-            get_logger(),
-            keep_runs=settings.run_keep,
-            keep_ms=int(timedelta(days=settings.run_keep_days) / timedelta(milliseconds=1)),
+        self._history = HistoryKeeper(
+            built.runs, get_logger(), keep_runs=settings.run_keep, keep_ms=_ms(settings.run_keep_days)
         )
-        intake.start_soon(history.run)
-        max_age = timedelta(days=settings.event_keep_days)
-        intake.start_soon(
-            partial(keep_short, built.journal, built.requests, max_events=settings.event_keep, max_age=max_age)
+        intake.start_soon(self._history.run)
+        intake.start_soon(keep_short, built.journal, built.requests, built.audit, self._keep)
+        # Asked anew each time: a reload may have changed it.
+        purge = partial(purge_uninstalled, after=lambda: timedelta(days=self._settings.purge_after_days))
+        intake.start_soon(purge, built.lifecycle, self._clock)
+
+    def _keep(self) -> Keep:
+        settings = self._settings
+        return Keep(
+            events=settings.event_keep,
+            events_age=timedelta(days=settings.event_keep_days),
+            audit=settings.audit_keep,
+            audit_age=timedelta(days=settings.audit_keep_days),
         )
-        if settings.purge_after_days > 0:
-            after = timedelta(days=settings.purge_after_days)
-            intake.start_soon(partial(purge_uninstalled, built.lifecycle, self._clock, after=after))
 
     async def _check_health(self) -> None:
         """The event loop turns, or this would not run; and the database answers."""
@@ -290,6 +352,8 @@ class App:
             workers=built.workers,
             jobs=built.operator,
             journal=built.journal,
+            audit=built.audit,
+            names=self._gate.names,
             bus=self._bus,
             state=built.state,
             metrics=built.metrics,
@@ -309,6 +373,10 @@ class App:
         requires the other, rows are written."""
         built = self._built
         return 2 * self._settings.drain_s + built.commands.longest_stop_s() + built.workers.longest_stop_s() + 5.0
+
+
+def _ms(days: float) -> int:
+    return int(timedelta(days=days) / timedelta(milliseconds=1))
 
 
 def _address(listener: socket.socket) -> str:

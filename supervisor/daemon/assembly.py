@@ -46,6 +46,7 @@ from supervisor.lifecycle.reconcile import Reconciler
 from supervisor.lifecycle.threads import Threads
 from supervisor.log import get_logger
 from supervisor.metrics import Metrics
+from supervisor.store.audit import AuditLog
 from supervisor.store.claims import ClaimStore
 from supervisor.store.configs import ConfigStore
 from supervisor.store.database import Database
@@ -81,6 +82,8 @@ class Surrounding:
     watchdog_s: float | None
     clock: Clock
     environ: Mapping[str, str]
+    reread: Callable[[], Settings]
+    """The settings as their sources say them now; raises SettingsError."""
     soft_nofile: int | None = None
     """The limit of open files for workers that declare none; None: the daemon's own."""
 
@@ -91,6 +94,7 @@ class Assembly:
 
     database: Database
     journal: Journal
+    audit: AuditLog
     registry: PluginRegistry
     requests: RequestLog
     processes: ProcessBook
@@ -203,6 +207,7 @@ async def assemble(given: Surrounding, database: Database, bus: EventBus) -> Ass
     return Assembly(
         database=database,
         journal=journal,
+        audit=AuditLog(database),
         registry=registry,
         requests=RequestLog(database),
         processes=processes,

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +17,13 @@ import trio
 
 from supervisor.clock import SystemClock
 from supervisor.control.listen import refuse_what_is_not_stale
+from supervisor.control.names import rules_of
 from supervisor.core.errors import SupervisorError
 from supervisor.daemon.app import App
 from supervisor.daemon.assembly import Surrounding
 from supervisor.daemon.output import write_out
 from supervisor.daemon.reaper import become_subreaper
-from supervisor.daemon.settings import NAMES, Settings, SettingsError, describe, load_settings
+from supervisor.daemon.settings import Settings, SettingsError, describe, load_settings
 from supervisor.daemon.signals import Noted, handle_signals, note_signals
 from supervisor.daemon.state_dir import make_private_dir, open_state_dir
 from supervisor.daemon.systemd import Notifier, SystemdEnvironment, take_environment, take_listener
@@ -62,7 +64,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _check(settings: Settings) -> int:
-    for warning in settings.warnings:
+    rules = rules_of(settings.observers, settings.operators, settings.admins)
+    for warning in (*settings.warnings, *rules.warnings):
         print(f"plugind: warning: {warning}", file=sys.stderr)
     return 0 if write_out(json.dumps(describe(settings), indent=2, default=str)) else EXIT_FAILED
 
@@ -77,6 +80,7 @@ def _run(settings: Settings, systemd: SystemdEnvironment, flags: dict[str, Any])
     if listener is None and not os.path.exists(settings.state_dir / "lock"):
         # Looked at again when it is bound; but a second daemon is to be refused before it makes a state directory.
         refuse_what_is_not_stale(Path(settings.socket))
+    environ = dict(os.environ)
     with open_state_dir(settings.state_dir) as state_dir:
         make_private_dir(settings.log_dir)
         given = Surrounding(
@@ -86,29 +90,23 @@ def _run(settings: Settings, systemd: SystemdEnvironment, flags: dict[str, Any])
             notifier=Notifier(systemd.notify_socket),
             watchdog_s=systemd.watchdog_s,
             clock=SystemClock(),
-            environ=dict(os.environ),
+            environ=environ,
+            reread=partial(load_settings, flags, environ, os.geteuid()),
             # Each worker costs us several; those that we start keep what we were given.
             soft_nofile=raise_files(),
         )
         if signal.SIGINT in noted.heard:
             return EXIT_INTERRUPTED
-        trio.run(_serve, given, flags, noted)
+        trio.run(_serve, given, noted)
     return 0
 
 
-async def _serve(given: Surrounding, flags: dict[str, Any], noted: Noted) -> None:
+async def _serve(given: Surrounding, noted: Noted) -> None:
     app = App(given)
 
     async def reload() -> None:
-        given.notifier.reloading()
-        try:
-            settings = load_settings(flags, given.environ, os.geteuid())
-            configure(settings.log_format, settings.log_level)  # type: ignore[arg-type]  # checked by the settings
-            note_changes(given.settings, settings)
-            app.reload()
-        except SettingsError as error:
-            get_logger().error("settings.not_reloaded", why=error.message)
-        given.notifier.ready()
+        with contextlib.suppress(SettingsError):  # It is in the log.
+            await app.reload()
 
     failures: list[SupervisorError] = []
     async with trio.open_nursery() as nursery:
@@ -128,14 +126,6 @@ async def _serve(given: Surrounding, flags: dict[str, Any], noted: Noted) -> Non
         nursery.cancel_scope.cancel(reason="the daemon has ended")
     if failures:
         raise failures[0]
-
-
-def note_changes(former: Settings, settings: Settings) -> None:
-    """Log and log level are in force now; say of all else that it needs a restart."""
-    live = {"log_format", "log_level"}
-    # The values themselves: what is shown of them may be the same.
-    waiting = sorted(name for name in {*NAMES} - live if getattr(settings, name) != getattr(former, name))
-    get_logger().info("settings.reloaded", log_level=settings.log_level, need_restart=waiting)
 
 
 def close_on_exec() -> None:

@@ -47,6 +47,13 @@ def own_group(cgroup: str) -> str | None:
     return None if line is None or line.endswith(" (deleted)") else line.removeprefix("0::")
 
 
+def workers_group(proc: Path = Path("/proc")) -> str | None:
+    """Where the groups of workers are, named as /proc/<pid>/cgroup names them: beside ours, the leaf; None: we are in
+    no such leaf."""
+    parent, _, leaf = (own_group((proc / "self/cgroup").read_text()) or "").rpartition("/")
+    return f"{parent}/{WORKERS}" if leaf == SUPERVISOR else None
+
+
 def directories(mounts: list[Mount], group: str) -> list[Path]:
     """Where the group is seen; one that is outside of what is mounted is not."""
     found = []

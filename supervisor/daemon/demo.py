@@ -135,6 +135,7 @@ async def _demo(directory: Path, seen: Seen, options: argparse.Namespace, noted:
                 watchdog_s=None,
                 clock=SystemClock(),
                 environ=dict(os.environ),
+                reread=lambda: settings,
             )
         )
         async with trio.open_nursery() as watch:
@@ -193,7 +194,7 @@ async def _show(seen: Seen, screen: Screen, nursery: trio.Nursery) -> None:
 
 
 async def _follow_events(client: AsyncClient, seen: Seen, screen: Screen) -> None:
-    async with client.events_stream(after_seq=0) as events:
+    async with client.events(after=0) as events:
         async for event in events:
             seen.note(event)
             screen.event(event)

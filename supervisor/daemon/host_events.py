@@ -15,7 +15,7 @@ from supervisor.core.errors import NotFound, ResourceExhausted, SupervisorError
 from supervisor.core.event import PluginFailed, WorkerCrashed
 from supervisor.core.plugin import Plugin
 from supervisor.log import get_logger
-from supervisor.store.journal import Journal
+from supervisor.store.journal import Filters, Journal
 from supervisor.store.plugins import PluginRegistry
 from supervisor.wire import worker
 from supervisor.worker.link import WorkerLink
@@ -70,8 +70,7 @@ class WorkerFeeds:
             bus=self._bus,
             journal=self._journal,
             send=send,
-            types=request.types,
-            plugins=[self._registry.get(name).id for name in request.plugins],
+            filters=Filters(request.types, [self._registry.get(name).id for name in request.plugins]),
             after_seq=request.after_seq,
             credit=None,
         )

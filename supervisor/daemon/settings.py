@@ -108,6 +108,7 @@ class Settings:
 _ABOUT: Final = ("config_file", "origins", "warnings")
 _PATHS: Final = ("state_dir", "socket", "log_dir")
 _TEXTS: Final = (*_PATHS, "timezone", "log_format", "log_level", "index_url", "socket_group", "metrics_listen")
+_MAY_BE_EMPTY: Final = ("index_url", "socket_group", "metrics_listen")
 _LISTS: Final = ("observers", "operators", "admins")
 """In variables and flags with commas between their entries."""
 NAMES: Final = tuple(field.name for field in fields(Settings) if field.name not in _ABOUT)
@@ -127,7 +128,7 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], uid: 
     origins: dict[str, str] = {}
     variables, warnings = _variables(environ)
     sources: tuple[tuple[dict[str, Any], Callable[[str], str]], ...] = (
-        (table, lambda _: str(config_file)),
+        (_said(table), lambda _: str(config_file)),
         (variables, lambda name: f"{_PREFIX}{name.upper()}"),
         (_absolute({name: _typed(name, value) for name, value in given.items()}), _flag),
     )
@@ -277,6 +278,11 @@ def _typed(name: str, value: object) -> object:
         return int(value) if _INTEGER.fullmatch(value) else float(value)
     except ValueError:
         return value
+
+
+def _said(table: dict[str, Any]) -> dict[str, Any]:
+    """Without what is empty, as an empty variable counts as unset too."""
+    return {name: value for name, value in table.items() if name not in _MAY_BE_EMPTY or value != ""}
 
 
 def _absolute(table: dict[str, object]) -> dict[str, object]:

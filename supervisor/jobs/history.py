@@ -26,8 +26,9 @@ class HistoryKeeper:
     ) -> None:
         self._runs = runs
         self._log = log
-        self._keep_runs = keep_runs
-        self._keep_ms = keep_ms
+        self.keep_runs = keep_runs
+        self.keep_ms = keep_ms
+        """Both may be changed: the next look goes by them."""
         self._interval_s = interval_s
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -35,7 +36,7 @@ class HistoryKeeper:
         task_status.started()
         while True:
             try:
-                deleted = await self._runs.trim(keep_runs=self._keep_runs, keep_ms=self._keep_ms)
+                deleted = await self._runs.trim(keep_runs=self.keep_runs, keep_ms=self.keep_ms)
                 if deleted:
                     self._log.info("runs.trimmed", deleted=deleted)
             except SupervisorError as error:

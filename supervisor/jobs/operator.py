@@ -58,6 +58,10 @@ class JobOperator:
         self._manual = ManualRuns(self._lookup, claims, runs, runner, clock)
         self.holds: Final = Holds(self._lookup, jobs, scheduler, clock)
 
+    async def name(self, name: str) -> str:
+        """<plugin>/<key> of a job that is named so or by its id."""
+        return (await self._lookup.job(name)).name
+
     async def get(self, name: str) -> JobInfo:
         job = await self._lookup.job(name)
         return self._job_info(job, await self._jobs.last_run(job.id))

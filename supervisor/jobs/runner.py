@@ -17,6 +17,7 @@ from supervisor.jobs.attempt import Attempts
 from supervisor.jobs.ends import Ends, RunRows
 from supervisor.jobs.gathering import Gathering
 from supervisor.jobs.lanes import Lanes, Standing
+from supervisor.jobs.lateness import Lateness
 from supervisor.jobs.patience import Patience
 from supervisor.jobs.worker_watch import WorkerWatch
 from supervisor.jobs.workers import Commands, Workers
@@ -61,6 +62,7 @@ class Runner:
     ) -> None:
         """`timezone`: of jobs that name none. `nudge` is called when a run is to be tried again."""
         self.active = ActiveRuns()
+        self.lateness = Lateness(clock, timezone)
         self._runs = runs
         self._log = log
         self._ends = Ends(runs, clock, log, on_ended=self._forget, on_retry=nudge)
@@ -209,6 +211,7 @@ class Runner:
                 self._put_back(active)
             return False
         self._patience.trouble = None
+        self.lateness.note(active for active in batch if active.run.id in started)
         assert self._tasks is not None  # noqa: S101  it is where we run
         for active in batch:
             if active.run.id in started:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 import peewee
 
+from supervisor.histogram import COMMIT_S, Histogram
 from supervisor.store import tables
 from supervisor.store.faults import translated
 
@@ -39,6 +41,9 @@ class Connection:
         self._path = path
         self._read_only = read_only
         self._on_open = on_open
+        self.commit_s = Histogram(COMMIT_S)
+        """Seconds that commits took which had something to store: the fsync, nearly all of it."""
+        self._changes = 0
         self._database: Any = peewee.SqliteDatabase(
             str(path),
             pragmas=_READER_PRAGMAS if read_only else _WRITER_PRAGMAS,
@@ -72,9 +77,13 @@ class Connection:
     def begin(self) -> None:
         # Deferred, a reader's snapshot is taken at its first query; a writer takes the lock before it reads anything.
         self.raw.execute("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
+        self._changes = self.raw.total_changes
 
     def commit(self) -> None:
+        began_s = time.perf_counter()
         self.raw.execute("COMMIT")
+        if self.raw.total_changes != self._changes:
+            self.commit_s.observe(time.perf_counter() - began_s)
 
     def rollback(self) -> None:
         """Ends the transaction, if SQLite has not ended it by itself."""

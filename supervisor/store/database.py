@@ -16,7 +16,7 @@ from supervisor.store import files
 from supervisor.store.connection import Connection
 from supervisor.store.meter import Meter
 from supervisor.store.migrations import migrate
-from supervisor.store.runner import Action, InlineRunner, Runner, ThreadRunner
+from supervisor.store.runner import Action, InlineRunner, Runner, RunnerStatistics, ThreadRunner
 from supervisor.store.tables import current, pack
 
 T = TypeVar("T")
@@ -64,6 +64,7 @@ class Transaction:
                 type=event.type,
                 plugin_id=event.plugin_id,
                 plugin_key=event.plugin_key,
+                job=event.about_job,
                 data=event.data(),
             )
             for seq, event in zip(seqs, events, strict=True)
@@ -144,6 +145,10 @@ class Database:
         database.warnings += prepare() if inline else await trio.to_thread.run_sync(prepare)
         await database._open()
         return database
+
+    def statistics(self) -> dict[str, RunnerStatistics]:
+        """Of the writer and the reader."""
+        return {"writer": self._writer.statistics(), "reader": self._reader.statistics()}
 
     async def _open(self) -> None:
         try:

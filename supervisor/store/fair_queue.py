@@ -34,6 +34,9 @@ class FairQueue(Generic[T]):
         self._count = 0
         self._changed = threading.Condition()
 
+    def __len__(self) -> int:
+        return len(self._heap)
+
     def put(self, item: T, *, owner: str | None, size: int) -> None:
         """`size` in bytes; roughly will do. `owner` None: the daemon itself."""
         cost = (ITEM_BYTES + size) / (OWN_SHARE if owner is None else 1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from itertools import takewhile
 from typing import Any, Final
 
@@ -23,12 +25,85 @@ MAX_FILTERS: Final = 100
 MAX_FILTER_CHARS: Final = 200
 _TRIM_BATCH: Final = 1000
 """Rows deleted in one transaction, so that nobody waits long behind it."""
-_COLUMNS: Final = "seq, at_ms, type, plugin_id, plugin_key, data"
+_COLUMNS: Final = "seq, at_ms, type, plugin_id, plugin_key, job, data"
+
+
+_Condition = tuple[str, Sequence[Any]]
+"""And its parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which events are meant: those that match one of each, where there are any.
+
+    `types` are globs (`plugin.*`), `plugins` ids, `jobs` names as <plugin>/<key>.
+    """
+
+    types: Sequence[str] = ()
+    plugins: Sequence[str] = ()
+    jobs: Sequence[str] = ()
+
+    def check(self) -> None:
+        """Raises:
+        InvalidParams: more, or longer ones, than anybody needs; every event is held against each of them.
+        """
+        for what, filters in (("types", self.types), ("plugins", self.plugins), ("jobs", self.jobs)):
+            if len(filters) > MAX_FILTERS:
+                raise InvalidParams(f"{what} may have {MAX_FILTERS} entries, not {len(filters)}; none means all")
+            if (longest := max(map(len, filters), default=0)) > MAX_FILTER_CHARS:
+                raise InvalidParams(f"an entry of {what} may have {MAX_FILTER_CHARS} characters, not {longest}")
+        if odd := next((glob for glob in self.types if "[^" in glob), None):
+            raise InvalidParams(f"{odd!r} is no type's glob here: write [!…] for none of these characters")
+
+    def match(self, event: Recorded) -> bool:
+        if self.plugins and event.plugin_id not in self.plugins:
+            return False
+        if self.jobs and event.job not in self.jobs:
+            return False
+        return not self.types or any(fnmatchcase(event.type, glob) for glob in self.types)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of the journal: after one event and before another, from the first one stamped `since_ms` or later to the
+    last one stamped before `until_ms`, both in UTC milliseconds."""
+
+    after_seq: int | None = None
+    before_seq: int | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+    @property
+    def has_beginning(self) -> bool:
+        return self.after_seq is not None or self.since_ms is not None
 
 
 class Journal:
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def page(self, filters: Filters, span: Span, limit: int = 100) -> tuple[list[Recorded], int]:
+        """Events in order, and the `last_seq` of the same instant: the oldest `limit` (at most 1,000) of a span that
+        has a beginning, the newest ones of another.
+
+        A page has about 2 MiB at most: only an empty one is the end.
+
+        Raises:
+            InvalidParams: `limit` is below 1, or the filters are too many or too long.
+        """
+        if limit < 1:
+            raise InvalidParams(f"limit must be at least 1, not {limit}", limit=limit)
+        filters.check()
+
+        def work() -> tuple[list[Recorded], int]:
+            condition, parameters = _all_of([*_within(span), *_matching(filters)])
+            if span.has_beginning:
+                page = _page("seq", condition, parameters, min(limit, MAX_PAGE))
+            else:
+                page = _page("seq DESC", condition, parameters, min(limit, MAX_PAGE))[::-1]
+            return page, _last_seq()
+
+        return await self._database.read(work)
 
     async def list(
         self,
@@ -37,25 +112,8 @@ class Journal:
         plugins: Sequence[str] = (),
         limit: int = 100,
     ) -> list[Recorded]:
-        """Events after `after_seq`, oldest first; with None, the newest `limit` (at most 1,000) of them, oldest first.
-
-        `types` are globs (`plugin.*`), `plugins` are ids; empty means all. A page has about 2 MiB at most: only an
-        empty one is the end.
-
-        Raises:
-            InvalidParams: `limit` is below 1, or the filters are too many or too long.
-        """
-        if limit < 1:
-            raise InvalidParams(f"limit must be at least 1, not {limit}", limit=limit)
-        check_filters(types, plugins)
-
-        def work() -> list[Recorded]:
-            condition, parameters = _matching(types, plugins)
-            if after_seq is None:
-                return _page("seq DESC", condition, parameters, min(limit, MAX_PAGE))[::-1]
-            return _page("seq", f"seq > ? AND {condition}", (after_seq, *parameters), min(limit, MAX_PAGE))
-
-        return await self._database.read(work)
+        """See `page`."""
+        return (await self.page(Filters(types, plugins), Span(after_seq), limit))[0]
 
     async def last_seq(self) -> int:
         """Of the newest event ever recorded, trimmed or not; 0 when there was none."""
@@ -106,17 +164,6 @@ class Journal:
         return total
 
 
-def check_filters(types: Sequence[str], plugins: Sequence[str]) -> None:
-    """Raises:
-    InvalidParams: more, or longer ones, than anybody needs; every event is held against each of them.
-    """
-    for what, filters in (("types", types), ("plugins", plugins)):
-        if len(filters) > MAX_FILTERS:
-            raise InvalidParams(f"{what} may have {MAX_FILTERS} entries, not {len(filters)}; none means all")
-        if (longest := max(map(len, filters), default=0)) > MAX_FILTER_CHARS:
-            raise InvalidParams(f"an entry of {what} may have {MAX_FILTER_CHARS} characters, not {longest}")
-
-
 def _page(order: str, condition: str, parameters: Sequence[Any], limit: int) -> list[Recorded]:
     sql = f"SELECT {_COLUMNS} FROM event WHERE {condition} ORDER BY {order} LIMIT ?"  # noqa: S608 - no outside text
     page: list[Recorded] = []
@@ -143,17 +190,34 @@ def _newest_beyond(max_bytes: int) -> int:
     return 0
 
 
-def _matching(types: Sequence[str], plugins: Sequence[str]) -> tuple[str, list[str]]:
-    """A condition and its parameters. Flat, as SQLite parses parentheses only so deep."""
-    conditions, parameters = ["1"], list[str]()
-    if types:
-        conditions.append(f"({' OR '.join(['type GLOB ?'] * len(types))})")
+def _within(span: Span) -> Iterator[_Condition]:
+    if span.after_seq is not None:
+        yield "seq > ?", [span.after_seq]
+    if span.before_seq is not None:
+        yield "seq < ?", [span.before_seq]
+    # Places in the order of events, not a test of each one's stamp: a clock that was set back between two events must
+    # not make the later one vanish. Nothing is NULL, which compares with no number.
+    if span.since_ms is not None:
+        yield "seq >= (SELECT seq FROM event WHERE at_ms >= ? ORDER BY seq LIMIT 1)", [span.since_ms]
+    if span.until_ms is not None:
+        yield "seq <= (SELECT seq FROM event WHERE at_ms < ? ORDER BY seq DESC LIMIT 1)", [span.until_ms]
+
+
+def _matching(filters: Filters) -> Iterator[_Condition]:
+    """Flat, as SQLite parses parentheses only so deep."""
+    if filters.types:
         # SQLite's GLOB negates with ^ where a shell has !.
-        parameters += [glob.replace("[!", "[^") for glob in types]
-    if plugins:
-        conditions.append(f"plugin_id IN ({', '.join('?' * len(plugins))})")
-        parameters += plugins
-    return " AND ".join(conditions), parameters
+        globs = [glob.replace("[!", "[^") for glob in filters.types]
+        yield f"({' OR '.join(['type GLOB ?'] * len(globs))})", globs
+    if filters.plugins:
+        yield f"plugin_id IN ({', '.join('?' * len(filters.plugins))})", filters.plugins
+    if filters.jobs:
+        yield f"job IN ({', '.join('?' * len(filters.jobs))})", filters.jobs
+
+
+def _all_of(conditions: Sequence[_Condition]) -> tuple[str, list[Any]]:
+    condition = " AND ".join(["1", *(condition for condition, _ in conditions)])
+    return condition, [value for _, values in conditions for value in values]
 
 
 def _last_seq() -> int:
@@ -169,5 +233,6 @@ def _to_recorded(row: Sequence[Any]) -> Recorded:
         type=row[2],
         plugin_id=row[3],
         plugin_key=row[4],
-        data=unpack(row[5]),
+        job=row[5],
+        data=unpack(row[6]),
     )

@@ -233,6 +233,8 @@ _AUDIT: Final = (
         message TEXT,
         request_id TEXT,
         duration_ms INTEGER)""",
+    # What was under way is looked for at each start.
+    "CREATE INDEX audit_open ON audit (seq) WHERE result IS NULL",
     # The job that an event is about, as <plugin>/<key>; older events are found by no job.
     "ALTER TABLE event ADD COLUMN job TEXT",
 )

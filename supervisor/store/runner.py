@@ -15,6 +15,7 @@ import outcome
 import trio
 
 from supervisor.core.errors import Unavailable
+from supervisor.histogram import Distribution
 from supervisor.store.connection import Connection
 from supervisor.store.fair_queue import FairQueue
 
@@ -30,7 +31,19 @@ Work = Callable[[list[Action]], T]
 Result = outcome.Value[Any] | outcome.Error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerStatistics:
+    waiting: int
+    """Functions that have not begun."""
+    transactions: int
+    """Functions that were run, whatever became of them."""
+    commit_s: Distribution
+    """Seconds that commits took which had something to store."""
+
+
 class Runner(Protocol):
+    def statistics(self) -> RunnerStatistics: ...
+
     async def open(self) -> None:
         """Open the connection. A runner is opened once."""
 
@@ -109,6 +122,11 @@ class InlineRunner:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._closed = False
+        self._transactions = 0
+
+    def statistics(self) -> RunnerStatistics:
+        commit_s = self._connection.commit_s.look()
+        return RunnerStatistics(waiting=0, transactions=self._transactions, commit_s=commit_s)
 
     async def open(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -117,6 +135,7 @@ class InlineRunner:
     async def run(self, work: Work[T], *, owner: str | None = None, size: int = 0) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
         _refuse_if(self._closed)
+        self._transactions += 1
         [done] = run_batch(self._connection, [work])
         result: Result = done.settle()
         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -144,6 +163,11 @@ class ThreadRunner:
         self._name = name
         self._queue: FairQueue[_Item] = FairQueue(max_items=MAX_BATCH, max_bytes=MAX_BATCH_BYTES)
         self._closed = True
+        self._transactions = 0
+
+    def statistics(self) -> RunnerStatistics:
+        commit_s = self._connection.commit_s.look()
+        return RunnerStatistics(waiting=len(self._queue), transactions=self._transactions, commit_s=commit_s)
 
     async def open(self) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -184,6 +208,7 @@ class ThreadRunner:
             items = self._queue.take(lambda item: item.work is None)
             closer = items.pop() if items[-1].work is None else None
             if items:
+                self._transactions += len(items)
                 done = run_batch(self._connection, [item.work for item in items if item.work])
                 token.run_sync_soon(_answer, [(item.task, d) for item, d in zip(items, done, strict=True)])
             if closer:
@@ -204,4 +229,4 @@ async def _wait_for_answer() -> Any:
 
 def _refuse_if(closed: bool) -> None:
     if closed:
-        raise Unavailable("the database is closed: the daemon is stopping")
+        raise Unavailable("the database is closed: the daemon is stopping", stopping=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is most of what a blocking client would import
+if TYPE_CHECKING:
+    from typing import Final
 
 SOCKET_VARIABLE: Final = "PLUGIND_SOCKET"
 

@@ -6,7 +6,7 @@ This table is what the daemon serves, what `rpc.describe` tells, and what the cl
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar, Final, TypeVar, dataclass_transform
@@ -24,7 +24,14 @@ PROGRESS_KEY: Final = "$progress"
 LOG_NOTIFICATION: Final = "rpc.log"
 """[{subscription, lines, place, skipped_bytes?}] or, at its end, [{subscription, end: true, reason, place}]."""
 PROTOCOL_ERROR_NOTIFICATION: Final = "rpc.error"
-"""[error]: the last word before the connection is closed over broken bytes."""
+"""[error]: the last word before the connection is closed."""
+NOTIFICATIONS: Final[Mapping[str, type]] = {
+    EVENT_NOTIFICATION: results.EventNotice,
+    LOG_NOTIFICATION: results.LogNotice,
+    PROGRESS_NOTIFICATION: results.OperationProgress,
+    PROTOCOL_ERROR_NOTIFICATION: results.ErrorInfo,
+}
+"""What the daemon sends of itself, each with one param; the docstring of its type tells when."""
 
 
 class Role(IntEnum):
@@ -44,6 +51,8 @@ class ControlRequest:
     """Default when the caller names none; None: as long as it takes."""
     CHANGES: ClassVar[bool] = False
     """Changes a plugin, a job or the daemon: goes on to its end though the caller has gone."""
+    REPEATABLE: ClassVar[bool] = True
+    """It changes nothing, and is bound to no connection: who lost the answer may ask again."""
     OPERATION: ClassVar[bool] = False
     """Tells progress to who wants it, and `rpc.cancel` ends it until its commit point; then nothing has changed."""
 
@@ -63,6 +72,7 @@ def _method(
     role: Role = Role.OBSERVER,
     deadline_s: float | None = 30.0,
     changes: bool | None = None,
+    repeatable: bool = True,
     operation: bool = False,
 ) -> Callable[[type[_R]], type[_R]]:
     """Turn a class body into the typed request of method `name`; who needs a role beyond looking mostly changes."""
@@ -71,6 +81,7 @@ def _method(
         request = dataclass(frozen=True, slots=True, kw_only=True)(cls)
         request.METHOD, request.RESULT, request.ROLE, request.DEADLINE_S = name, result, role, deadline_s
         request.CHANGES = role > Role.OBSERVER if changes is None else changes
+        request.REPEATABLE = repeatable and not request.CHANGES
         request.OPERATION = operation
         REQUESTS[name] = request
         return request
@@ -78,9 +89,15 @@ def _method(
     return declare
 
 
-def summary(request: type[ControlRequest]) -> str:
-    """The first paragraph of the request's docstring."""
-    return inspect.cleandoc(request.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+def description(kind: Any) -> str:
+    """What the docstring of a class says, its paragraphs unwrapped."""
+    paragraphs = inspect.cleandoc(kind.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def summary(kind: Any) -> str:
+    """Its first paragraph."""
+    return description(kind).partition("\n")[0]
 
 
 @_method("rpc.hello", results.HelloInfo)
@@ -95,7 +112,12 @@ class Hello(ControlRequest):
 
 @_method("rpc.describe", results.Description)
 class Describe(ControlRequest):
-    """Every method with its params and result as JSON Schema, its role and its deadline."""
+    """Every method, event, notification and error there is, with JSON Schemas; the roles, and the limits.
+
+    A method's `params` are the schema of its named params; positional ones stand in the same order. `deadline_ms` holds
+    for who names none, and null is for as long as it takes. What `survives_disconnect` goes on to its end when its
+    caller has gone; what is `repeatable` changes nothing, and may be asked for again when the answer was lost.
+    """
 
 
 @_method("daemon.ping", results.Pong)
@@ -144,7 +166,11 @@ class DaemonBackup(ControlRequest):
 
 @_method("plugins.list", list[results.PluginInfo])
 class PluginsList(ControlRequest):
-    """All plugins in install order; uninstalled ones only when asked for, nor what each worker uses."""
+    """All plugins in install order.
+
+    With `status` those of one status; without, all but the uninstalled ones, unless `include_uninstalled` asks for
+    these too. With `usage`, what each worker uses.
+    """
 
     status: str | None = None
     include_uninstalled: bool = False
@@ -321,7 +347,7 @@ class PluginsCanTransition(ControlRequest):
     to: str
 
 
-@_method("plugins.call", results.CallResult, role=Role.OPERATOR, deadline_s=None, changes=False)
+@_method("plugins.call", results.CallResult, role=Role.OPERATOR, deadline_s=None, changes=False, repeatable=False)
 class PluginsCall(ControlRequest):
     """Call a method of the plugin; `timeout_s` None takes the method's own deadline, else 30 s."""
 
@@ -523,7 +549,7 @@ class EventsList(ControlRequest):
     until_ms: int | None = None
 
 
-@_method("events.subscribe", results.SubscriptionInfo)
+@_method("events.subscribe", results.SubscriptionInfo, repeatable=False)
 class EventsSubscribe(ControlRequest):
     """Get events as `rpc.event` notifications: types are globs, plugins keys or ids, jobs names or ids; empty means
     all.
@@ -539,14 +565,14 @@ class EventsSubscribe(ControlRequest):
     jobs: list[str] = field(default_factory=list)
 
 
-@_method("events.unsubscribe")
+@_method("events.unsubscribe", repeatable=False)
 class EventsUnsubscribe(ControlRequest):
     """End a subscription of this connection."""
 
     subscription: int
 
 
-@_method("events.credit")
+@_method("events.credit", repeatable=False)
 class EventsCredit(ControlRequest):
     """Allow `n` more events to be sent."""
 
@@ -588,7 +614,7 @@ class LogsRead(ControlRequest):
     stream: str | None = None
 
 
-@_method("logs.follow", results.FollowInfo)
+@_method("logs.follow", results.FollowInfo, repeatable=False)
 class LogsFollow(ControlRequest):
     """Get a plugin's log as `rpc.log` notifications: some of what is there, then what is written, by the same filters.
 
@@ -607,14 +633,14 @@ class LogsFollow(ControlRequest):
     credit: int | None = None
 
 
-@_method("logs.unfollow")
+@_method("logs.unfollow", repeatable=False)
 class LogsUnfollow(ControlRequest):
     """End a subscription of this connection."""
 
     subscription: int
 
 
-@_method("logs.credit")
+@_method("logs.credit", repeatable=False)
 class LogsCredit(ControlRequest):
     """Allow `n` more lines to be sent."""
 

@@ -12,12 +12,16 @@ from typing import Any, Final, NamedTuple
 
 from supervisor.core.errors import LocalProtocolError, RemoteProtocolError, ResourceExhausted
 from supervisor.wire import codec
+from supervisor.wire.budget import Share
 from supervisor.wire.framing import FrameReader
 from supervisor.wire.limits import Limits
 from supervisor.wire.message import Failure, Malformed, Message, Notification, Params, Request, Response
 
 CANCEL: Final = "rpc.cancel"
 """Notification [id]: the sender no longer waits for that request; it still gets exactly one response."""
+
+
+_FULL: Final = "unanswered requests and unread answers of you or others hold too much memory: ask again later"
 
 
 class Refused(NamedTuple):
@@ -39,6 +43,12 @@ class Late(NamedTuple):
     id: int
 
 
+class _Asked(NamedTuple):
+    frame_bytes: int
+    held_bytes: int
+    """As its share of the budget has it."""
+
+
 class PeerStatistics(NamedTuple):
     requests_in: int
     request_bytes_in: int
@@ -53,8 +63,10 @@ PeerEvent = Request | Response | Notification | Refused | Cancelled | Late
 class Peer:
     """Plain errors (strings) until `plain_errors` is set to False: the shape that every client can read."""
 
-    def __init__(self, limits: Limits, *, plain_errors: bool = False) -> None:
+    def __init__(self, limits: Limits, *, plain_errors: bool = False, share: Share | None = None) -> None:
+        """`share`: of what this peer and others may make us hold together."""
         self.limits = limits
+        self._share = share or Share()
         self.plain_errors = plain_errors
         self._frames = FrameReader(limits.max_frame_in_bytes)
         self._received: deque[bytes | bytearray] = deque()
@@ -63,8 +75,8 @@ class Peer:
         """Every id has been used once."""
         self._asked: set[int] = set()
         self._given_up: set[int] = set()
-        self._asked_of_us: dict[int, int] = {}
-        """Bytes of the peer's unanswered requests, by id."""
+        self._asked_of_us: dict[int, _Asked] = {}
+        """The peer's unanswered requests, by id."""
         self._bytes_asked_of_us = 0
 
     @property
@@ -76,6 +88,11 @@ class Peer:
     def overfull(self) -> bool:
         """Whether the peer's unanswered requests hold more bytes than it may have waiting: read no more of it."""
         return self._bytes_asked_of_us > self.limits.max_request_bytes_in
+
+    @property
+    def unanswered(self) -> int:
+        """How many requests of the peer are."""
+        return len(self._asked_of_us)
 
     def statistics(self) -> PeerStatistics:
         return PeerStatistics(
@@ -94,11 +111,14 @@ class Peer:
 
         Raises:
             RemoteProtocolError: the connection cannot go on.
+            ResourceExhausted: the same, since an unfinished frame holds more than its share has left.
         """
         while self._received:
             for frame in self._frames.feed(self._received.popleft()):
                 # Each frame yields an event, so that who handles them can count what they cost.
                 yield self._classify(codec.decode(frame, max_depth=self.limits.max_depth), len(frame))
+            if not self._share.set_unfinished(self._frames.held_bytes):
+                raise ResourceExhausted(_FULL)
 
     def request(self, method: str, params: Params) -> tuple[int, bytes]:
         """A new call: its id and its frame.
@@ -156,7 +176,7 @@ class Peer:
         match message:
             case Malformed(id_, method, problem):
                 request = Request(id_, method, [])
-                self._open(id_, size)
+                self._open(id_, _Asked(size, 0))
                 return Refused(request, self.fail(id_, Failure("INVALID_REQUEST", problem)))
             case Request(id_):
                 return self._classify_request(message, id_, size)
@@ -167,12 +187,21 @@ class Peer:
         return message
 
     def _classify_request(self, request: Request, id_: int, size: int) -> PeerEvent:
-        self._open(id_, size)
-        if len(self._asked_of_us) <= self.limits.max_requests_in:
-            return request
-        message = f"more than {self.limits.max_requests_in} requests are unanswered"
-        failure = Failure("RESOURCE_EXHAUSTED", message, {"limit": self.limits.max_requests_in}, retryable=True)
-        return Refused(request, self.fail(id_, failure))
+        weight = self._share.weigh(request.params, size)
+        fits = self._share.fits(weight)
+        self._open(id_, _Asked(size, weight))
+        if len(self._asked_of_us) > self.limits.max_requests_in:
+            return self._refuse(
+                request, f"more than {self.limits.max_requests_in} requests are unanswered", self.limits.max_requests_in
+            )
+        if not fits:
+            return self._refuse(request, _FULL)
+        return request
+
+    def _refuse(self, request: Request, message: str, limit: int | None = None) -> Refused:
+        details = {} if limit is None else {"limit": limit}
+        failure = Failure("RESOURCE_EXHAUSTED", message, details, retryable=True)
+        return Refused(request, self.fail(request.id, failure))
 
     def _classify_response(self, response: Response, id_: int) -> Response | Late:
         if id_ in self._asked:
@@ -186,15 +215,18 @@ class Peer:
         why = f"request id {id_} was answered twice" if known else f"request id {id_} was answered and never asked"
         raise RemoteProtocolError(why, id=id_)
 
-    def _open(self, id_: int, size: int) -> None:
+    def _open(self, id_: int, asked: _Asked) -> None:
         if id_ in self._asked_of_us:
             # Two answers with one id could not be told apart.
             raise RemoteProtocolError(f"request id {id_} is in use already", id=id_)
-        self._asked_of_us[id_] = size
-        self._bytes_asked_of_us += size
+        self._asked_of_us[id_] = asked
+        self._bytes_asked_of_us += asked.frame_bytes
+        self._share.add(asked.held_bytes)
 
     def _note_answered(self, id_: int) -> None:
-        self._bytes_asked_of_us -= self._asked_of_us.pop(id_)
+        answered = self._asked_of_us.pop(id_)
+        self._bytes_asked_of_us -= answered.frame_bytes
+        self._share.add(-answered.held_bytes)
 
     def _must_be_open(self, id_: int) -> None:
         if id_ not in self._asked_of_us:

@@ -146,7 +146,10 @@ class ConfigRevisionInfo(TypedDict):
 
 
 class OperationProgress(TypedDict):
-    """How far an install or upgrade is. What is not known is left out."""
+    """How far an install or upgrade is, to who asked with `$progress: true`, until the answer.
+
+    `request` is its id. What is not known is left out.
+    """
 
     request: int
     phase: str
@@ -340,10 +343,40 @@ class EventPage(TypedDict):
     """The newest in the journal: where to subscribe from to hear only what is new."""
 
 
+class EventNotice(TypedDict):
+    """The next event of a subscription, or its end.
+
+    With `end` there is a `reason`, and `last_seq`, the place to go on from by subscribing anew.
+    """
+
+    subscription: int
+    event: NotRequired[EventInfo]
+    end: NotRequired[bool]
+    reason: NotRequired[str]
+    """overflow: it was read too slowly."""
+    last_seq: NotRequired[int]
+
+
 class SubscriptionInfo(TypedDict):
     subscription: int
     last_seq: int
     """The subscription tells what comes after this event."""
+
+
+class LogNotice(TypedDict):
+    """The next lines of a log that is followed, and the `place` behind them; or the end of that.
+
+    With `end` there is a `reason`. With `skipped_bytes` lines are missing before these: so many bytes, or null when
+    nobody knows how many.
+    """
+
+    subscription: int
+    place: str
+    lines: NotRequired[list[LogLine]]
+    skipped_bytes: NotRequired[int | None]
+    end: NotRequired[bool]
+    reason: NotRequired[str]
+    """removed: the plugin was uninstalled with its data; any other is for people."""
 
 
 class FollowInfo(TypedDict):
@@ -481,6 +514,19 @@ class EventDescription(TypedDict):
     summary: str
     data: dict[str, Any]
     """JSON Schema."""
+
+
+class ErrorInfo(TypedDict):
+    """An error; as a notification, the daemon's last word before it closes the connection."""
+
+    code: int
+    name: str
+    message: str
+    """For people."""
+    data: dict[str, Any]
+    """For programs."""
+    retryable: bool
+    """It may go well later."""
 
 
 class ErrorDescription(TypedDict):

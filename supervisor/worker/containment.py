@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
+from functools import cache
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -41,11 +43,34 @@ class Containment:
         self._everybody = TaskCount()
         self._wards: WeakValueDictionary[int, Ward] = WeakValueDictionary()
         self._failed_before = False
+        self._measuring = trio.Lock()
         self._watch = Watch(self._adopted)
 
     def ward(self, pid: int) -> Ward | None:
         """Of the process that was spawned last with this pid, as long as somebody holds it."""
         return self._wards.get(pid)
+
+    async def usage(self, pids: Iterable[int]) -> dict[int, UsageInfo]:
+        """What the workers with these pids use, by pid; who has ended meanwhile is left out.
+
+        In a thread, since it takes some milliseconds for each dozen of them; however many ask, each is looked at once
+        a second at most.
+        """
+        wards = [ward for pid in pids if (ward := self._wards.get(pid))]
+        async with self._measuring:
+            now = trio.current_time()
+            if stale := [ward for ward in wards if ward.meter.last(now) is None]:
+                await trio.to_thread.run_sync(self._measure, stale, now)
+            return {ward.pid: usage for ward in wards if (usage := ward.meter.last(now))}
+
+    def _measure(self, wards: list[Ward], now: float) -> None:
+        adopted = cache(self._adopted)
+        for ward in wards:
+            try:
+                ward.meter.renew(now, adopted)
+            except OSError as error:
+                # We are out of descriptors: of the others there may be something to tell.
+                log.error("usage.not_seen", pid=ward.pid, error=str(error))
 
     def foresee(self, limits: Limits) -> list[LimitInfo]:
         """What would enforce a worker's limits if it were started now."""
@@ -98,6 +123,7 @@ class Containment:
 
     def _adopted(self) -> list[ProcessStat]:
         """Our own children that were not spawned as workers."""
+        # In another thread, too: what is asked here of the table of wards cannot be cut in the middle.
         return [found for pid in children() if pid not in self._wards and (found := read_stat(pid))]
 
     def _note_failure(self, what: str, error: OSError) -> None:
@@ -123,14 +149,14 @@ class Ward:
         self.limits = limits
         self.killed: list[Identity] = []
         """What had left the worker's process group, outlived it, and was killed by the end of its cgroup."""
-        self._leader = leader
+        self.pid = leader
         self._group = group
         self._kin = kin
         self._watch = watch
         self._kill_grace_s = kill_grace_s
         self._watched = {info["limit"]: info["value"] for info in limits if info["enforced_by"] == WATCH}
         self._tasks = TaskLimit(self._watched["pids"], everybody) if "pids" in self._watched else None
-        self._meter = Meter(self.look, lambda: group.cpu_s() if group else None)
+        self.meter = Meter(self._peek, lambda: group.cpu_s() if group else None)
         self._memory_mb = next((info["value"] for info in limits if info["limit"] == "memory_mb"), None)
         self._oom_kills = None if group and group.memory_events() else oom_kills()
         self._oom: Crash | None = None
@@ -139,22 +165,15 @@ class Ward:
 
     def look(self, adopted: Adopted | None = None) -> list[ProcessStat]:
         """Its living processes. `adopted`: see `Kin.look`."""
-        if self._group is None:
-            return self._kin.look(adopted)
-        found = (read_stat(pid) for pid in self._group.pids())
-        return [process for process in found if process and not process.is_dead]
+        return self._kin.look(adopted) if self._group is None else _living(self._group)
 
-    def usage(self) -> UsageInfo | None:
-        """None if nobody lives. Cheap: however many ask, it looks once a second at most."""
-        return self._meter.read()
+    def _peek(self, adopted: Adopted | None) -> list[ProcessStat]:
+        """The same, for a thread."""
+        return self._kin.peek(adopted) if self._group is None else _living(self._group)
 
-    async def usage_with_pss(self) -> UsageInfo | None:
-        """As `usage`, and the dear number: the kernel goes through all the memory for it, and we do not wait."""
-        usage, processes = self.usage(), self.look()
-        if usage is None:
-            return None
-        pss = await trio.to_thread.run_sync(shared_out_bytes, processes, abandon_on_cancel=True)
-        return UsageInfo(**{**usage, "pss_bytes": pss})
+    async def pss_bytes(self) -> int:
+        """The dear number: the kernel goes through all the memory for it, and we do not wait."""
+        return await trio.to_thread.run_sync(lambda: shared_out_bytes(self._peek(None)), abandon_on_cancel=True)
 
     def note(self) -> None:
         """Who is below it, as long as it lives and that can be told; where a group knows that anyway, nothing."""
@@ -177,7 +196,7 @@ class Ward:
 
     def kill_tracer(self) -> None:
         """SIGKILL to who traces the leader, if it is the worker's own, or nobody's."""
-        tracer = tracer_of(self._leader)
+        tracer = tracer_of(self.pid)
         if tracer and self._kin.answers_for(tracer):
             send_signal(identity_of(tracer), signal.SIGKILL)
 
@@ -190,7 +209,7 @@ class Ward:
         """The leader is gone: end what is left of the group, and the group. Shielded; lasts `kill_grace_s` at most."""
         if self._group is None:
             return
-        self.killed += [identity_of(process) for process in self._look_once_more() if process.pgid != self._leader]
+        self.killed += [identity_of(process) for process in self._look_once_more() if process.pgid != self.pid]
         with trio.move_on_after(self._kill_grace_s, shield=True) as patience:
             await self._group.end()
         if patience.cancelled_caught:
@@ -203,7 +222,7 @@ class Ward:
             return self.look()
         except OSError as error:
             # We are out of descriptors. They are killed all the same, and not named.
-            log.error("stray.not_seen", pid=self._leader, error=str(error))
+            log.error("stray.not_seen", pid=self.pid, error=str(error))
             return []
 
     @property
@@ -221,6 +240,11 @@ class Ward:
             return self._oom
         why = "was killed by SIGKILL, and the kernel's out-of-memory killer was at work meanwhile"
         return Crash(Reason.OUT_OF_MEMORY, why)
+
+
+def _living(group: Group) -> list[ProcessStat]:
+    found = (read_stat(pid) for pid in group.pids())
+    return [process for process in found if process and not process.is_dead]
 
 
 def _set_rlimit(pid: int, info: LimitInfo) -> None:

@@ -87,14 +87,16 @@ class Kin:
 
     def look(self, adopted: Callable[[], Iterable[ProcessStat]] | None = None) -> list[ProcessStat]:
         """The living processes of the worker, itself first. `adopted`: those listed a moment ago, instead of now."""
-        session = self._leader.pid if self._leader else None
-        listed = [orphan for orphan in (adopted or self._adopted)() if orphan.sid == session]
-        return self._walk([found for orphan in listed if (found := find(identity_of(orphan)))])
+        return self._remember(self._walk(self._orphans(adopted)))
 
     def note(self) -> list[ProcessStat]:
         """As `look`, without those that are in its session and have lost their parent: cheap, however many workers
         there are."""
-        return self._walk([])
+        return self._remember(self._walk([]))
+
+    def peek(self, adopted: Callable[[], Iterable[ProcessStat]] | None = None) -> list[ProcessStat]:
+        """As `look`, and nobody is remembered for it: the one thing here that may be done in another thread."""
+        return self._walk(self._orphans(adopted))
 
     def strays(self) -> list[Identity]:
         """Who is known, and alive, and cannot be reached by a signal to the worker's group."""
@@ -123,6 +125,11 @@ class Kin:
             time.sleep(_EXEC_S)  # It makes way for an exec, which is over in less; nothing is cheaper to wait for.
         return False
 
+    def _orphans(self, adopted: Callable[[], Iterable[ProcessStat]] | None) -> list[ProcessStat]:
+        session = self._leader.pid if self._leader else None
+        listed = [orphan for orphan in (adopted or self._adopted)() if orphan.sid == session]
+        return [found for orphan in listed if (found := find(identity_of(orphan)))]
+
     def _walk(self, orphans: list[ProcessStat]) -> list[ProcessStat]:
         sure = [self._leader, *self._known.values()]
         todo = deque([found for one in sure if one and (found := find(one))] + orphans)
@@ -132,10 +139,13 @@ class Kin:
             if process.pid not in seen:
                 seen[process.pid] = process
                 todo += below(process)
-        self._known = {process.pid: identity_of(process) for process in seen.values()}
-        if self._leader:
-            self._known.pop(self._leader.pid, None)
         return list(seen.values())
+
+    def _remember(self, found: list[ProcessStat]) -> list[ProcessStat]:
+        leader = self._leader.pid if self._leader else None
+        # Put in place as a whole: another thread may be going through the one before.
+        self._known = {process.pid: identity_of(process) for process in found if process.pid != leader}
+        return found
 
 
 def _may_live_outside(known: Identity, group: int | None) -> bool:

@@ -10,12 +10,14 @@ from typing import Any, Final
 
 import trio
 
-from supervisor.channel import do_nothing
+from supervisor.channel import Channel, do_nothing
 from supervisor.core.errors import SupervisorError, Unavailable
 from supervisor.core.plugin import Plugin, PluginId
+from supervisor.wire.worker import CALL, RUN_JOB
 from supervisor.worker.beside import Aside, Successor
 from supervisor.worker.calling import call_worker, channel_for_calls
 from supervisor.worker.crash import Crash, Reason
+from supervisor.worker.discretion import Discretion
 from supervisor.worker.down import why_down
 from supervisor.worker.neighbours import Neighbours
 from supervisor.worker.phase import Phase
@@ -27,6 +29,8 @@ from supervisor.worker.view import Wish, WorkerView
 from supervisor.worker.waits import has_come_up, has_stopped, wait_stopped
 
 _NEVER_SEEN: Final = WorkerView()
+_WORK: Final = frozenset({CALL, RUN_JOB})
+"""What a worker is there for; all else is about the worker itself."""
 
 
 class WorkerManager:
@@ -48,6 +52,8 @@ class WorkerManager:
         self._closing = False
         self._closed = trio.Event()
         self._coming_back: Counter[PluginId] = Counter()
+        self._calls: Counter[PluginId] = Counter()
+        """Calls and runs that were given to workers."""
         self._given_up: deque[PluginId] = deque()
         self._gave_up = trio.Event()
 
@@ -112,6 +118,7 @@ class WorkerManager:
         if supervisor := self._supervisors.pop(plugin_id, None):
             self._put_aside(plugin_id, supervisor)
             self._neighbours.remove(supervisor)
+        del self._calls[plugin_id]
 
     @asynccontextmanager
     async def beside(self, plugin: Plugin) -> AsyncIterator[Successor]:
@@ -170,7 +177,7 @@ class WorkerManager:
 
     def view(self, plugin_id: PluginId) -> WorkerView:
         supervisor = self._supervisors.get(plugin_id)
-        return supervisor.view() if supervisor else _NEVER_SEEN
+        return supervisor.view(self._calls[plugin_id]) if supervisor else _NEVER_SEEN
 
     def phase(self, plugin_id: PluginId) -> Phase:
         supervisor = self._supervisors.get(plugin_id)
@@ -296,8 +303,19 @@ class WorkerManager:
             DeadlineExceeded, PluginCrashed, CallCancelled: no answer came, and why.
             PluginError: it answered with an error; details: name, data.
         """
+        counts = method in _WORK
+
+        def channel_now() -> tuple[Channel, Discretion]:
+            nonlocal counts
+            found = channel_for_calls(self._supervisors.get(plugin_id))
+            if counts:
+                # Once, also where another worker takes over before it was sent.
+                self._calls[plugin_id] += 1
+                counts = False
+            return found
+
         return await call_worker(
-            lambda: channel_for_calls(self._supervisors.get(plugin_id)),
+            channel_now,
             method,
             params,
             timeout_s=timeout_s,

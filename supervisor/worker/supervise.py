@@ -121,7 +121,8 @@ class Supervisor:
 
     # What is seen of it.
 
-    def view(self) -> WorkerView:
+    def view(self, calls: int = 0) -> WorkerView:
+        """`calls`: how many its plugin's workers were given, which nobody here has counted."""
         life, history = self._life, self.history
         channel = life.channel if life else None
         waiting = self._wish if self._phase is Phase.STOPPED else None
@@ -133,6 +134,7 @@ class Supervisor:
             crashes=history.crashes,
             uptime_s=life.uptime_s if life else None,
             next_restart_in_s=history.next_start_in_s if self._phase is Phase.BACKOFF else None,
+            calls=calls,
             calls_in_flight=channel.statistics().requests_out if channel else 0,
             gave_up=history.gave_up,
             last_failure=history.failure.message if history.failure else None,

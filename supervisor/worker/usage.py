@@ -9,32 +9,39 @@ import trio
 
 from supervisor.wire.results import UsageInfo
 from supervisor.worker.procfs import TICKS_PER_S, ProcessStat, open_files
+from supervisor.worker.watch import Adopted
 
 _FRESH_S: Final = 1.0
 
 
 class Meter:
-    """Of one worker, from its start. However many ask, it looks once a second at most; a process that vanishes
-    meanwhile is just not counted."""
+    """Of one worker, from its start. `renew` it where waiting is possible; a process that vanishes meanwhile is just
+    not counted."""
 
-    def __init__(self, look: Callable[[], Sequence[ProcessStat]], cpu_s: Callable[[], float | None]) -> None:
+    def __init__(
+        self, look: Callable[[Adopted | None], Sequence[ProcessStat]], cpu_s: Callable[[], float | None]
+    ) -> None:
         """`cpu_s`: the processor time of all who ever were the worker's, where somebody has counted it."""
         self._look = look
         self._cpu_s = cpu_s
         self._cpu_before_s = 0.0
+        self.cpu_s = 0.0
+        """Processor time in all, as of the last look. It only grows."""
         self._looked_at = trio.current_time()
         self._last: UsageInfo | None = None
 
-    def read(self) -> UsageInfo | None:
-        """None if it has no process. The share of the processor is that since the look before, at first since the
-        start. Without the dear number."""
-        now = trio.current_time()
-        if self._last is not None and now - self._looked_at < _FRESH_S:
-            return self._last
-        found = self._look()
-        if not found:
-            return None
-        self._last = _usage(found, self._cpu_percent(found, now))
+    def last(self, now: float) -> UsageInfo | None:
+        """What was found within the last second; None: look again. `now` is on trio's clock."""
+        return self._last if now - self._looked_at < _FRESH_S else None
+
+    def renew(self, now: float, adopted: Adopted | None = None) -> UsageInfo | None:
+        """Look; None if it has no process. The share of the processor is that since the look before, at first since
+        the start. Without the dear number.
+
+        One at a time, which may be in another thread. `adopted`: see `Kin.look`.
+        """
+        found = self._look(adopted)
+        self._last = _usage(found, self._cpu_percent(found, now)) if found else None
         return self._last
 
     def _cpu_percent(self, found: Sequence[ProcessStat], now: float) -> float | None:
@@ -44,6 +51,7 @@ class Meter:
         # Never below 0: the time of a process that nobody waited for goes with it.
         share = max(0.0, used_s - self._cpu_before_s)
         self._cpu_before_s = used_s
+        self.cpu_s += share
         return round(100 * share / took_s, 1) if took_s > 0 else None
 
 

@@ -30,6 +30,8 @@ class WorkerView:
     crashes: int = 0
     uptime_s: float | None = None
     next_restart_in_s: float | None = None
+    calls: int = 0
+    """Calls and runs that its workers were given since the daemon began."""
     calls_in_flight: int = 0
     gave_up: bool = False
     last_failure: str | None = None

@@ -10,24 +10,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from client import Client
 from client.errors import DaemonNotRunning
 
+PROGRAM = ("-m", "supervisor.daemon.main")
+
 
 class Daemon:
     """A real one, in a directory of its own; `start` and `stop` are what benchmarks time."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, program: Sequence[str] = PROGRAM) -> None:
+        """`program`: what Python is to run."""
+        self._program = program
         self.socket = str(directory / "control.sock")
         self._state_dir = directory / "state"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Return when the socket answers."""
-        command = [sys.executable, "-m", "supervisor.daemon.main", "--state-dir", str(self._state_dir)]
+        command = [sys.executable, *self._program, "--state-dir", str(self._state_dir)]
         with (self._state_dir.parent / "daemon.log").open("ab") as log:
             self._process = subprocess.Popen([*command, "--socket", self.socket], stderr=log)
         with Client(self.socket) as client:
@@ -53,10 +57,10 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def daemon() -> Iterator[Daemon]:
+def daemon(program: Sequence[str] = PROGRAM) -> Iterator[Daemon]:
     with tempfile.TemporaryDirectory(prefix="plugind-bench-") as name:
         os.chmod(name, 0o700)
-        one = Daemon(Path(name))
+        one = Daemon(Path(name), program)
         one.start()
         try:
             yield one

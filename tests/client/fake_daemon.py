@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import inspect
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from supervisor.channel import Abortable, Channel, Immediate
 from supervisor.core.errors import MethodNotFound, SupervisorError, Unavailable
 from supervisor.wire.control import PROGRESS_KEY, PROGRESS_NOTIFICATION, REQUESTS
 from supervisor.wire.limits import SERVER
-from supervisor.wire.message import Request
+from supervisor.wire.message import Failure, Request
+from supervisor.wire.peer import Peer
 from supervisor.wire.typed import to_request
 
 NEVER = object()
@@ -50,7 +52,7 @@ class FakeDaemon:
         self.log: list[dict[str, Any]] = []
         self.connections = 0
         self._subscribers: list[_Subscriber] = []
-        self._streams: set[trio.abc.Stream] = set()
+        self._streams: set[trio.SocketStream] = set()
         self._changed = threading.Condition()
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
@@ -106,6 +108,23 @@ class FakeDaemon:
     def drop_connections(self) -> None:
         """Close them all at once, without a word."""
         self._in_loop(self._close_streams)
+
+    def shed_connections(self) -> None:
+        """Close them all for want of room, and say so."""
+        failure = Failure("RESOURCE_EXHAUSTED", "too many connections", {}, retryable=True)
+        frame = Peer(SERVER).notify("rpc.error", [failure.to_map()])
+
+        def shed() -> None:
+            for stream in self._streams:
+                os.write(stream.socket.fileno(), frame)
+            self._close_streams()
+
+        self._in_loop(shed)
+
+    @property
+    def connected(self) -> int:
+        """How many clients hold a connection now."""
+        return len(self._streams)
 
     def end_subscriptions(self, reason: str) -> None:
         def end() -> None:
@@ -206,13 +225,16 @@ class FakeDaemon:
 
     def _events(self, method: str, params: dict[str, Any], channel: Channel) -> Any:
         if method == "events.list":
-            after = params["after_seq"]
-            found = self.events[-params["limit"] :] if after is None else self.events[after:]
-            return Immediate({"events": found, "last_seq": len(self.events)})
+            return Immediate({"events": self._page(params), "last_seq": len(self.events)})
         if method == "events.credit":
             return self._allow(params, channel)
         self._add(_Subscriber(self, channel, params))
         return Immediate({"subscription": 7, "last_seq": len(self.events)})
+
+    def _page(self, params: dict[str, Any]) -> list[dict[str, Any]]:
+        after, since_ms, limit = params["after_seq"], params.get("since_ms"), params["limit"]
+        found = [event for event in self.events[after or 0 :] if event["at_ms"] >= (since_ms or 0)]
+        return found[-limit:] if after is None and since_ms is None else found[:limit]
 
     def _logs(self, method: str, params: dict[str, Any], channel: Channel) -> Any:
         if method == "logs.credit":

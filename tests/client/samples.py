@@ -21,6 +21,7 @@ def plugin(**changes: Any) -> dict[str, Any]:
         "crashes": 0,
         "uptime_s": 200.0,
         "next_restart_in_s": None,
+        "calls": 12,
         "calls_in_flight": 0,
         "last_error": None,
         "last_reason": None,
@@ -33,6 +34,7 @@ def plugin(**changes: Any) -> dict[str, Any]:
         "previous_version": None,
         "editable": False,
         "probation_left_s": None,
+        "usage": None,
         "install_order": 1,
         "installed_at_ms": NOW - 86_400_000,
         "updated_at_ms": NOW - 60_000,
@@ -186,10 +188,62 @@ def line(message: str = "hello", time_ms: int = NOW, **changes: Any) -> dict[str
     }
 
 
-def answers() -> dict[str, Any]:
-    method = {"summary": "s", "params": {}, "result": {}, "role": "observer", "deadline_ms": 30_000}
+def audit(**changes: Any) -> dict[str, Any]:
     return {
-        "rpc.describe": {"protocol": 1, "methods": {"plugins.get": method, "plugins.list": method}},
+        "seq": 7,
+        "at_ms": NOW,
+        "uid": 0,
+        "user": "root",
+        "pid": 99,
+        "exe": "/usr/bin/python3",
+        "client": "pluginctl",
+        "role": "admin",
+        "method": "plugins.disable",
+        "target": "acme.weather",
+        "result": "ok",
+        "message": None,
+        "request_id": None,
+        "duration_ms": 120,
+        **changes,
+    }
+
+
+def method(**changes: Any) -> dict[str, Any]:
+    return {
+        "summary": "What it does.",
+        "description": "What it does.\n\nAnd what else\n    is to be said of it.",
+        "params": {},
+        "result": {},
+        "role": "observer",
+        "deadline_ms": 30_000,
+        "survives_disconnect": False,
+        "repeatable": True,
+        "progress": False,
+        **changes,
+    }
+
+
+def description() -> dict[str, Any]:
+    return {
+        "protocol": 1,
+        "roles": ["observer", "operator", "admin"],
+        "limits": {"frame_bytes": 1_048_576},
+        "methods": {"plugins.get": method(), "plugins.list": method()},
+        "events": {"plugin.enabled": {"summary": "It is ready.", "data": {"type": "object", "properties": {}}}},
+        "notifications": {"rpc.event": {"summary": "An event.", "params": {"type": "object", "properties": {}}}},
+        "errors": {"NOT_FOUND": {"code": 7, "retryable": False, "summary": "There is no such thing."}},
+    }
+
+
+def answers() -> dict[str, Any]:
+    return {
+        "rpc.describe": description(),
+        "audit.list": lambda params: [] if params["before"] == 7 else [audit()],
+        "daemon.metrics": {
+            "content_type": "text/plain; version=0.0.4",
+            "text": "# HELP plugind_up Up.\nplugind_up 1\n",
+        },
+        "daemon.reload": {"changed": ["log_level"], "need_restart": ["socket"], "warnings": ["no user 'x'"]},
         "daemon.ping": {"pong": True, "now_ms": NOW},
         "daemon.info": {
             "name": "plugind",
@@ -242,6 +296,7 @@ def answers() -> dict[str, Any]:
             {"name": "rows", "kind": "counter", "value": 3.0, "labels": {"table": "a"}, "at_ms": NOW},
         ],
         "plugins.state_list": {"entries": [{"key": "count", "value": 3, "revision": 7}], "next": None},
+        "plugins.state_get": {"key": "count", "value": 3, "revision": 7},
         "plugins.versions": [version()],
         "plugins.config_get": config(),
         "plugins.config_set": config(revision=4),

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from client.cli import exits
 from client.cli import main as cli
 from client.cli.command import parse
 from client.errors import (
@@ -36,7 +37,8 @@ from tests.client.terminal import Terminal
 KEY, JOB = "acme.weather", "acme.weather/refresh"
 # Words, the method asked for last, and its params that matter.
 COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
-    ("list", "plugins.list", {"status": None, "include_uninstalled": False}),
+    ("list", "plugins.list", {"status": None, "include_uninstalled": False, "usage": False}),
+    ("list --usage", "plugins.list", {"usage": True}),
     ("plugins list --status error --all", "plugins.list", {"status": "error", "include_uninstalled": True}),
     (f"plugins get {KEY}", "plugins.get", {"plugin": KEY}),
     ("status", "plugins.list", {}),
@@ -49,6 +51,7 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     (f"restart {KEY}", "plugins.restart", {"plugin": KEY}),
     (f"unload {KEY}", "plugins.unload", {"plugin": KEY, "remove_data": False}),
     (f"uninstall --remove-data --yes {KEY}", "plugins.unload", {"plugin": KEY, "remove_data": True}),
+    (f"uninstall {KEY} --purge -y", "plugins.unload", {"plugin": KEY, "remove_data": True}),
     (f"plugins mark-error {KEY} broken", "plugins.mark_error", {"plugin": KEY, "error": "broken"}),
     (f"plugins mark_upgrade_pending {KEY}", "plugins.mark_upgrade_pending", {"plugin": KEY}),
     ("install --no-load --yes rel/dir", "plugins.install", {"source": str(Path("rel/dir").absolute())}),
@@ -72,6 +75,10 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     (f"health {KEY}", "plugins.health", {"plugin": KEY}),
     (f"plugins can-transition {KEY} disabled", "plugins.can_transition", {"to": "disabled"}),
     (f'call {KEY} forecast {{"city":"Rome"}}', "plugins.call", {"method": "forecast", "params": {"city": "Rome"}}),
+    (f"state get {KEY} count", "plugins.state_get", {"plugin": KEY, "key": "count"}),
+    (f"metrics {KEY}", "plugins.metrics", {"plugin": KEY}),
+    ("metrics", "daemon.metrics", {"plugins": True}),
+    ("daemon metrics --own", "daemon.metrics", {"plugins": False}),
     (f"state list {KEY} --prefix c -n 7", "plugins.state_list", {"prefix": "c", "limit": 7, "after": None}),
     (f"jobs list --plugin {KEY}", "jobs.list", {"plugin": KEY, "include_inactive": False}),
     (f"jobs get {JOB}", "jobs.get", {"job": JOB}),
@@ -103,6 +110,17 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     (f"events --type job.* --plugin {KEY}", "events.list", {"types": ["job.*"], "plugins": [KEY], "after_seq": None}),
     (f"logs -n 4 {KEY} --level warning", "logs.read", {"plugin": KEY, "tail": 4, "level": "warning"}),
     (f"logs read {KEY} --run r1", "logs.read", {"plugin": KEY, "run": "r1"}),
+    (f"events --job {JOB}", "events.list", {"jobs": [JOB], "limit": 20}),
+    ("events list --until 2026-01-01T00:00:00+00:00", "events.list", {"until_ms": 1767225600000, "since_ms": None}),
+    ("audit", "audit.list", {"limit": 49, "methods": [], "uid": None, "target": None, "before": 7}),
+    (f"audit {KEY} -n 1 --user root --result ok", "audit.list", {"target": KEY, "limit": 1, "uid": 0, "result": "ok"}),
+    ("audit list -n 1 --method jobs.* --before 9", "audit.list", {"methods": ["jobs.*"], "before": 9}),
+    (
+        "audit -n 1 --since 2026-01-01T00:00:00+00:00 --until 2026-01-01T00:00:01+00:00",
+        "audit.list",
+        {"since_ms": 1767225600000, "until_ms": 1767225601000},
+    ),
+    ("reload", "daemon.reload", {}),
     ("ping", "daemon.ping", {}),
     ("daemon info", "daemon.info", {}),
     ("daemon status", "daemon.status", {}),
@@ -111,6 +129,7 @@ COMMANDS: list[tuple[str, str, dict[str, Any]]] = [
     ("backup rel.db", "daemon.backup", {"path": str(Path("rel.db").absolute())}),
     ("describe", "rpc.describe", {}),
     ("describe plugins.get", "rpc.describe", {}),
+    ("describe errors", "rpc.describe", {}),
 ]
 
 
@@ -156,7 +175,7 @@ def test_options_before_and_after_the_verb(daemon: FakeDaemon, capsys: Any, word
     json.loads(first + "]")
 
 
-EXITS = dict.fromkeys(CLASSES, 1) | dict.fromkeys(cli.REFUSED, 3) | {"NOT_FOUND": 4, "UNAVAILABLE": 3}
+EXITS = dict.fromkeys(CLASSES, 1) | dict.fromkeys(exits.REFUSED, 3) | {"NOT_FOUND": 4, "UNAVAILABLE": 3}
 
 
 @pytest.mark.parametrize("code", CLASSES)
@@ -173,7 +192,9 @@ def test_errors_and_their_exit_codes(ctl: Any, daemon: FakeDaemon, capsys: Any, 
 
 def test_no_daemon(capsys: Any) -> None:
     assert cli.main(["--socket", "/nonexistent/s", "ping"]) == 5
-    assert "/nonexistent/s; start it with `systemctl start plugind`" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "plugind is not running: there is no socket /nonexistent/s (--socket)\n" in err
+    assert " starts it" in err
 
 
 @pytest.mark.parametrize(
@@ -183,6 +204,21 @@ def test_no_daemon(capsys: Any) -> None:
         ("plugins lst", "did you mean 'list'"),
         ("load", "required: KEY"),
         ("list --nonsense", "--nonsense"),
+        ("list --uage", "did you mean '--usage'?"),
+        (f"logs {KEY} --lvel=error", "did you mean '--level'?"),
+        ("list --status redy", "did you mean 'ready'?"),
+        ("list -o yaml", "invalid choice: 'yaml'"),
+        ("ps", "did you mean 'list'?"),
+        ("inspect x", "did you mean 'plugins get'?"),
+        ("daemon-reload", "did you mean 'reload'?"),
+        ("jobs resme", "did you mean 'resume'?"),
+        ("status -o name", "invalid choice: 'name'"),
+        (f"call {KEY} forecast city=Rome", """such as '{"city": "Rome"}'"""),
+        (f"call {KEY} forecast {{city:Rome}}", "in single quotes"),
+        ("events -f --until 1m", "-f goes on for ever"),
+        (f"logs {KEY} -n 20000 --until 1m", "at most 10000"),
+        ("audit --user no-such-user", "neither a user of this machine nor a number"),
+        (f"metrics {KEY} --own", "cannot stand with KEY"),
         ("call a m {bad", "must be JSON"),
         ("logs a --since soon", "--since"),
         ("logs a --until soon", "--until"),
@@ -190,7 +226,7 @@ def test_no_daemon(capsys: Any) -> None:
         ("logs a --stream stdin", "invalid choice: 'stdin'"),
         ("--socket", "needs a path"),
         ("runs nothing-like-it", "known are"),
-        (f"logs {KEY} -n 0", "from 1 to 10000, not '0'"),
+        (f"logs {KEY} -n 0", "from 1 to 1000000, not '0'"),
         (f"logs {KEY} --level loud", "invalid choice: 'loud'"),
         (f"wait {KEY} --phase runing", "invalid choice: 'runing'"),
         (f"wait {KEY} --status redy", "invalid choice: 'redy'"),
@@ -508,7 +544,7 @@ def test_following_logs_over_a_restart_of_the_daemon(daemon: FakeDaemon) -> None
 
 def test_following_the_log_of_a_plugin_that_is_not_there(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
     daemon.answers["logs.follow"] = NotFound("there is no plugin 'nobody'", plugin="nobody")
-    assert ctl("logs -f nobody") == cli.NOT_FOUND
+    assert ctl("logs -f nobody") == exits.NOT_FOUND
     assert "there is no plugin 'nobody'" in capsys.readouterr().err
 
 
@@ -516,14 +552,50 @@ def test_following_the_log_of_a_plugin_that_is_not_there(ctl: Any, daemon: FakeD
     ("words", "asked"),
     [
         ("", {"tail": 100, "since_ms": None, "until_ms": None, "stream": None}),
-        ("--since 2026-01-01T00:00:00+00:00", {"tail": 10_000, "since_ms": 1_767_225_600_000}),
+        ("--since 2026-01-01T00:00:00+00:00", {"tail": 1, "since_ms": 1_767_225_600_000}),
+        ("--since 2026-01-01T00:00:00+00:00 -n 9", {"tail": 9, "since_ms": 1_767_225_600_000}),
         ("--until 2026-01-01T00:00:00+00:00 -n 3", {"tail": 3, "until_ms": 1_767_225_600_000}),
         ("--stream stderr --run r1 --level error", {"stream": "stderr", "run": "r1", "level": "error"}),
     ],
 )
 def test_reading_logs(ctl: Any, daemon: FakeDaemon, words: str, asked: dict[str, Any]) -> None:
+    daemon.log = [samples.line()]
     assert ctl(f"logs {KEY} {words}") == 0
     assert {name: daemon.asked("logs.read")[-1][name] for name in asked} == asked
+
+
+@pytest.mark.parametrize("json_flag", ["", "--json"])
+def test_reading_more_lines_than_one_answer_holds(ctl: Any, daemon: FakeDaemon, capsys: Any, json_flag: str) -> None:
+    lines = [samples.line(f"line {n}", samples.NOW - 12_000 + n) for n in range(12_000)]
+    daemon.log = lines
+    daemon.answers["logs.read"] = lambda params: lines[-params["tail"] :][-10_000:]
+    assert ctl(f"logs {KEY} --since 1d {json_flag}") == 0
+    out = capsys.readouterr().out
+    shown = [line["message"] for line in json.loads(out)] if json_flag else out.splitlines()
+    assert (len(shown), shown[0].endswith("line 0"), shown[-1].endswith("line 11999")) == (12_000, True, True)
+    assert ctl(f"logs {KEY} -n 11000 {json_flag}") == 0
+    assert capsys.readouterr().out.count("line ") == 11_000
+
+
+def test_an_answer_that_left_lines_out_is_not_taken_for_all(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
+    lines = [samples.line(f"{n} {'x' * 60_000}", samples.NOW - 100 + n) for n in range(30)]
+    daemon.log = lines
+    daemon.answers["logs.read"] = lambda params: lines[-params["tail"] :][-20:]
+    assert ctl(f"logs {KEY} -n 25") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 25
+    assert ctl(f"logs {KEY} -n 25 --until 1s") == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 20
+    assert "--since shows all since then" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["-f -n 50 {k} --since 10m", "{k} -f --since 10m -n 50", "--since 10m {k} -n 50 -f", "-n 50 -f {k} --since=10m"],
+)
+def test_options_of_logs_in_any_order(words: str) -> None:
+    options = parse("logs", cli._command("logs", "follow"), words.format(k=KEY).split())
+    assert (options.plugin, options.follow, options.tail, options.since) == (KEY, True, 50, "10m")
 
 
 def test_a_closed_pipe_is_quiet(daemon: FakeDaemon) -> None:

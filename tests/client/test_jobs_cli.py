@@ -428,7 +428,7 @@ def test_a_bar_on_a_terminal_stays_below_the_lines(
 
     under_way(daemon, end={})
     daemon.answers["jobs.get_run"] = look
-    monkeypatch.setattr("client.cli.run_wait.LOOK_AT_PROGRESS_S", 5)
+    monkeypatch.setattr("client.cli.run_wait.LOOK_AT_PROGRESS_S", 1)
     monkeypatch.setattr("sys.stdout", Screen())
     monkeypatch.setattr("sys.stderr", Screen())
     monkeypatch.setattr("client.cli.output.Context.width", 80)
@@ -678,7 +678,7 @@ def test_lines_that_do_not_come_are_told_of(
     ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     daemon.answers["logs.read"] = [samples.line("lost", run_id="r1")]
-    monkeypatch.setattr("client.cli.runs._QUIET_S", 0.05)
+    monkeypatch.setattr("client.cli.log_lines._QUIET_S", 0.05)
     assert ctl("runs logs r1") == 0
     assert capsys.readouterr().err == "the rest of its log did not come; try again\n"
 
@@ -687,3 +687,15 @@ def test_the_last_lines_of_a_run_under_way_are_no_question(ctl: Any, daemon: Fak
     daemon.answers["jobs.get_run"] = samples.run(state="running")
     assert ctl("runs logs -f r1 -n 3") == 2
     assert "cannot stand with -n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", ["", "--json"])
+def test_a_run_that_takes_longer_than_one_waits_goes_on(ctl: Any, daemon: FakeDaemon, capsys: Any, flags: str) -> None:
+    daemon.answers["jobs.run"] = daemon.answers["jobs.get_run"] = samples.run(state="running", result=None)
+    daemon.answers["logs.read"] = []
+    assert ctl(f"run {JOB} --wait --timeout 0.05 {flags}") == 1
+    out, err = capsys.readouterr()
+    said = f"{JOB}: no end within 0.05 s; it goes on, `pluginctl runs cancel r1` ends it"
+    assert out == ""
+    assert (json.loads(err)["error"]["message"] if flags else err.splitlines()[-1].removeprefix("pluginctl: ")) == said
+    assert daemon.asked("jobs.cancel") == []

@@ -15,7 +15,7 @@ from client.cli import main as cli
 from client.cli.source import source_for_daemon
 from client.errors import ApprovalRequired, CallCancelled, InvalidParams, UpgradeFailed
 from tests.client import samples
-from tests.client.fake_daemon import FakeDaemon, Operating, Turns
+from tests.client.fake_daemon import NEVER, FakeDaemon, Operating, Turns
 from tests.client.test_cli import KEY, pluginctl
 
 WANTED = ApprovalRequired(
@@ -140,13 +140,25 @@ def test_an_upgrade_says_from_where_to_where(ctl: Any, daemon: FakeDaemon, capsy
     assert "1.2.0 was exchanged for another build of it" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("verb", ["approve --yes", "reject", "rollback"])
+def test_what_is_not_waited_for_goes_on(
+    ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: Any, verb: str
+) -> None:
+    monkeypatch.setattr("client.cli.wait.REFUSAL_S", 0.05)
+    daemon.answers[f"plugins.{verb.split()[0]}"] = NEVER
+    assert ctl(f"{verb} {KEY} --no-wait") == 0
+    assert capsys.readouterr().out == f"{KEY}: plugind goes on with it. Running since 3 minutes.\n"
+    assert ctl(f"{verb} {KEY} --timeout 0.05") == 1
+    assert "not done within 0.05 s; plugind goes on with it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "changes", "code", "says"),
     [
         ("./w --version 1", {}, 2, "cannot stand together"),
         ("", {"source": ""}, 2, "name SOURCE"),
         ("", {"editable": True}, 3, "runs in place"),
-        ("--probation soon", {}, 2, "number of seconds above 0, not 'soon'"),
+        ("--probation soon", {}, 2, "such as 30s or 5m, above 0, not 'soon'"),
         ("--probation 0s", {}, 2, "above 0"),
     ],
 )
@@ -237,7 +249,7 @@ def test_versions(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
 
 def test_purge_is_for_what_is_uninstalled(ctl: Any, daemon: FakeDaemon, terminal: Any, capsys: Any) -> None:
     assert ctl(f"purge {KEY} --yes") == 3
-    assert f"`pluginctl uninstall {KEY} --remove-data`" in capsys.readouterr().err
+    assert f"`pluginctl uninstall {KEY} --purge`" in capsys.readouterr().err
     assert daemon.asked("plugins.unload") == []
     # Installed again while the question stands.
     gone = samples.details(status="uninstalled")

@@ -16,7 +16,7 @@ from client import errors
 from supervisor.core.worker_spec import ReadyProbe
 from supervisor.daemon.checks import check_package
 from supervisor.sdk import Plugin
-from tests.client.fake_daemon import FakeDaemon
+from tests.client.fake_daemon import HANG_UP, FakeDaemon, Turns
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -80,10 +80,18 @@ def test_the_blocking_client(monkeypatch: pytest.MonkeyPatch, daemon: FakeDaemon
 
     other = threading.Thread(target=emit_when_followed)
     other.start()
-    printed = execute(block("python", "from client import Client\n"), monkeypatch, daemon, 2)
+    printed = execute(block("python", "plugind.events("), monkeypatch, daemon, 2)
     other.join(5)
     assert printed == [("acme.weather", "running"), ("plugin.enabled", {"reason": "none"})]
     assert daemon.asked("plugins.restart") == [{"plugin": "acme.weather"}]
+
+
+def test_a_change_made_once(monkeypatch: pytest.MonkeyPatch, daemon: FakeDaemon) -> None:
+    daemon.answers["jobs.run"] = Turns([HANG_UP, daemon.answers["jobs.run"]])
+    assert execute(block("python", "once()"), monkeypatch, daemon, 1) == [("succeeded",)]
+    ids = [params["$request_id"] for method, params in daemon.requests if method == "jobs.run"]
+    assert len(ids) == 2
+    assert ids[0] == ids[1]
 
 
 def test_the_async_client(monkeypatch: pytest.MonkeyPatch, daemon: FakeDaemon) -> None:

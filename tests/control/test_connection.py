@@ -10,8 +10,8 @@ import pytest
 import trio
 import trio.testing
 
+from supervisor.control.describe import describe
 from supervisor.core.lifecycle import Status
-from supervisor.wire.control import REQUESTS
 from supervisor.wire.limits import SERVER
 from supervisor.worker.phase import Phase
 from tests.control.world import ControlWorld, Wire, open_control_world
@@ -300,22 +300,10 @@ async def test_a_mistake_inside_is_told_by_its_log_id_only(
         assert "secret" not in str(error)
 
 
-async def test_describe_tells_every_method(wire: Wire) -> None:
+async def test_what_is_described_arrives_whole(wire: Wire) -> None:
     told = await wire.call("rpc.describe")
-    assert set(told["methods"]) == set(REQUESTS)
-    assert told["methods"]["plugins.enable"] | {"params": 0, "result": 0, "summary": 0} == {
-        "summary": 0,
-        "params": 0,
-        "result": 0,
-        "role": "operator",
-        "deadline_ms": None,
-        "survives_disconnect": True,
-        "progress": False,
-    }
-    assert [name for name, method in sorted(told["methods"].items()) if method["progress"]] == [
-        "plugins.install",
-        "plugins.upgrade",
-    ]
+    assert told == describe()
+    assert told["limits"] == (await wire.call("rpc.hello"))["limits"]
 
 
 async def test_stop_is_answered(world: ControlWorld, wire: Wire) -> None:

@@ -11,8 +11,10 @@ import trio
 
 from supervisor.clock import SystemClock
 from supervisor.control.access import Caller
+from supervisor.control.audit import AuditTrail
 from supervisor.control.detached import Detached
 from supervisor.core.errors import FailedPrecondition, InvalidParams, ResourceExhausted, SupervisorError, Unavailable
+from supervisor.store.audit import AuditLog
 from supervisor.store.database import Database
 from supervisor.store.requests import RequestLog
 from supervisor.wire.control import Role
@@ -22,16 +24,21 @@ CALLER = Caller(uid=0, gid=0, pid=1, role=Role.ADMIN)
 
 
 @pytest.fixture
-async def requests(tmp_path: Path) -> AsyncIterator[RequestLog]:
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
     database = await Database.open(tmp_path / "d.db", clock=SystemClock(), publish=lambda _: None, inline=True)
-    yield RequestLog(database)
+    yield database
     await database.aclose()
 
 
 @pytest.fixture
-async def detached(requests: RequestLog) -> AsyncIterator[Detached]:
+def requests(database: Database) -> RequestLog:
+    return RequestLog(database)
+
+
+@pytest.fixture
+async def detached(database: Database, requests: RequestLog) -> AsyncIterator[Detached]:
     async with trio.open_nursery() as nursery:
-        yield Detached(nursery, requests)
+        yield Detached(nursery, requests, AuditTrail(AuditLog(database)))
 
 
 class Work:
@@ -105,6 +112,6 @@ async def test_what_a_caller_names_is_cut_in_the_log(monkeypatch: pytest.MonkeyP
         def info(self, event: str, **fields: Any) -> None:
             lines.append(fields)
 
-    monkeypatch.setattr("supervisor.control.detached.get_logger", Recorder)
+    monkeypatch.setattr("supervisor.control.audit.get_logger", Recorder)
     await detached.run(CALLER, request(plugin="x" * 900_000), Work())
     assert lines[0]["target"] == f"{'x' * 200}… (900000 characters)"

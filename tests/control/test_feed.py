@@ -11,7 +11,10 @@ import pytest
 import trio
 import trio.testing
 
+from supervisor.control.feed import Feed
+from supervisor.core.event import PluginEmitted
 from supervisor.core.lifecycle import Status
+from supervisor.store.journal import Filters
 from tests.control.world import ControlWorld, Wire, open_control_world
 
 ROUNDS = 30
@@ -115,6 +118,17 @@ async def test_a_subscription_says_where_it_begins(world: ControlWorld, seed: in
                 answer = await wire.call("events.subscribe", after_seq=after_seq)
                 assert (await wire.event())["event"]["seq"] == answer["last_seq"] + 1
         nursery.cancel_scope.cancel()
+
+
+async def test_the_answer_comes_before_the_first_event(world: ControlWorld, wire: Wire) -> None:
+    """Whoever asks for a place in the past gets its number first, however soon there is something to tell."""
+    plugin = await world.plugin()
+    for round_ in range(ROUNDS):
+        last = (await world.emit(plugin, 3))[-1].seq
+        await wire.ask("events.subscribe", after_seq=last - 3)
+        kinds = [(await wire.message())[0] for _ in range(4)]
+        assert kinds == [1, 2, 2, 2]
+        await wire.call("events.unsubscribe", subscription=round_ + 1)
 
 
 async def test_resume_over_a_restart(tmp_path: Path) -> None:
@@ -225,28 +239,19 @@ async def test_who_is_too_slow_is_ended_alone_and_can_resume(world: ControlWorld
         assert (await slow.refused("events.unsubscribe", subscription=1))["name"] == "NOT_FOUND"
 
 
-async def test_list_pages(world: ControlWorld, wire: Wire) -> None:
-    plugin = await world.plugin()
-    last = (await world.emit(plugin, 10, {"deep": [1]}))[-1].seq
-    page: Any = await wire.call("events.list", after_seq=last - 4, limit=3)
-    assert ([e["seq"] for e in page["events"]], page["last_seq"]) == ([last - 3, last - 2, last - 1], last)
-    newest = await wire.call("events.list", limit=2, types=["emitted.*"], plugins=[plugin.key])
-    assert [e["seq"] for e in newest["events"]] == [last - 1, last]
-
-
 async def test_no_page_is_read_before_there_is_credit(
     world: ControlWorld, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugin = await world.plugin()
     first = (await world.emit(plugin, 10))[0].seq
     asked: list[int] = []
-    read = world.journal.list
+    read = world.journal.page
 
     async def counted(*args: Any) -> Any:
         asked.append(args[-1])
         return await read(*args)
 
-    monkeypatch.setattr(world.journal, "list", counted)
+    monkeypatch.setattr(world.journal, "page", counted)
     number = (await wire.call("events.subscribe", after_seq=first - 1, credit=0))["subscription"]
     assert await quiet(wire)
     assert asked == []
@@ -266,7 +271,68 @@ async def test_who_is_slower_than_the_trimming_is_ended(world: ControlWorld, wir
     assert await wire.event() == {"subscription": number, "end": True, "reason": "overflow", "last_seq": first}
 
 
-async def test_filters_are_bounded(world: ControlWorld, wire: Wire) -> None:
-    for filters in ({"types": ["t"] * 101}, {"types": ["t" * 201]}):
-        for method in ("events.subscribe", "events.list"):
-            assert (await wire.refused(method, **filters))["name"] == "INVALID_PARAMS"
+@pytest.mark.parametrize(
+    "filters", [{"types": ["t"] * 101}, {"types": ["t" * 201]}, {"jobs": ["a/b"] * 101}, {"types": ["plugin.[^e]*"]}]
+)
+async def test_filters_are_bounded(world: ControlWorld, wire: Wire, filters: dict[str, Any]) -> None:
+    for method in ("events.subscribe", "events.list"):
+        assert (await wire.refused(method, **filters))["name"] == "INVALID_PARAMS"
+
+
+async def test_events_of_a_job(world: ControlWorld, wire: Wire) -> None:
+    one, two = await world.plugin("acme.one"), await world.plugin("acme.two")
+    before = world.lifecycle_world.bus.last_seq
+    await world.run_started(one, "tidy")
+    live = (await wire.call("events.subscribe", jobs=["id-of-acme.one/tidy"]))["subscription"]
+    await world.emit(one, 1)
+    for plugin, job in ((one, "other"), (two, "tidy"), (one, "tidy")):
+        await world.run_started(plugin, job)
+    last = world.lifecycle_world.bus.last_seq
+    told = await wire.event()
+    assert (told["subscription"], told["event"]["seq"], told["event"]["data"]["job"]) == (live, last, "tidy")
+    replay = await wire.call("events.subscribe", jobs=["acme.one/tidy", "acme.two/tidy"], after_seq=before)
+    told = [await wire.event() for _ in range(3)]
+    assert {it["subscription"] for it in told} == {replay["subscription"]}
+    assert [(it["event"]["plugin"], it["event"]["seq"]) for it in told] == [
+        (one.key, before + 1),
+        (two.key, last - 1),
+        (one.key, last),
+    ]
+    error = await wire.refused("events.subscribe", jobs=["acme.one/tidy", "nothing"])
+    assert (error["name"], error["data"]) == ("NOT_FOUND", {"job": "nothing"})
+
+
+async def test_who_waits_for_what_is_rare_can_go_on_from_where_he_was_ended(world: ControlWorld) -> None:
+    """The place that is told is not that of the last event he got, which may have been trimmed away long ago."""
+    plugin = await world.plugin()
+    filters, sent = Filters(types=["emitted.rare"]), list[dict[str, Any]]()
+    began, go_on = trio.Event(), trio.Event()
+
+    async def send(item: dict[str, Any]) -> None:
+        sent.append(item)
+        if "event" in item:
+            began.set()
+            await go_on.wait()
+
+    feed = Feed(
+        1,
+        bus=world.lifecycle_world.bus,
+        journal=world.journal,
+        send=send,
+        filters=filters,
+        after_seq=None,
+        credit=None,
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(feed.run)
+        passed = (await world.emit(plugin, 50))[-1].seq
+        rare = PluginEmitted(plugin_id=plugin.id, plugin_key=plugin.key, name="rare", payload=None)
+        [told] = await world.lifecycle_world.registry.record(rare)
+        await began.wait()
+        assert told.seq == passed + 1
+        for _ in range(3):
+            await world.emit(plugin, 400)  # more than a subscription keeps
+        go_on.set()
+    assert [sent[0]["event"]["seq"], sent[1]["reason"]] == [told.seq, "overflow"]
+    assert told.seq < sent[1]["last_seq"] < world.lifecycle_world.bus.last_seq
+    assert len(sent) == 2

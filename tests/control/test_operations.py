@@ -162,7 +162,7 @@ def audit(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             if event == "request.changed":
                 lines.append(fields)
 
-    monkeypatch.setattr("supervisor.control.detached.get_logger", Recorder)
+    monkeypatch.setattr("supervisor.control.audit.get_logger", Recorder)
     return lines
 
 

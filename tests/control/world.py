@@ -16,23 +16,26 @@ import msgpack
 import trio
 
 from supervisor.control.access import Gate
+from supervisor.control.audit import AuditTrail
 from supervisor.control.calls import MethodCaller
 from supervisor.control.connection import Service
 from supervisor.control.detached import Detached
 from supervisor.control.listen import bound_socket
 from supervisor.control.methods import Methods, Parts
+from supervisor.control.room import Caps
 from supervisor.control.server import ControlServer
-from supervisor.core.event import PluginEmitted, Recorded
+from supervisor.core.errors import NotFound
+from supervisor.core.event import PluginEmitted, Recorded, RunStarted
 from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import Plugin
 from supervisor.daemon.places import PluginPlaces
 from supervisor.faultpoints import FaultPoints
-from supervisor.jobs.operator import JobOperator
 from supervisor.lifecycle.config import Configurator
 from supervisor.lifecycle.config_references import References
 from supervisor.lifecycle.locks import PluginLock, PluginLocks
 from supervisor.lifecycle.packages import PackageStore
 from supervisor.metrics import Metrics
+from supervisor.store.audit import AuditLog
 from supervisor.store.configs import ConfigStore
 from supervisor.store.journal import Journal
 from supervisor.store.requests import RequestLog
@@ -126,6 +129,8 @@ class ControlWorld:
     accepting: trio.CancelScope
     stop_asked: list[str]
     logs: PluginLogs
+    containment: Containment
+    gate: Gate
 
     async def dial(self) -> Wire:
         return await Wire.dial(self.path)
@@ -142,6 +147,21 @@ class ControlWorld:
         """In one transaction."""
         events = [PluginEmitted(plugin_id=plugin.id, plugin_key=plugin.key, name="n", payload=payload)] * count
         return await self.lifecycle_world.registry.record(*events)
+
+    async def run_started(self, plugin: Plugin, job: str) -> None:
+        event = RunStarted(
+            plugin_id=plugin.id, plugin_key=plugin.key, job=job, run_id="r", trigger="manual", attempt=1, due_ms=0
+        )
+        await self.lifecycle_world.registry.record(event)
+
+
+async def _job_name(name: str) -> str:
+    """Any `<plugin>/<key>` is a job here, and `id-of-<name>` its id."""
+    await trio.lowlevel.checkpoint()
+    name = name.removeprefix("id-of-")
+    if "/" not in name:
+        raise NotFound(f"there is no job {name!r}", job=name)
+    return name
 
 
 def _configurator(world: LifecycleWorld) -> Configurator:
@@ -167,13 +187,15 @@ def _configurator(world: LifecycleWorld) -> Configurator:
 
 @asynccontextmanager
 async def open_control_world(
-    directory: Path, *, listener: socket.socket | None = None, **limits: int
+    directory: Path, *, listener: socket.socket | None = None, gate: Gate | None = None, **limits: int
 ) -> AsyncIterator[ControlWorld]:
     """Leaving the block drains; opening the same directory again is the daemon's next start."""
     path, stop_asked = directory / "control.sock", []
     async with open_lifecycle_world(directory / "control.db") as world:
         journal = Journal(world.database)
         world.bus.last_seq = await journal.last_seq()
+        gate, audit = gate or Gate(os.geteuid()), AuditLog(world.database)
+        await audit.close_open()
         daemon = SimpleNamespace(info=dict, status=dict, settings=dict, request_stop=stop_asked.append)
         logs = PluginLogs(directory, max_bytes=LOG_BYTES, files=LOG_FILES)
         parts = Parts(
@@ -182,8 +204,10 @@ async def open_control_world(
             lifecycle=world.lifecycle,
             next_recovery_in_s=lambda _: None,
             workers=world.workers,  # type: ignore[arg-type]
-            jobs=object.__new__(JobOperator),  # not asked here
+            jobs=SimpleNamespace(name=_job_name),  # type: ignore[arg-type]
             journal=journal,
+            audit=audit,
+            names=gate.names,
             bus=world.bus,
             state=StateStore(world.database),
             metrics=Metrics(lambda: 0),
@@ -204,14 +228,16 @@ async def open_control_world(
                 service = Service(
                     handlers=methods.handlers,
                     operations=methods.operations,
-                    detached=Detached(work, RequestLog(world.database)),
+                    detached=Detached(work, RequestLog(world.database), AuditTrail(audit)),
+                    gate=gate,
                     bus=world.bus,
                     journal=journal,
                     registry=world.registry,
+                    job_name=parts.jobs.name,
                     logs=logs,
                     version="1.2.3",
                 )
-                server = ControlServer(listener or own, service, Gate(os.geteuid()), **limits)
+                server = ControlServer(listener or own, service, gate, Caps(**limits))
                 accepting = trio.CancelScope()
 
                 async def accept(*, task_status: trio.TaskStatus[None]) -> None:
@@ -220,6 +246,8 @@ async def open_control_world(
 
                 async with trio.open_nursery() as intake:
                     await intake.start(accept)
-                    yield ControlWorld(world, path, journal, server, accepting, stop_asked, logs)
+                    yield ControlWorld(
+                        world, path, journal, server, accepting, stop_asked, logs, parts.containment, gate
+                    )
                     intake.cancel_scope.cancel()
                 work.cancel_scope.deadline = trio.current_time() + 1

@@ -1,5 +1,6 @@
+import json
+import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -43,6 +44,13 @@ def test_defaults_of_a_user(tmp_path):
         "keep_versions": 3,
         "purge_after_days": 0,
         "index_url": "",
+        "observers": [],
+        "operators": [],
+        "admins": [],
+        "socket_group": "",
+        "metrics_listen": "",
+        "audit_keep": 100_000,
+        "audit_keep_days": 365,
     }
     assert tuple(describe(settings)) == NAMES
     assert (settings.config_file, settings.origins, settings.warnings) == (None, {}, ())
@@ -168,11 +176,56 @@ def test_passwords_of_the_index_are_in_force_and_not_shown(tmp_path):
     assert describe(settings)["index_url"] == "https://***@index.example/simple"
 
 
-def test_another_password_is_a_change_that_needs_a_restart(tmp_path, monkeypatch):
-    before = load(tmp_path, 'index_url = "https://me:one@index.example/simple"\n')
-    after = load(tmp_path, 'index_url = "https://me:two@index.example/simple"\nlog_level = "debug"\n')
-    logged = []
-    logger = SimpleNamespace(info=lambda event, **said: logged.append((event, said)))
-    monkeypatch.setattr(command, "get_logger", lambda: logger)
-    command.note_changes(before, after)
-    assert logged == [("settings.reloaded", {"log_level": "debug", "need_restart": ["index_url"]})]
+def test_who_has_which_role_from_the_file_and_from_variables(tmp_path):
+    text = 'observers = ["*"]\noperators = ["@plugind-operators", "1001"]\nsocket_group = "plugind-clients"'
+    settings = load(tmp_path, text, environ={"PLUGIND_ADMINS": " alice, @1002 ,,bob$"})
+    assert (settings.observers, settings.operators) == (("*",), ("@plugind-operators", "1001"))
+    assert settings.admins == ("alice", "@1002", "bob$")
+    assert settings.socket_group == "plugind-clients"
+    assert load(tmp_path, text, environ={"PLUGIND_OPERATORS": "7", "PLUGIND_SOCKET_GROUP": "8"}).operators == ("7",)
+
+
+@pytest.mark.parametrize("entry", ["", "@", "a b", "@@staff", "-1", "alice,bob", "@*", "12345678901", "a/b", "x" * 101])
+def test_entries_that_name_nobody(tmp_path, entry):
+    with pytest.raises(SettingsError, match=r"plugind.toml: admins\[0\]: must be"):
+        load(tmp_path, f'admins = ["{entry}"]')
+
+
+@pytest.mark.parametrize("text", ['operators = "alice"', "operators = 7", "operators = [7]"])
+def test_roles_are_lists_of_texts(tmp_path, text):
+    with pytest.raises(SettingsError, match=r"plugind.toml: operators(\[0\])?: must be a (list|string)"):
+        load(tmp_path, text)
+
+
+def test_a_wrong_entry_in_a_variable_is_told_with_it(tmp_path):
+    with pytest.raises(SettingsError, match=r"PLUGIND_OBSERVERS\S*: must be a user"):
+        load(tmp_path, environ={"PLUGIND_OBSERVERS": "alice,b c"})
+
+
+@pytest.mark.parametrize("group", ["@staff", "a b", "*", "-1"])
+def test_what_is_no_group_for_the_socket(tmp_path, group):
+    with pytest.raises(SettingsError, match="socket_group: must be the name or number of a group"):
+        load(tmp_path, f'socket_group = "{group}"')
+
+
+def test_check_warns_of_names_that_do_not_exist(tmp_path, capsys):
+    file = tmp_path / "plugind.toml"
+    file.write_text('operators = ["no-such-user-here"]\n')
+    assert command.main(["--config", str(file), "--state-dir", str(tmp_path), "--check"]) == 0
+    told = capsys.readouterr()
+    assert "warning: operators: there is no user 'no-such-user-here' here" in told.err
+    assert json.loads(told.out)["operators"] == ["no-such-user-here"]
+
+
+def test_the_example_tells_the_defaults(tmp_path):
+    text = (Path(__file__).parents[2] / "systemd/plugind.toml").read_text()
+    settings = load(tmp_path, text)
+    assert (settings.observers, settings.operators, settings.admins) == (
+        (),
+        ("@plugind-operators",),
+        ("@plugind-admins",),
+    )
+    commented = re.findall(r"^#([a-z_]+ = .*)$", text, re.MULTILINE)
+    assert len(commented) > 15
+    told = load(tmp_path, "\n".join(line for line in commented if not line.startswith("observers")))
+    assert describe(told) == describe(load(tmp_path, ""))

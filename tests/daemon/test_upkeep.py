@@ -16,7 +16,8 @@ from supervisor.core.errors import ResourceExhausted
 from supervisor.core.event import PluginEmitted, Recorded
 from supervisor.core.lifecycle import Status
 from supervisor.core.plugin import PluginId, PluginKey
-from supervisor.daemon.upkeep import keep_short, purge_uninstalled
+from supervisor.daemon.upkeep import Keep, keep_short, purge_uninstalled
+from supervisor.store.audit import Asked, AuditFilter, AuditLog, Ended
 from supervisor.store.database import Database
 from supervisor.store.journal import Journal
 from supervisor.store.requests import RequestLog
@@ -26,6 +27,22 @@ from tests.fakes import open_lifecycle_world
 async def emit(database: Database, count: int, size: int) -> list[Recorded]:
     event = PluginEmitted(plugin_id=PluginId("p"), plugin_key=PluginKey("k"), name="n", payload="x" * size)
     return await database.transact(lambda tx: [tx.record(event) for _ in range(count)])
+
+
+async def ask_for_changes(audit: AuditLog, count: int) -> None:
+    asked = Asked(
+        at_ms=audit.now_ms(),
+        uid=0,
+        pid=1,
+        exe=None,
+        client=None,
+        role="admin",
+        method="m",
+        target=None,
+        request_id=None,
+    )
+    for _ in range(count):
+        await audit.end(None, asked, Ended(result="ok", message=None, duration_ms=1))
 
 
 async def test_who_emits_much_is_trimmed_at_once(
@@ -43,10 +60,13 @@ async def test_who_emits_much_is_trimmed_at_once(
         return await trim(**limits)
 
     monkeypatch.setattr(journal, "trim", counted)
-    keep = partial(keep_short, max_events=3, max_age=timedelta(days=7), interval_s=100, growth_bytes=10_000)
+    age = timedelta(days=7)
+    kept = [Keep(events=3, events_age=age, audit=2, audit_age=age)]
+    keep = partial(keep_short, interval_s=100, growth_bytes=10_000)
+    audit = AuditLog(database)
     async with trio.open_nursery() as nursery:
         began = trio.current_time()
-        nursery.start_soon(keep, journal, RequestLog(database))
+        nursery.start_soon(keep, journal, RequestLog(database), audit, lambda: kept[-1])
         await trio.sleep(10)
         await emit(database, 9, 1000)
         await trio.testing.wait_all_tasks_blocked()
@@ -58,6 +78,13 @@ async def test_who_emits_much_is_trimmed_at_once(
         assert len(await journal.list(after_seq=0)) == 3
         await trio.sleep(101)
         assert trimmed[3:] == [began + 110]
+        # What is to be kept is asked anew each time.
+        await ask_for_changes(audit, 5)
+        await trio.sleep(100)
+        assert len(await audit.list(AuditFilter())) == 2
+        kept.append(Keep(events=1, events_age=age, audit=1, audit_age=age))
+        await trio.sleep(100)
+        assert (len(await journal.list(after_seq=0)), len(await audit.list(AuditFilter()))) == (1, 1)
         nursery.cancel_scope.cancel()
     await database.aclose()
 
@@ -69,10 +96,13 @@ async def test_what_was_uninstalled_long_ago_goes_with_its_data(autojump_clock: 
             await world.lifecycle.unload(key)
         await world.put("acme.there", Status.DISABLED)
         world.forget_the_past()
-        purge = partial(purge_uninstalled, after=timedelta(days=30), interval_s=3600)
+        after = [timedelta(0)]
+        purge = partial(purge_uninstalled, after=lambda: after[-1], interval_s=3600)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(purge, world.lifecycle, world.database.clock)
-            await trio.sleep(86_400 * 29)
+            await trio.sleep(86_400)
+            after.append(timedelta(days=30))
+            await trio.sleep(86_400 * 28)
             assert world.told() == []
             await world.put("acme.back", Status.DISABLED)
             world.fail_next_transaction(ResourceExhausted("the disk is full"))

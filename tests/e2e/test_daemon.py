@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
@@ -15,9 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import aio_msgpack_rpc
 import pytest
 
 from tests.e2e.conftest import PATIENCE_S, PLUGIND, ROOT, Daemon, Refused
@@ -261,30 +258,6 @@ def test_what_a_worker_has_open_otherwise(daemon: Daemon, plugin: Copy) -> None:
         for name, expected in (("ignores_shutdown", [0, 1, 2, 3]), ("plain_program", [0, 1, 2])):
             pid = rpc.load(plugin(name))["pid"]
             assert sorted(map(int, os.listdir(f"/proc/{pid}/fd"))) == expected
-
-
-def test_a_client_that_nobody_here_wrote(daemon: Daemon, plugin: Copy) -> None:
-    source = plugin("good")
-
-    async def drive() -> list[Any]:
-        client = aio_msgpack_rpc.Client(*await asyncio.open_unix_connection(str(daemon.socket)), response_timeout=10)
-        try:
-            seen: list[Any] = [await client.call("plugins.list")]
-            await client.call("plugins.install", str(source))
-            seen.append((await client.call("plugins.load", GOOD))["phase"])
-            seen.append((await client.call("plugins.call", GOOD, "echo", {"value": 5}))["result"])
-            seen.append([p["key"] for p in await client.call("plugins.list")])
-            seen.append((await client.call("plugins.disable", GOOD, "tea"))["status"])
-            with pytest.raises(Exception, match="INVALID_TRANSITION: cannot disable"):
-                await client.call("plugins.disable", GOOD)
-            with pytest.raises(Exception, match="NOT_FOUND: there is no plugin 'nobody'"):
-                await client.call("plugins.load", "nobody")
-            return seen
-        finally:
-            client.close()
-
-    with daemon.start():
-        assert asyncio.run(drive()) == [[], "running", 5, [GOOD], "disabled"]
 
 
 def test_sighup_reloads(daemon: Daemon) -> None:

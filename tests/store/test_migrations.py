@@ -96,6 +96,7 @@ def test_the_real_schema_has_its_tables_and_indexes(connection: sqlite3.Connecti
         "job_sync",
         "job_hold",
         "scheduler",
+        "audit",
     }
     assert connection.execute("SELECT * FROM scheduler").fetchall() == [(1, 0, None, None, "{}")]
     assert connection.execute("PRAGMA foreign_key_check").fetchall() == []

@@ -59,6 +59,29 @@ async def test_a_call_and_its_answer(autojump_clock: Clock, tmp_path: Path) -> N
     await world.serve(work)
 
 
+async def test_calls_and_runs_are_counted_over_all_lives(autojump_clock: Clock, tmp_path: Path) -> None:
+    world = World(tmp_path)
+
+    async def work() -> None:
+        with pytest.raises(Unavailable):
+            await world.manager.call(PLUGIN_ID, "call", {}, timeout_s=5)
+        assert world.manager.view(PLUGIN_ID).calls == 0
+        for before in (0, 2):
+            world.manager.want(make_plugin())
+            await world.manager.wait_up(PLUGIN_ID)
+            await world.manager.call(PLUGIN_ID, "call", {}, timeout_s=5)
+            for unanswered in ("run_job", "config_changed"):
+                with pytest.raises(DeadlineExceeded):
+                    await world.manager.call(PLUGIN_ID, unanswered, {}, timeout_s=1)
+            assert world.manager.view(PLUGIN_ID).calls == before + 2
+            world.manager.unwant(PLUGIN_ID)
+            await world.manager.wait_stopped(PLUGIN_ID)
+        world.manager.forget(PLUGIN_ID)
+        assert world.manager.view(PLUGIN_ID).calls == 0
+
+    await world.serve(work)
+
+
 async def test_calls_in_flight_fail_with_the_crash(autojump_clock: Clock, tmp_path: Path) -> None:
     world = World(tmp_path, Script(exits_after_s=5, exit=Exit(None, signal.SIGSEGV), stderr=b"oh\nno\n"), Script())
     calls = Calls(world)

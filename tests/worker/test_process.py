@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -39,9 +41,10 @@ def _reaped() -> Iterator[None]:
 
 
 class Child:
-    def __init__(self, process: ChildProcess, ward: Ward) -> None:
+    def __init__(self, process: ChildProcess, ward: Ward, containment: Containment) -> None:
         self.process = process
         self.ward = ward
+        self.containment = containment
         self._lines = bytearray()
 
     async def line(self) -> str:
@@ -77,7 +80,7 @@ async def running(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(process.watch)
             try:
-                yield Child(process, ward)
+                yield Child(process, ward, contain)
             finally:
                 process.kill()
                 for stray in ward.strays():
@@ -123,9 +126,47 @@ async def test_what_processes_share_counts_once() -> None:
         await child.line()
         while len(child.ward.look()) < 6:
             await trio.sleep(0.005)
-        assert (child.ward.usage() or {})["rss_bytes"] > 200 * MIB
+        pid = child.process.pid
+        usage = await child.containment.usage([pid, pid + 1])
+        assert list(usage) == [pid]
+        assert usage[pid]["rss_bytes"] > 200 * MIB
         with trio.move_on_after(1.5):
             pytest.fail((await child.process.wait_breach()).cause)
+
+
+async def test_however_many_ask_what_is_used_it_is_looked_at_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running("print(flush=True); import time; time.sleep(600)") as child:
+        await child.line()
+        looks, renew, told = [], child.ward.meter.renew, []
+
+        def counted(*args: Any) -> Any:
+            looks.append(threading.get_ident())
+            return renew(*args)
+
+        monkeypatch.setattr(child.ward.meter, "renew", counted)
+
+        async def ask() -> None:
+            told.append(await child.containment.usage([child.process.pid]))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(ask)
+        assert len(looks) == 1
+        assert looks[0] != threading.get_ident()
+        assert told == [told[0]] * 20
+        assert told[0][child.process.pid]["processes"] == 1
+
+
+async def test_measuring_remembers_nobody() -> None:
+    code = "c = os.fork()\nif c == 0: os.setsid()\nprint(flush=True); import time; time.sleep(600)"
+    async with running(code) as child:
+        for _ in range(2):
+            await child.line()
+        usage = await child.containment.usage([child.process.pid])
+        assert usage[child.process.pid]["processes"] == 2
+        assert child.ward.strays() == []
+        child.ward.look()
+        assert len(child.ward.strays()) == 1
 
 
 async def test_too_much_at_once_is_refused_by_the_kernel() -> None:

@@ -50,7 +50,7 @@ class World:
         self.counted: float | None = None
         self.looks = 0
 
-    def look(self) -> list[ProcessStat]:
+    def look(self, _: object = None) -> list[ProcessStat]:
         self.looks += 1
         return self.processes
 
@@ -62,7 +62,7 @@ async def test_the_share_of_the_processor(autojump_clock: MockClock) -> None:
     world = World()
     meter = world.meter()
     world.processes = [process(1.0, rss=MIB, threads=3), process(0.5, rss=2 * MIB)]
-    first = meter.read()
+    first = meter.renew(trio.current_time())
     assert first == {
         "cpu_percent": None,
         "rss_bytes": 3 * MIB,
@@ -73,14 +73,14 @@ async def test_the_share_of_the_processor(autojump_clock: MockClock) -> None:
     }
     await trio.sleep(2)
     world.processes = [process(1.5), process(2.0)]
-    assert meter.read()["cpu_percent"] == 100.0  # 2 s of processor time in 2 s
+    assert meter.renew(trio.current_time())["cpu_percent"] == 100.0  # 2 s of processor time in 2 s
     await trio.sleep(10)
     # One is gone, and nobody has waited for it: its time is lost, and no share is below nought.
     world.processes = [process(1.7)]
-    assert meter.read()["cpu_percent"] == 0.0
+    assert meter.renew(trio.current_time())["cpu_percent"] == 0.0
     await trio.sleep(1)
     world.processes = [process(2.7), process(0.5)]
-    assert meter.read()["cpu_percent"] == 150.0
+    assert meter.renew(trio.current_time())["cpu_percent"] == 150.0
 
 
 async def test_at_first_it_is_the_share_since_the_start(autojump_clock: MockClock) -> None:
@@ -88,17 +88,21 @@ async def test_at_first_it_is_the_share_since_the_start(autojump_clock: MockCloc
     meter = world.meter()
     await trio.sleep(4)
     world.processes = [process(1.0)]
-    assert meter.read()["cpu_percent"] == 25.0
+    assert meter.renew(trio.current_time())["cpu_percent"] == 25.0
 
 
-async def test_many_who_ask_cost_one_look_a_second(autojump_clock: MockClock) -> None:
+async def test_what_was_found_is_fresh_for_a_second(autojump_clock: MockClock) -> None:
     world = World()
     meter = world.meter()
+    assert meter.last(trio.current_time()) is None
     world.processes = [process(0)]
-    for _ in range(9):
-        meter.read()
-        await trio.sleep(0.125)
-    assert world.looks == 2
+    found = meter.renew(trio.current_time())
+    await trio.sleep(0.999)
+    assert meter.last(trio.current_time()) is found
+    await trio.sleep(0.001)
+    assert meter.last(trio.current_time()) is None
+    world.processes = []
+    assert meter.renew(trio.current_time()) is meter.last(trio.current_time()) is None
 
 
 async def test_somebody_has_counted_the_time_of_all(autojump_clock: MockClock) -> None:
@@ -106,11 +110,11 @@ async def test_somebody_has_counted_the_time_of_all(autojump_clock: MockClock) -
     meter = world.meter()
     await trio.sleep(2)
     world.processes, world.counted = [process(0)], 3.0
-    assert meter.read()["cpu_percent"] == 150.0
+    assert meter.renew(trio.current_time())["cpu_percent"] == 150.0
 
 
 async def test_of_nobody_nothing_is_told(autojump_clock: MockClock) -> None:
-    assert World().meter().read() is None
+    assert World().meter().renew(trio.current_time()) is None
 
 
 def test_what_is_not_there_is_no_error() -> None:
@@ -139,7 +143,7 @@ async def test_a_real_tree() -> None:
     with tree() as (leader, child):
         kin = Kin(leader, list)
         assert {process.pid for process in kin.look()} == {leader, child}
-        usage = Meter(kin.look, lambda: None).read()
+        usage = Meter(kin.peek, lambda: None).renew(trio.current_time())
         assert usage is not None
         assert (usage["processes"], usage["threads"]) == (2, 2)
         assert usage["rss_bytes"] > 40 * MIB
