@@ -131,7 +131,7 @@ class _Line:
         kind = str(argument.options.get("metavar", ""))
         if kind in _LEFT_TO_SHELL:
             return [(_LEFT_TO_SHELL[kind], "")]
-        if kind == "METHOD" and self._target == "daemon describe":
+        if kind == "WHAT":
             return [(name, told["summary"]) for name, told in self._client.describe()["methods"].items()]
         ask = _ASK.get(kind)
         if ask is None:

@@ -118,7 +118,7 @@ def _new(context: Context, options: Options) -> None:
     context.show({"key": options.name, "directory": str(directory), "files": [str(file) for file in files]}, text)
 
 
-def _checked(path: str) -> Manifest:
+def checked(path: str) -> Manifest:
     """The manifest of a package, after the daemon's own checks: what is well here is well there.
 
     Raises:
@@ -151,7 +151,7 @@ def _by_table(error: InvalidManifest) -> str:
 
 
 def _check(context: Context, options: Options) -> None:
-    manifest = _checked(options.source)
+    manifest = checked(options.source)
     facts = {
         "key": str(manifest.key),
         "version": manifest.version,

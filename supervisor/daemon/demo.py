@@ -7,7 +7,6 @@ for a slow terminal, and the daemon with it: that is fit for a demo and for noth
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import signal
 import sys
@@ -21,19 +20,13 @@ from typing import Final
 import trio
 
 from client import AsyncClient
-from supervisor.clock import SystemClock
 from supervisor.core.errors import SupervisorError
-from supervisor.daemon.app import App
-from supervisor.daemon.assembly import Surrounding
-from supervisor.daemon.demo_directory import demo_directory
 from supervisor.daemon.demo_screen import Screen, make_screen
 from supervisor.daemon.output import mute_stdout, write_out
+from supervisor.daemon.private import messages, private_app, private_settings
 from supervisor.daemon.reaper import become_subreaper
-from supervisor.daemon.settings import load_settings
 from supervisor.daemon.signals import Noted, handle_signals, note_signals
-from supervisor.daemon.state_dir import open_state_dir
-from supervisor.daemon.systemd import Notifier
-from supervisor.log import configure
+from supervisor.daemon.temporary import DEMO, temporary_directory
 from supervisor.wire.results import EventInfo, PluginInfo, RunInfo
 
 EXAMPLES: Final = Path(__file__).with_name("examples")
@@ -99,45 +92,22 @@ def main(arguments: Sequence[str]) -> int:
     noted = note_signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     become_subreaper()
     seen = Seen()
-    with demo_directory() as directory:
+    with temporary_directory(DEMO) as directory:
         if noted.heard:
             return 128 + noted.heard[0]
         try:
             trio.run(_demo, directory, seen, options, noted)
         except* (SupervisorError, OSError) as group:
-            seen.failures += _messages(group)
+            seen.failures += messages(group)
     told = write_out(seen.summary())
     if problem := seen.verdict():
         print(f"plugind demo: {problem}", file=sys.stderr)
     return 0 if told and not problem else 1
 
 
-def _messages(error: BaseException) -> list[str]:
-    if isinstance(error, BaseExceptionGroup):
-        return [message for inner in error.exceptions for message in _messages(inner)]
-    return [error.message if isinstance(error, SupervisorError) else str(error)]
-
-
 async def _demo(directory: Path, seen: Seen, options: argparse.Namespace, noted: Noted) -> None:
     seen.socket = str(directory / "control.sock")
-    settings = load_settings(_flags(directory), {}, os.geteuid())
-    with (
-        (directory / "plugind.log").open("w") as log,
-        open_state_dir(settings.state_dir) as state_dir,
-    ):
-        configure("json", "info", log)
-        app = App(
-            Surrounding(
-                settings=settings,
-                state_dir=state_dir,
-                listener=None,
-                notifier=Notifier(None),
-                watchdog_s=None,
-                clock=SystemClock(),
-                environ=dict(os.environ),
-                reread=lambda: settings,
-            )
-        )
+    with private_app(directory, lambda: private_settings(directory, _DRAIN_S)) as app:
         async with trio.open_nursery() as watch:
             showing = trio.CancelScope()
 
@@ -164,7 +134,7 @@ async def _look(seen: Seen, screen: Screen, showing: trio.CancelScope, seconds: 
         mute_stdout()
         seen.ended_early = True
     except* (SupervisorError, OSError) as group:
-        seen.failures += _messages(group)
+        seen.failures += messages(group)
 
 
 async def _handle_signals(
@@ -232,18 +202,6 @@ def how_to_look(socket: str) -> str:
     beside = Path(sys.argv[0]).resolve().with_name("pluginctl")
     program = str(beside) if beside.is_file() and shutil.which("pluginctl") != str(beside) else "pluginctl"
     return f"{program} --socket {socket} status"
-
-
-def _flags(directory: Path) -> dict[str, str]:
-    """A settings file of its own, so that the system's settings have no say; stops are quick."""
-    file = directory / "plugind.toml"
-    file.write_text(f"drain_s = {_DRAIN_S}\nterm_grace_s = 0.5\nkill_grace_s = 0.5\n")
-    return {
-        "config": str(file),
-        "state_dir": str(directory / "state"),
-        "socket": str(directory / "control.sock"),
-        "log_format": "json",
-    }
 
 
 def _positive(text: str) -> float:

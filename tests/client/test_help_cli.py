@@ -24,7 +24,7 @@ def test_no_line_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch, cap
     assert cli.main(words) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("usage: pluginctl ")
-    assert lines[-1].startswith("example: pluginctl ")
+    assert any(line.startswith("example: pluginctl ") for line in lines[-3:])
     assert [line for line in lines if len(line) > 80] == []
 
 

@@ -1,4 +1,4 @@
-"""The demo's temporary directory: made, removed at the end, and removed by the next demo when this one is killed."""
+"""The temporary directory of a daemon for a while: removed at its end, and by the next one if it was killed."""
 
 from __future__ import annotations
 
@@ -14,39 +14,41 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-_PREFIX: Final = "plugind-demo-"
+DEMO: Final = "plugind-demo-"
+DEVELOP: Final = "plugind-dev-"
+KEPT: Final = "kept-"
+"""In front of the name of what is to stay."""
 _UNLOCKED_S: Final = 60.0
-"""How old a directory must be that nobody has ever locked: a younger one may belong to a demo that is starting."""
+"""How old a directory must be that nobody has ever locked: a younger one may belong to a daemon that is starting."""
 
 
 @contextmanager
-def demo_directory() -> Iterator[Path]:
-    """A directory for us alone. Signals must end nothing while it is removed."""
-    remove_abandoned(Path(tempfile.gettempdir()))
-    directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
+def temporary_directory(prefix: str, *, keep: bool = False) -> Iterator[Path]:
+    """A directory for us alone; with `keep` it stays. Signals must end nothing while it is removed."""
+    remove_abandoned(Path(tempfile.gettempdir()), prefix)
+    directory = Path(tempfile.mkdtemp(prefix=KEPT + prefix if keep else prefix))
     try:
         yield directory
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        if directory.exists():
-            print(f"plugind demo: {directory} could not be removed", file=sys.stderr)
+        if not keep:
+            shutil.rmtree(directory, ignore_errors=True)
+            if directory.exists():
+                print(f"plugind: {directory} could not be removed", file=sys.stderr)
 
 
-def remove_abandoned(parent: Path) -> list[Path]:
-    """Remove the directories of our own demos that were killed, and return them.
+def remove_abandoned(parent: Path, prefix: str) -> list[Path]:
+    """Remove the directories of our own daemons that were killed, and return them.
 
-    A demo that lives holds the lock of its state directory; it is taken here, so that one is removed once.
+    A daemon that lives holds the lock of its state directory; it is taken here, so that one is removed once.
     """
-    return [
-        directory for directory in sorted(parent.glob(f"{_PREFIX}*")) if _is_ours(directory) and _removed(directory)
-    ]
+    return [directory for directory in sorted(parent.glob(f"{prefix}*")) if _is_ours(directory) and _removed(directory)]
 
 
 def _is_ours(directory: Path) -> bool:
     try:
         found = directory.lstat()
     except FileNotFoundError:
-        return False  # Another demo was faster.
+        return False  # Another daemon was faster.
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
@@ -56,7 +58,7 @@ def _removed(directory: Path) -> bool:
     except OSError:
         return _never_locked(directory) and _remove(directory)
     try:
-        # Empty for a moment between its making and its locking, or for good if the demo was killed just then.
+        # Empty for a moment between its making and its locking, or for good if it was killed just then.
         if not os.pread(lock, 1, 0):
             return _never_locked(directory) and _remove(directory)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
