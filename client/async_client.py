@@ -29,7 +29,7 @@ class AsyncClient:
     """A client of one daemon: `async with AsyncClient.connect() as client`.
 
     Methods stand by noun, as in `await client.plugins.list()`, and raise the classes of `client.errors`. Tasks may
-    share it: their calls are in flight at once, on one connection.
+    share it: their calls are in flight at once, on one connection. It is of one process: not for use over a fork.
 
     A read whose connection was lost is asked again, until the daemon is back, for at most `reconnect_s` seconds. A
     change is never repeated, save by `once()`.
@@ -61,15 +61,17 @@ class AsyncClient:
         reconnect_s: float = RECONNECT_S,
         name: str = "python-trio",
     ) -> AsyncIterator[AsyncClient]:
-        """Connect at once; `timeout_s` limits what answers at once (None: no limit), trio's own scopes all the rest.
+        """Connect at once; `timeout_s` limits what answers at once, connecting too (None or infinity: no limit), and
+        trio's own scopes all the rest.
 
         Raises:
             SupervisorError: cannot connect, with how to start the daemon.
         """
         async with background() as nursery:
-            link = SharedLink(nursery, socket_path(path), name)
-            await link.open()
-            yield cls(link, Terms(timeout_s, reconnect_s))
+            terms = Terms(timeout_s, reconnect_s)
+            link = SharedLink(nursery, socket_path(path), name, terms.timeout_s)
+            await link.open(terms.timeout_s)
+            yield cls(link, terms)
 
     def once(self, request_id: str | None = None) -> AsyncClient:
         """This client, same connection, whose changes carry a request id: the daemon makes each once only.
@@ -91,7 +93,7 @@ class AsyncClient:
 
     async def hello(self) -> HelloInfo:
         """Who answers, and what we may: the daemon's answer to this connection's hello."""
-        info: HelloInfo = (await self._link.open()).hello
+        info: HelloInfo = (await self._link.open(self._terms.timeout_s)).hello
         return info
 
     async def describe(self) -> Description:
@@ -112,7 +114,7 @@ class AsyncClient:
         It goes on over restarts of the daemon, and waits for one that does not run yet.
 
         Raises:
-            DeadlineExceeded: it had not after `timeout_s` seconds.
+            DeadlineExceeded: it had not after `timeout_s` seconds; of a daemon that hangs, a quarter second later.
             DaemonNotRunning: nobody answered up to then.
         """
         now = trio.current_time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from client import protocol
-from client.errors import ConnectionLost, SupervisorError, Unavailable
-from client.link import dial
+from client.errors import ConnectionLost, DeadlineExceeded, LocalProtocolError, SupervisorError, Unavailable
+from client.link import QUEUE_S, dial
 from supervisor.channel import Channel, ignore_notifications
 from supervisor.wire.limits import CLIENT
 from supervisor.wire.message import Failure, Notification, Request
@@ -19,7 +20,6 @@ from supervisor.wire.message import Failure, Notification, Request
 if TYPE_CHECKING:
     from client.link import OnProgress
 
-_BUSY_RETRY_S = 0.01
 OnNotification = Callable[[Notification], None]
 OpenIn = Callable[[trio.Nursery, OnNotification, Callable[[], None]], Awaitable["AsyncLink"]]
 """Opens a connection that runs in that nursery, and tells of notifications and of its end."""
@@ -44,6 +44,7 @@ async def open_link(
     nursery: trio.Nursery,
     path: str,
     name: str,
+    timeout_s: float | None,
     on_notification: OnNotification = ignore_notifications,
     on_end: Callable[[], None] = lambda: None,
 ) -> AsyncLink:
@@ -52,16 +53,32 @@ async def open_link(
     Raises:
         SupervisorError: cannot connect, or the daemon refused.
     """
+    with trio.move_on_after(float("inf") if timeout_s is None else timeout_s):
+        link = await _open_link(nursery, path, name, on_notification, on_end)
+        link.timeout_s = timeout_s
+        return link
+    raise DeadlineExceeded(f"no connection to plugind at {path} within {timeout_s:g} s", socket=path)
+
+
+async def _dialled(path: str) -> socket.socket:
+    try:
+        return dial(path)
+    except BlockingIOError:
+        pass  # Too many want to come in: in the queue, then.
     while True:
         try:
-            sock = dial(path)
-            break
+            return await trio.to_thread.run_sync(dial, path, QUEUE_S)
         except BlockingIOError:
-            await trio.sleep(_BUSY_RETRY_S)
-    link = AsyncLink(sock, path, on_notification, on_end)
+            continue
+
+
+async def _open_link(
+    nursery: trio.Nursery, path: str, name: str, on_notification: OnNotification, on_end: Callable[[], None]
+) -> AsyncLink:
+    link = AsyncLink(await _dialled(path), path, on_notification, on_end)
     await nursery.start(link.run)
     try:
-        link.hello = await link.call("rpc.hello", [protocol.hello(name)], timeout_s=protocol.DEFAULT_TIMEOUT_S)
+        link.hello = await link.call("rpc.hello", [protocol.hello(name)], timeout_s=None)
     except BaseException:
         link.drop()
         raise
@@ -88,6 +105,11 @@ class AsyncLink:
         self._scope = trio.CancelScope()
         self._heard: dict[int, Callable[[Any], None]] = {}
         """Request -> who hears its progress."""
+        self._pid = os.getpid()
+        self._failure: SupervisorError | None = None
+        """What the calls that were in flight were ended with."""
+        self.timeout_s: float | None = None
+        """For what answers at once, of a link that a stream has for itself."""
         self.ended = False
         self.hello: Any = None
         """The daemon's answer to hello."""
@@ -103,7 +125,8 @@ class AsyncLink:
             error = broken
         finally:
             self.ended = True
-            self._channel.close(self._ending(error))
+            self._failure = self._ending(error)
+            self._channel.close(self._failure)
             self._on_end()
             await self._channel.aclose()
 
@@ -124,6 +147,25 @@ class AsyncLink:
             return True
         except OSError:
             return False
+
+    def answered(self, error: SupervisorError) -> bool:
+        """Whether this, which a call has raised, is what the daemon answered, and no failure on the way."""
+        if isinstance(error, ConnectionLost | DeadlineExceeded):
+            return False
+        failure = self._failure
+        return failure is None or (error.code, error.message) != (failure.code, failure.message)
+
+    def check_process(self) -> None:
+        """To be called before anything is asked.
+
+        Raises:
+            LocalProtocolError: this process is a fork of the one whose connection it is.
+        """
+        if self._pid != os.getpid():
+            raise LocalProtocolError(
+                f"this connection belongs to process {self._pid}, of which this one is a fork: make a client here",
+                pid=self._pid,
+            )
 
     def drop(self) -> None:
         self.ended = True

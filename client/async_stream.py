@@ -10,7 +10,8 @@ import trio
 from client.async_link import AsyncLink, OnNotification
 from client.backoff import Backoff
 from client.cursor import Cursor, EventCursor, LogCursor, OnNotice
-from client.errors import NotFound, SupervisorError, Unavailable
+from client.errors import DeadlineExceeded, NotFound, SupervisorError, Unavailable
+from client.protocol import seconds
 from client.sync_stream import BACK, LOST, no_notice
 from supervisor.wire.message import Notification
 
@@ -36,7 +37,7 @@ class AsyncStream(Generic[_T]):
     ) -> None:
         self._open_link = open_link
         self._cursor = cursor
-        self._reconnect_for_s = reconnect_for_s
+        self._reconnect_for_s = seconds("reconnect_for_s", reconnect_for_s)
         self._on_notice = on_notice
         self._link: AsyncLink | None = None
         self._early: list[Notification] | None = None
@@ -79,7 +80,8 @@ class AsyncStream(Generic[_T]):
         self._early = []
         link = await self._open_link(self._take, self._wake)
         try:
-            info = await link.call(self._cursor.SUBSCRIBE, [self._cursor.subscribe_params()], timeout_s=None)
+            params = [self._cursor.subscribe_params()]
+            info = await link.call(self._cursor.SUBSCRIBE, params, timeout_s=link.timeout_s)
         except BaseException:
             link.drop()
             raise
@@ -100,7 +102,7 @@ class AsyncStream(Generic[_T]):
                 await self._allow(link, credit)
             elif not self._cursor.ready and self._cursor.ended is None:
                 await self._wait_news(link)
-        except Unavailable as error:
+        except (Unavailable, DeadlineExceeded) as error:
             await self._drop_and_pause(error, LOST)
             return
         if self._cursor.final is not None:
@@ -113,7 +115,7 @@ class AsyncStream(Generic[_T]):
 
     async def _allow(self, link: AsyncLink, credit: dict[str, object]) -> None:
         try:
-            await link.call(self._cursor.ALLOW, [credit], timeout_s=None)
+            await link.call(self._cursor.ALLOW, [credit], timeout_s=link.timeout_s)
         except NotFound:
             pass  # The subscription has ended meanwhile, and the word that says so is here already.
         except (trio.Cancelled, SupervisorError):
@@ -142,7 +144,7 @@ class AsyncStream(Generic[_T]):
         if link is not None:
             link.drop()
 
-    async def _drop_and_pause(self, error: Unavailable, notice: str) -> None:
+    async def _drop_and_pause(self, error: SupervisorError, notice: str) -> None:
         self._drop()
         now = trio.current_time()
         self._lost_at = self._lost_at or now

@@ -27,13 +27,16 @@ def fresh_request_id() -> str:
 class Contact:
     """What a client's connections have shown: since when the daemon that had answered does not, None if it does.
 
-    None, too, if it never has: there is nothing to wait for then.
+    One that never has is not waited for: `had` says whether it is worth it.
     """
 
     def __init__(self, lost_at: float | None = None) -> None:
         self.lost_at = lost_at
+        self.had = lost_at is not None
 
     def made(self) -> None:
+        """It has answered."""
+        self.had = True
         self.lost_at = None
 
     def lost(self, now: float) -> None:
@@ -56,9 +59,10 @@ class Terms:
         limit_s: float | None = None,
         request_ids: Callable[[], str] | None = None,
     ) -> None:
-        self.timeout_s = timeout_s
-        self.reconnect_s = reconnect_s
-        self.limit_s = limit_s
+        self.timeout_s = protocol.seconds("timeout_s", timeout_s)
+        reconnect = protocol.seconds("reconnect_s", reconnect_s)
+        self.reconnect_s = float("inf") if reconnect is None else reconnect
+        self.limit_s = protocol.seconds("timeout_s", limit_s)
         self.request_ids = request_ids
 
     def within(self, limit_s: float) -> Terms:
@@ -85,8 +89,12 @@ class Call:
         limit_s, self._told_s = protocol.time_limits_s(method, params, terms.timeout_s, terms.limit_s)
         self.method = method
         self.deadline = None if limit_s is None else now + limit_s
+        self.sent = True
+        """Whether the latest try came so far, and did not fail in connecting."""
+        self.answered = False
+        """Whether its error is the daemon's answer, and no failure on the way."""
         self._params = params
-        self._limit_s = limit_s
+        self._connect_s = terms.timeout_s
         self._reconnect_s = terms.reconnect_s
         self._contact = contact
         self._begun = now
@@ -98,12 +106,18 @@ class Call:
         self._repeatable = numbered or method in protocol.READS
         self._lost_at: float | None = None
         self._in_doubt = False
-        """It was sent, and the answer was lost."""
+        """It was sent, and no answer came."""
         self._backoff = Backoff()
 
-    def left_s(self) -> float | None:
-        """How long to wait for the answer to this try."""
-        return None if self._limit_s is None else self._limit_s - self._waited_s
+    def left_s(self, now: float) -> float | None:
+        """How long to wait for the answer."""
+        return None if self.deadline is None else max(0.0, self.deadline - now)
+
+    def connect_by(self, now: float) -> float | None:
+        """Until when to wait for a connection, hello answered: even for what may itself take as long as it takes."""
+        if self.deadline is None and self._connect_s is not None:
+            return now + self._connect_s
+        return self.deadline
 
     def message(self) -> list[Any]:
         """The params as they travel."""
@@ -129,11 +143,14 @@ class Call:
         if self._is_later(error):
             self._lost_at = now  # it is there: its time to come back begins anew when it goes
             return float("inf")
-        if not isinstance(error, ConnectionLost | DaemonNotRunning):
+        self._in_doubt = self._in_doubt or (self.sent and not self.answered)
+        refused = not self.sent and error.retryable
+        if not (refused or isinstance(error, ConnectionLost | DaemonNotRunning)):
             return 0.0
-        self._in_doubt = self._in_doubt or isinstance(error, ConnectionLost)
         if self._lost_at is None:
-            self._lost_at = self._contact.lost_at
+            # Others may have found the daemon again since this one lost it.
+            known = self._contact.had or (self.sent and isinstance(error, ConnectionLost))
+            self._lost_at = now if self._contact.lost_at is None and known else self._contact.lost_at
         return 0.0 if self._lost_at is None else self._lost_at + self._reconnect_s - now
 
     def _is_later(self, error: SupervisorError) -> bool:
@@ -148,7 +165,7 @@ class Call:
         """What the caller is told at the end: the error, and under which id to ask for what is not known."""
         if self._request_id is None:
             return error
-        if self._in_doubt and isinstance(error, ConnectionLost | DaemonNotRunning):
+        if self._in_doubt and not self.answered:
             return outcome_unknown(error, self.method, self._request_id)
         error.details = {**error.details, "request_id": self._request_id}
         return error

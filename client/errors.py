@@ -135,13 +135,15 @@ def connection_lost(path: str, method: str, *, repeatable: bool, said: str | Non
     )
 
 
-def outcome_unknown(error: SupervisorError, method: str, request_id: str) -> ConnectionLost:
-    """A change was sent under a request id, its answer was lost, and asking again led to `error`."""
-    path = error.details.get("socket")
+def outcome_unknown(error: SupervisorError, method: str, request_id: str) -> SupervisorError:
+    """A change was sent under a request id, no answer came, and `error`, which is none either, is the end of it."""
+    way_out = f"to know what became of it, ask again under the same id: once({request_id!r})"
+    details = {**error.details, "method": method, "request_id": request_id}
+    if isinstance(error, DeadlineExceeded):
+        return DeadlineExceeded(f"{method} was sent and not answered in time; {way_out}", **details)
+    why = "" if isinstance(error, ConnectionLost | DaemonNotRunning) else f" ({error.message})"
     return ConnectionLost(
-        f"the connection to plugind at {path} was lost before {method} was answered, and could not be made again in "
-        f"time; to know what became of it, ask again under the same id: once({request_id!r})",
-        socket=path,
-        method=method,
-        request_id=request_id,
+        f"the connection to plugind was lost before {method} was answered, and could not be made again in time{why}; "
+        f"{way_out}",
+        **details,
     )

@@ -5,7 +5,9 @@ Deadlines are instants of `time.monotonic()`, in seconds; None is no deadline.
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +16,8 @@ from client import protocol
 from client.errors import (
     DeadlineExceeded,
     Interrupted,
+    LocalProtocolError,
+    NotFound,
     SupervisorError,
     cannot_connect,
     connection_lost,
@@ -28,11 +32,14 @@ if TYPE_CHECKING:
     """Called with each `supervisor.wire.results.OperationProgress`, as it comes."""
 
 _READ_BYTES = 64 * 1024
-_BUSY_RETRY_S = 0.01
+QUEUE_S = 0.1
 
 
-def dial(path: str) -> socket.socket:
+def dial(path: str, queue_s: float = 0.0) -> socket.socket:
     """A connected socket that does not block.
+
+    `queue_s`: seconds to wait at most in the kernel's queue while the daemon has too many to accept. Who comes back
+    instead may find it full for ever, where others connect as fast as they can.
 
     Raises:
         BlockingIOError: the daemon has too many connections to accept; try again.
@@ -40,8 +47,11 @@ def dial(path: str) -> socket.socket:
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.setblocking(False)
+        sock.setblocking(queue_s > 0)
+        # Unlike a timeout of Python's, which does not block, and so does not wait.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, int(queue_s * 1e6)))
         sock.connect(path)
+        sock.setblocking(False)
     except BlockingIOError:
         sock.close()
         raise
@@ -55,11 +65,10 @@ def open_link(path: str, name: str, deadline: float | None) -> Link:
     """Connect and say hello."""
     while True:
         try:
-            sock = dial(path)
+            sock = dial(path, QUEUE_S)
             break
         except BlockingIOError:
             _seconds_left(deadline, f"a connection to {path}")
-            time.sleep(_BUSY_RETRY_S)
     link = Link(sock, path)
     try:
         link.hello = link.call("rpc.hello", [protocol.hello(name)], deadline)
@@ -73,8 +82,12 @@ class Link:
     def __init__(self, sock: socket.socket, path: str) -> None:
         self._sock = sock
         self._path = path
+        self.pid = os.getpid()
+        """Of the process that made it: in another one, after a fork, nothing but `close` may be done with it."""
         self._frames = Frames()
         self._answers: dict[int, Answer] = {}
+        self._posted: set[int] = set()
+        """Requests whose answers nobody waits for."""
         self._last_words: SupervisorError | None = None
         self.notifications: deque[Said] = deque()
         self._heard: tuple[int, OnProgress] | None = None
@@ -87,12 +100,25 @@ class Link:
         """The daemon's answer to hello."""
 
     def close(self) -> None:
-        """Also wakes a thread that reads here."""
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # not connected any more: the same end
+        """Also wakes a thread that reads here. After a fork the other process's connection goes on."""
+        if self.pid == os.getpid():
+            try:
+                self._sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # not connected any more: the same end
         self._sock.close()
+
+    def check_process(self) -> None:
+        """To be called before anything is read.
+
+        Raises:
+            LocalProtocolError: this process is a fork of the one whose connection it is.
+        """
+        if self.pid != os.getpid():
+            raise LocalProtocolError(
+                f"this connection belongs to process {self.pid}, of which this one is a fork: make another one here",
+                pid=self.pid,
+            )
 
     def alive(self) -> bool:
         """Whether the daemon still holds its end, as far as can be told without asking.
@@ -114,10 +140,20 @@ class Link:
         Raises:
             SupervisorError: what the daemon answered, or why no answer came.
         """
-        self.answered = False
         id_, frame = self._frames.request(method, params)
+        self.answered = False
         self._send(frame, method, deadline)
         return self._answer(id_, method, deadline)
+
+    def post(self, method: str, params: list[Any]) -> None:
+        """Ask and wait for nothing; an error in the answer, save NOT_FOUND, is raised by who reads it.
+
+        Raises:
+            SupervisorError: the connection has ended, or the daemon reads nothing at all.
+        """
+        id_, frame = self._frames.request(method, params)
+        self._posted.add(id_)
+        self._transmit(frame, method, 0.0)
 
     def operate(self, method: str, params: list[Any], deadline: float | None, on_progress: OnProgress | None) -> Any:
         """As `call`, for what can be cancelled. Left by an exception, such as Ctrl-C or one of `on_progress`, it tells
@@ -126,17 +162,19 @@ class Link:
         Raises:
             Interrupted: Ctrl-C; it says what the daemon answered. A second one is not held up.
         """
-        self.answered = False
         id_, frame = self._frames.request(method, params)
+        self.answered = sent = False
         if on_progress is not None:
             self._heard = (id_, on_progress)
         try:
             self._send(frame, method, deadline)
+            sent = True
             self._wait(id_, method, deadline)
         except BaseException as stop:
             if isinstance(stop, SupervisorError) and not self._telling:
                 raise  # no answer will come
-            outcome = self._give_up(id_, method)
+            # Into half a frame nothing may be said.
+            outcome = self._give_up(id_, method) if sent else Interrupted(self._lost(method))
             if isinstance(stop, KeyboardInterrupt):
                 raise outcome from stop
             raise
@@ -168,6 +206,7 @@ class Link:
 
     def read(self, method: str, deadline: float | None) -> None:
         """Wait for bytes and sort what they say; `method` is what errors say was waited for."""
+        self.check_process()
         try:
             self._sock.settimeout(_seconds_left(deadline, method))
             data = self._sock.recv(_READ_BYTES)
@@ -182,11 +221,19 @@ class Link:
     def _sort(self, data: bytes, method: str, deadline: float | None) -> None:
         for message in self._frames.receive(data):
             if isinstance(message, Answer):
-                self._answers[message.id] = message
+                self._receive(message)
             elif isinstance(message, Said):
                 self._note(message)
             else:
                 self._send(message.reply, method, deadline)
+
+    def _receive(self, answer: Answer) -> None:
+        if answer.id not in self._posted:
+            self._answers[answer.id] = answer
+            return
+        self._posted.remove(answer.id)
+        if answer.error is not None and not isinstance(answer.error, NotFound):
+            raise answer.error
 
     def _note(self, said: Said) -> None:
         if said.method == "rpc.error" and said.params:
@@ -203,8 +250,11 @@ class Link:
             self._telling = False
 
     def _send(self, frame: bytes, method: str, deadline: float | None) -> None:
+        self._transmit(frame, method, _seconds_left(deadline, method))
+
+    def _transmit(self, frame: bytes, method: str, within_s: float | None) -> None:
         try:
-            self._sock.settimeout(_seconds_left(deadline, method))
+            self._sock.settimeout(within_s)
             self._sock.sendall(frame)
         except TimeoutError:
             raise _too_late(method) from None
@@ -228,7 +278,9 @@ class Link:
         if said is not None and (self.hello is None or not said.retryable):
             return said
         # What had been taken and is closed for want of room is one more lost connection.
-        why = None if said is None else said.message
+        return self._lost(method, None if said is None else said.message)
+
+    def _lost(self, method: str, why: str | None = None) -> SupervisorError:
         return connection_lost(self._path, method, repeatable=method in protocol.READS, said=why)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from client.errors import InvalidParams
 from client.version import VERSION
 
 TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
@@ -19,6 +20,10 @@ CANCEL = "rpc.cancel"
 DEFAULT_TIMEOUT_S = 30.0
 MARGIN_S = 5.0
 """Where the daemon itself keeps to a time limit, its answer may come this much later."""
+WAIT_MARGIN_S = 0.25
+"""The same where nothing but time passes: whoever waits is not to wait much longer for a daemon that hangs."""
+_FOR_EVER_S = 1e9
+"""More than the clocks of sockets and locks can count."""
 
 READS = frozenset(
     {
@@ -121,8 +126,23 @@ def time_limits_s(
     if method not in UNBOUNDED:
         return default_s, default_s
     own = params.get("timeout_s")
+    if not isinstance(own, int | float) or seconds("timeout_s", own) is None:
+        return None, None
     # The daemon keeps to this one itself, and its own answer says more than ours would: so we leave it time.
-    return (own + MARGIN_S if isinstance(own, int | float) else None), None
+    return own + (WAIT_MARGIN_S if method == "plugins.wait" else MARGIN_S), None
+
+
+def seconds(name: str, limit_s: float | None) -> float | None:
+    """A time limit as it was given; None: no limit, which a billion seconds and infinity are too.
+
+    Raises:
+        InvalidParams: it is no number.
+    """
+    if limit_s is None:
+        return None
+    if not isinstance(limit_s, int | float) or not (limit_s < 0 or limit_s >= 0):
+        raise InvalidParams(f"{name} is a number of seconds, or None for no limit, and not {limit_s!r}")
+    return limit_s if limit_s < _FOR_EVER_S else None
 
 
 def to_params(

@@ -28,13 +28,15 @@ class Client:
     """A blocking client of one daemon; connects at the first call.
 
     Methods stand by noun, as in `client.plugins.list()`, and raise the classes of `client.errors`. Threads may share a
-    client: each call under way has a connection of its own, at most eight, so one that waits holds up nobody.
+    client: each call under way has a connection of its own, at most eight, so one that waits holds up nobody. So
+    may the two processes of a fork: each makes connections of its own.
 
     A read whose connection was lost is asked again, until the daemon is back, for at most `reconnect_s` seconds; a
     daemon that had not answered this client before is not waited for. A change is never repeated, save by `once()`.
 
-    `timeout_s` limits what answers at once (None: no limit); what takes as long as it takes, such as `plugins.load`, is
-    only limited by `within()`. After a timeout the connection is dropped, since a late answer may come.
+    `timeout_s` limits what answers at once, connecting too (None or infinity: no limit); what takes as long as it
+    takes, such as `plugins.load`, is only limited by `within()`. After a timeout the connection is dropped, since a
+    late answer may come.
 
     Ctrl-C during `plugins.install` or `plugins.upgrade` tells the daemon to give it up, and raises `client.Interrupted`
     (a KeyboardInterrupt) with what became of it.
@@ -55,9 +57,9 @@ class Client:
         self.daemon = Daemon(self._call)
         self.plugins = Plugins(self._call)
         self.jobs = Jobs(self._call)
-        self.events = Events(self._call, self._open_link)
+        self.events = Events(self._call, self._follow)
         self.audit = Audit(self._call)
-        self.logs = Logs(self._call, self._open_link)
+        self.logs = Logs(self._call, self._follow)
 
     def __enter__(self) -> Self:
         return self
@@ -115,7 +117,7 @@ class Client:
         It goes on over restarts of the daemon, and waits for one that does not run yet.
 
         Raises:
-            DeadlineExceeded: it had not after `timeout_s` seconds.
+            DeadlineExceeded: it had not after `timeout_s` seconds; of a daemon that hangs, a quarter second later.
             DaemonNotRunning: nobody answered up to then.
         """
         now = time.monotonic()
@@ -129,8 +131,17 @@ class Client:
         other._terms, other._pool = terms, self._pool
         return other
 
-    def _open_link(self, deadline: float | None) -> Link:
-        return open_link(self.path, self._name, deadline)
+    def _follow(self, method: str, params: dict[str, Any], deadline: float | None) -> tuple[Link, Any]:
+        limit_s = self._terms.timeout_s
+        if limit_s is not None:
+            by = time.monotonic() + limit_s
+            deadline = by if deadline is None else min(deadline, by)
+        link = open_link(self.path, self._name, deadline)
+        try:
+            return link, link.call(method, [params], deadline)
+        except BaseException:
+            link.close()
+            raise
 
     def _call(self, method: str, params: dict[str, Any], on_progress: OnProgress | None = None) -> Any:
         now, progress = time.monotonic(), on_progress is not None

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from client.cursor import OnNotice
-    from client.sync_stream import EventStream, LogStream, OpenLink
+    from client.sync_stream import EventStream, Follow, LogStream
     from supervisor.wire import results
 
     # `list` is a method in some of these classes.
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Events(Noun):
     """The journal of events. Called, it follows them: `with client.events(after=seq) as stream`."""
 
-    def __init__(self, call: Callable[..., Any], open_link: OpenLink) -> None:
+    def __init__(self, call: Callable[..., Any], follow: Follow) -> None:
         super().__init__(call)
-        self._open_link = open_link
+        self._follow = follow
 
     def __call__(
         self,
@@ -44,7 +44,7 @@ class Events(Noun):
         from client.sync_stream import EventStream
 
         return EventStream(
-            self._open_link,
+            self._follow,
             after_seq=after,
             types=types,
             plugins=plugins,
@@ -116,9 +116,9 @@ class Audit(Noun):
 class Logs(Noun):
     """Plugins' logs. Called, it follows one: `with client.logs("acme.weather", tail=20) as stream`."""
 
-    def __init__(self, call: Callable[..., Any], open_link: OpenLink) -> None:
+    def __init__(self, call: Callable[..., Any], follow: Follow) -> None:
         super().__init__(call)
-        self._open_link = open_link
+        self._follow = follow
 
     def __call__(
         self,
@@ -143,7 +143,7 @@ class Logs(Noun):
         from client.sync_stream import LogStream
 
         return LogStream(
-            self._open_link,
+            self._follow,
             begin={"tail": tail, "since_ms": since_ms},
             filters={"plugin": plugin, "level": level, "run": run, "stream": stream},
             reconnect_for_s=reconnect_for_s,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from client.backoff import Backoff
 from client.cursor import Cursor, EventCursor, LogCursor, OnNotice
-from client.errors import DeadlineExceeded, NotFound, Unavailable
+from client.errors import DeadlineExceeded, SupervisorError, Unavailable
 from client.link import Link
+from client.protocol import seconds
 
 if TYPE_CHECKING:
     from typing import Self
@@ -20,7 +21,8 @@ LOST = "the connection to plugind was lost; waiting for it"
 BACK = "the connection to plugind is back"
 
 _T = TypeVar("_T")
-OpenLink = Callable[[float | None], Link]
+Follow = Callable[[str, dict[str, "Any"], float | None], "tuple[Link, Any]"]
+"""Opens a link and asks this there, all by a deadline: the link, and the answer."""
 
 
 def no_notice(_: str) -> None:
@@ -30,20 +32,20 @@ def no_notice(_: str) -> None:
 class Stream(Generic[_T]):
     """Iterate over it inside a `with`; entering subscribes, and raises when the daemon cannot be reached.
 
-    For one thread; another one may `close` it, which ends the iteration.
+    For one thread; another one may `close` it, which ends the iteration. After a fork it is the one process's alone.
     """
 
     def __init__(
         self,
-        open_link: OpenLink,
+        follow: Follow,
         cursor: Cursor[_T],
         *,
         reconnect_for_s: float | None,
         on_notice: OnNotice = no_notice,
     ) -> None:
-        self._open_link = open_link
+        self._follow = follow
         self._cursor = cursor
-        self._reconnect_for_s = reconnect_for_s
+        self._reconnect_for_s = seconds("reconnect_for_s", reconnect_for_s)
         self._on_notice = on_notice
         self._link: Link | None = None
         self._backoff = Backoff()
@@ -79,9 +81,13 @@ class Stream(Generic[_T]):
 
         Raises:
             DeadlineExceeded: none came within `timeout_s` seconds; the stream goes on.
+            LocalProtocolError: this process is a fork of the one that follows.
             Unavailable: the stream was closed, or the connection could not be made again.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        limit_s = seconds("timeout_s", timeout_s)
+        deadline = None if limit_s is None else time.monotonic() + limit_s
+        if self._link is not None:
+            self._link.check_process()
         while (item := self._cursor.pop()) is None:
             if self._closed:
                 raise Unavailable(f"the stream is closed: no {self._cursor.THING} will come")
@@ -94,12 +100,14 @@ class Stream(Generic[_T]):
         try:
             link = self._link or self._subscribe(deadline)
             if credit := self._cursor.credit_due():
-                self._allow(link, credit)
+                link.post(self._cursor.ALLOW, [credit])
             elif not self._cursor.ready and self._cursor.ended is None:
                 link.read(f"the next {self._cursor.THING}", deadline)
             self._take(link)
-        except DeadlineExceeded:
-            raise
+        except DeadlineExceeded as error:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise
+            self._pause(error, LOST, deadline)  # there is a daemon, and it does not answer
         except Unavailable as error:
             self._drop()
             if not self._closed:
@@ -115,19 +123,8 @@ class Stream(Generic[_T]):
             ended = Unavailable(f"plugind ended the stream: {self._cursor.ended}")
             self._pause(ended, ended.message, deadline)
 
-    def _allow(self, link: Link, credit: dict[str, Any]) -> None:
-        try:
-            link.call(self._cursor.ALLOW, [credit], None)
-        except NotFound:
-            pass  # The subscription has ended meanwhile, and the word that says so is here already.
-
     def _subscribe(self, deadline: float | None) -> Link:
-        link = self._open_link(deadline)
-        try:
-            info = link.call(self._cursor.SUBSCRIBE, [self._cursor.subscribe_params()], deadline)
-        except BaseException:
-            link.close()
-            raise
+        link, info = self._follow(self._cursor.SUBSCRIBE, self._cursor.subscribe_params(), deadline)
         self._cursor.subscribed(info)
         self._take(link)
         self._link = link
@@ -146,7 +143,7 @@ class Stream(Generic[_T]):
         if link is not None:
             link.close()
 
-    def _pause(self, error: Unavailable, notice: str, deadline: float | None) -> None:
+    def _pause(self, error: SupervisorError, notice: str, deadline: float | None) -> None:
         now = time.monotonic()
         self._lost_at = self._lost_at or now
         if self._reconnect_for_s is not None and now - self._lost_at >= self._reconnect_for_s:
@@ -167,7 +164,7 @@ class EventStream(Stream["EventInfo"]):
 
     def __init__(
         self,
-        open_link: OpenLink,
+        follow: Follow,
         *,
         after_seq: int | None,
         types: Sequence[str],
@@ -176,7 +173,7 @@ class EventStream(Stream["EventInfo"]):
         reconnect_for_s: float | None,
     ) -> None:
         self._events = EventCursor(after_seq, types, plugins, jobs)
-        super().__init__(open_link, self._events, reconnect_for_s=reconnect_for_s)
+        super().__init__(follow, self._events, reconnect_for_s=reconnect_for_s)
 
     @property
     def last_seq(self) -> int | None:
@@ -189,7 +186,7 @@ class LogStream(Stream["LogLine"]):
 
     def __init__(
         self,
-        open_link: OpenLink,
+        follow: Follow,
         *,
         begin: dict[str, Any],
         filters: dict[str, Any],
@@ -198,4 +195,4 @@ class LogStream(Stream["LogLine"]):
     ) -> None:
         on_notice = on_notice or no_notice
         cursor = LogCursor(begin, filters, on_notice)
-        super().__init__(open_link, cursor, reconnect_for_s=reconnect_for_s, on_notice=on_notice)
+        super().__init__(follow, cursor, reconnect_for_s=reconnect_for_s, on_notice=on_notice)

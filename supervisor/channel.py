@@ -20,12 +20,13 @@ from supervisor.core.errors import (
     SupervisorError,
     Unavailable,
 )
+from supervisor.inbox import Inbox, OnNotification
 from supervisor.outbox import ROOM_BYTES, Outbox
 from supervisor.serving import Abortable, Followed, Immediate, OnRequest, OnUnexpected, Serving, do_nothing
 from supervisor.wire.budget import Share
 from supervisor.wire.limits import Limits
-from supervisor.wire.message import Failure, Notification, Params, Request, Response
-from supervisor.wire.peer import Cancelled, Late, Peer, PeerEvent, Refused
+from supervisor.wire.message import Failure, Notification, Params, Request
+from supervisor.wire.peer import Peer
 
 __all__ = [
     "Abortable",
@@ -39,13 +40,8 @@ __all__ = [
 ]
 """With what its users need beside it, wherever it is made."""
 
-_READ_BYTES: Final = 64 * 1024
 _WRITE_BYTES: Final = 64 * 1024
 """Sent at a time: whether the peer takes anything is seen no finer than this."""
-_AT_A_TIME: Final = 32
-"""Messages of one peer that are handled before everybody else has a turn."""
-_LONGEST_S: Final = 0.005
-"""As long as that takes, if they are costly."""
 _LAST_WORDS_S: Final = 1.0
 
 
@@ -64,10 +60,6 @@ class ChannelStatistics:
     """Seconds since the peer last took anything while bytes waited for it; 0 when none wait."""
     held_back: bool
     """Nothing more is read of the peer before some of its requests are answered: it cannot be heard meanwhile."""
-
-
-OnNotification = Callable[[Notification], None]
-"""Hear it at once; must not raise."""
 
 
 def refuse_requests(request: Request) -> Immediate:
@@ -102,17 +94,14 @@ class Channel:
         self._stream = stream
         self._share = share or Share()
         self._peer = Peer(limits, plain_errors=plain_errors, share=self._share)
-        self._on_notification = on_notification
         self._write_timeout_s = write_timeout_s
         self._outbox = Outbox(stream, self._share)
         self._calls = Calls(self._peer, self._outbox)
-        self._serving = Serving(self._peer, self._outbox, on_request, on_unexpected)
+        self._serving = Serving(self._peer, self._outbox, self._share, on_request, on_unexpected)
+        self._inbox = Inbox(stream, self._peer, self._calls, self._serving, self._outbox, on_notification)
         self._reading = trio.CancelScope()
         self._broken: SupervisorError | None = None
         self._nursery: trio.Nursery | None = None
-        self._heard_at = trio.current_time()
-        self.understood = False
-        """Whether one whole message has come."""
 
     def statistics(self) -> ChannelStatistics:
         peer = self._peer.statistics()
@@ -131,11 +120,16 @@ class Channel:
         """The peer takes nothing any more, as far as is known: it is not asked again."""
         return self._outbox.broken
 
+    @property
+    def understood(self) -> bool:
+        """Whether one whole message has come."""
+        return self._inbox.understood
+
     def idle_s(self) -> float | None:
         """Seconds since the peer last sent anything, or since the beginning; None while it is owed an answer, or has
         not taken all that was sent."""
         owed = self._peer.unanswered or self._outbox.unsent_bytes
-        return None if owed else trio.current_time() - self._heard_at
+        return None if owed else trio.current_time() - self._inbox.heard_at
 
     def speak_maps(self) -> None:
         """From the next response on, errors are maps: the peer has said hello."""
@@ -247,65 +241,12 @@ class Channel:
 
     async def _read_and_finish(self, nursery: trio.Nursery) -> None:
         with self._reading:
-            await self._read(nursery)
+            await self._inbox.read(nursery)
             return
         if self._broken is not None:
             raise self._broken  # It was shed.
         await self._serving.wait_idle()
         await self._outbox.wait_flushed()
-
-    async def _read(self, nursery: trio.Nursery) -> None:
-        unfinished_since: float | None = None
-        while await self._receive(unfinished_since):
-            if await self._handle_all(nursery):
-                unfinished_since = None
-            if self._peer.overfull:
-                await self._serving.wait_not_overfull()
-                unfinished_since = None  # It was us who did not read.
-            if not self._peer.partial:
-                unfinished_since = None
-            elif unfinished_since is None:
-                unfinished_since = trio.current_time()
-
-    async def _receive(self, unfinished_since: float | None) -> bool:
-        """Hand what came to the peer; False at the end. Nothing of it stays here: the next wait may last for days."""
-        seconds = self._peer.limits.partial_frame_s
-        with trio.move_on_at(float("inf") if unfinished_since is None else unfinished_since + seconds):
-            data = await self._stream.receive_some(_READ_BYTES)
-            self._heard_at = trio.current_time()
-            if data:
-                self._peer.receive(data)
-            return bool(data)
-        raise RemoteProtocolError(f"a frame was left unfinished for {seconds:g} s")
-
-    async def _handle_all(self, nursery: trio.Nursery) -> bool:
-        """What is whole by now; whether anything was."""
-        count, turn_s = 0, self._heard_at
-        for count, event in enumerate(self._peer.events(), 1):
-            self.understood = True
-            await self._handle(event, nursery)
-            if count % _AT_A_TIME == 0 or trio.current_time() - turn_s > _LONGEST_S:
-                await trio.lowlevel.checkpoint()
-                turn_s = trio.current_time()
-        return count > 0
-
-    async def _handle(self, event: PeerEvent, nursery: trio.Nursery) -> None:
-        match event:
-            case Request():
-                await self._serving.accept(event, nursery)
-            case Response(id_, None, result):
-                self._calls.resolve(id_, result)
-            case Response(id_, Failure() as failure, _):
-                self._calls.resolve(id_, failure.to_error())
-            case Notification():
-                self._on_notification(event)
-            case Late(id_):
-                self._calls.settle(id_)
-            case Cancelled(id_):
-                self._serving.cancel(id_)
-            case Refused(_, reply):
-                await self._outbox.wait_room()
-                self._outbox.put(reply)
 
     async def _write_and_let_read(self) -> None:
         try:

@@ -47,6 +47,11 @@ class Outbox:
         """Seconds since the peer last took anything; 0 while nothing waits for it."""
         return trio.current_time() - self._stuck_since if self._unsent else 0.0
 
+    @property
+    def roomy(self) -> bool:
+        """Whether `wait_room` would return at once."""
+        return self._unsent < ROOM_BYTES or self._closed
+
     def close(self) -> None:
         """Nobody writes any more: who waits for room waits no longer."""
         self._closed = True
@@ -68,7 +73,7 @@ class Outbox:
 
     async def wait_room(self) -> None:
         """No checkpoint when there is room."""
-        while self._unsent >= ROOM_BYTES and not self._closed:
+        while not self.roomy:
             await self._roomy.wait()
 
     async def take(self) -> bytes:

@@ -10,6 +10,7 @@ import trio
 
 from supervisor.core.errors import CallCancelled, LocalProtocolError, ResourceExhausted, SupervisorError
 from supervisor.outbox import Outbox
+from supervisor.wire.budget import Share
 from supervisor.wire.message import Failure, Request
 from supervisor.wire.peer import Peer
 
@@ -50,7 +51,11 @@ def do_nothing() -> None:
 class Serving:
     """Exactly one answer to each request; those of a slow reader wait for room, and so does who reads its requests."""
 
-    def __init__(self, peer: Peer, outbox: Outbox, on_request: OnRequest, on_unexpected: OnUnexpected) -> None:
+    def __init__(
+        self, peer: Peer, outbox: Outbox, share: Share, on_request: OnRequest, on_unexpected: OnUnexpected
+    ) -> None:
+        """Answers that wait for room count in the `share`; where that is full they are dropped, and the peer told."""
+        self._share = share
         self._peer = peer
         self._outbox = outbox
         self._on_request = on_request
@@ -105,17 +110,39 @@ class Serving:
             answered.set()
 
     async def _answer(self, request: Request, answer: Any) -> None:
-        await self._outbox.wait_room()
-        if isinstance(answer, Failure):
-            self._outbox.put(self._peer.fail(request.id, answer))
-            return
         result, then = (answer.result, answer.then) if isinstance(answer, Followed) else (answer, do_nothing)
+        told = result if isinstance(result, Failure) else self._encoded(request, result)
+        if not self._outbox.roomy:
+            told = await self._when_roomy(request, told)
+        if isinstance(told, Failure):
+            self._outbox.put(self._peer.fail(request.id, told))
+        else:
+            self._peer.note_answered(request.id)
+            self._outbox.put(told)
+        then()
+
+    def _encoded(self, request: Request, result: Any) -> bytes | Failure:
         try:
-            self._outbox.put(self._peer.respond(request.id, result))
+            return self._peer.encode_result(request.id, result)
         except LocalProtocolError as error:
             too_much = ResourceExhausted(f"the result of {request.method} cannot be sent: {error}")
-            self._outbox.put(self._peer.fail(request.id, Failure.from_error(too_much)))
-        then()
+            return Failure.from_error(too_much)
+
+    async def _when_roomy(self, request: Request, told: bytes | Failure) -> bytes | Failure:
+        """The same once there is room for it, or that it was too much to be kept until then."""
+        # How an error looks may change meanwhile (hello), so of that only the size counts.
+        size = len(told if isinstance(told, bytes) else self._peer.encode_failure(request.id, told))
+        if not self._share.fits(size):
+            full = ResourceExhausted(
+                f"the answer to {request.method} was dropped, as too many wait to be read by you or others"
+            )
+            told, size = Failure.from_error(full), 0
+        self._share.add(size)
+        try:
+            await self._outbox.wait_room()
+        finally:
+            self._share.add(-size)
+        return told
 
     def _failure(self, request: Request, error: Exception) -> Failure:
         if isinstance(error, SupervisorError):

@@ -27,8 +27,14 @@ BELOW = {
     "client": {"base", "wire", "core"},
 }
 # Beside the arrow: the demo looks at its daemon through the socket, `pluginctl check` runs the daemon's own checks,
-# `pluginctl cron` its rules for schedules, and nothing else of jobs.
-ACROSS = {"supervisor/daemon/demo.py": "client", "client/cli/develop.py": "daemon", "client/cli/cron.py": "jobs"}
+# `pluginctl doctor` reads the settings as the daemon does, `pluginctl cron` knows its rules for schedules, and nothing
+# else of jobs.
+ACROSS = {
+    "supervisor/daemon/demo.py": "client",
+    "client/cli/develop.py": "daemon",
+    "client/cli/doctor_settings.py": "daemon",
+    "client/cli/cron.py": "jobs",
+}
 # Modules right under supervisor/: bus, channel, clock, log and their like.
 BASE = {path.stem for path in (ROOT / "supervisor").glob("*.py")} - {"__init__"}
 THIRD_PARTY = {

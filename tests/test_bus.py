@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -46,17 +47,61 @@ def test_only_what_is_published_while_subscribed() -> None:
     assert drain(subscription) == [2]
 
 
-def test_overflow_is_a_gap_where_it_was() -> None:
-    bus = EventBus()
-    with bus.subscribe(max_buffered=2) as slow, bus.subscribe() as quick:
+def test_overflow_drops_what_was_kept() -> None:
+    """What is kept for the slow is never older than the newest few."""
+    bus, gaps = EventBus(), list[int]()
+    with bus.subscribe(max_buffered=2, on_gap=lambda: gaps.append(bus.last_seq)) as slow, bus.subscribe() as quick:
         for seq in range(1, 6):
             bus.publish(event(seq))
-        assert slow.take_nowait() == event(1)
-        bus.publish(event(6))  # there is room, but 3 to 5 are missing
-        assert drain(slow) == [2, Gap(missed=4, last_seq=6)]
-        bus.publish(event(7))
-        assert drain(slow) == [7]
-        assert drain(quick) == [1, 2, 3, 4, 5, 6, 7]
+        assert gaps == [3]
+        assert drain(slow) == [Gap(missed=5, first_seq=1, last_seq=5)]
+        for seq in (6, 7):
+            bus.publish(event(seq))
+        assert slow.take_nowait() == event(6)
+        for seq in (8, 9):
+            bus.publish(event(seq))
+        assert drain(slow) == [Gap(missed=3, first_seq=7, last_seq=9)]
+        bus.publish(event(10))
+        assert drain(slow) == [10]
+        assert gaps == [3, 9]
+        assert drain(quick) == list(range(1, 11))
+
+
+def test_who_wants_an_event_is_asked_once_for_each_kind() -> None:
+    """There may be thousands that do not want it."""
+    bus, asked = EventBus(), list[int]()
+
+    def is_odd_type(event: Recorded) -> bool:
+        asked.append(event.seq)
+        return event.type == "odd"
+
+    with bus.subscribe(wants=is_odd_type) as one, bus.subscribe() as all_of_them:
+        for seq in range(1, 301):
+            bus.publish(replace(event(seq), type="odd" if seq % 2 else "even"))
+        assert asked == [1, 2]
+        with bus.subscribe() as late:
+            bus.publish(replace(event(301), type="odd"))
+            assert drain(late) == [301]
+        bus.publish(replace(event(302), type="odd", job="k/a"))
+        assert asked == [1, 2, 301, 302]
+        assert drain(one) == [*range(1, 302, 2), 302]
+        assert drain(all_of_them) == list(range(1, 303))
+        for seq in range(303, 1500):
+            bus.publish(replace(event(seq), type=f"t{seq}"))
+        assert len(bus._wanting) <= 256
+    bus.publish(replace(event(1500), type="odd"))
+    assert drain(one) == []
+
+
+def test_a_change_of_a_plugin_wakes_those_who_wait_for_it_alone() -> None:
+    bus = EventBus()
+    one, other = bus.changed("i"), bus.changed("j")
+    assert bus.changed("i") is one
+    bus.publish(replace(event(1), type="emitted.x"))
+    assert not one.is_set()
+    bus.publish(replace(event(2), type="plugin.enabled"))
+    assert (one.is_set(), other.is_set()) == (True, False)
+    assert not bus.changed("i").is_set()
 
 
 async def test_waiting(autojump_clock: trio.testing.MockClock) -> None:
@@ -104,8 +149,8 @@ def test_the_buffer_is_bounded_by_bytes_too() -> None:
     with bus.subscribe(max_bytes=3500) as slow, bus.subscribe() as quick, bus.subscribe(max_bytes=10) as tiny:
         for seq in range(1, 6):
             bus.publish(large(seq))
-        assert drain(slow) == [1, 2, 3, Gap(missed=2, last_seq=5)]
+        assert drain(slow) == [Gap(missed=5, first_seq=1, last_seq=5)]
         assert drain(quick) == [1, 2, 3, 4, 5]
-        assert drain(tiny) == [1, Gap(missed=4, last_seq=5)]
+        assert drain(tiny) == [Gap(missed=5, first_seq=1, last_seq=5)]
         bus.publish(large(6))
         assert drain(slow) == drain(tiny) == [6]

@@ -22,6 +22,7 @@ from supervisor.core.errors import (
     SupervisorError,
     Unavailable,
 )
+from supervisor.wire.budget import Budget, Share
 from supervisor.wire.limits import Limits
 from supervisor.wire.message import Notification, Request
 
@@ -321,6 +322,38 @@ async def test_who_waits_for_room_is_let_go_when_it_is_closed(autojump_clock: Cl
         nursery.start_soon(expect, Unavailable, lambda: channel.call("m", [], timeout_s=None))
         nursery.start_soon(expect, Unavailable, lambda: channel.notify("n", []))
     assert channel.statistics().requests_out == 0
+
+
+async def test_answers_that_wait_to_be_sent_count_in_the_share(autojump_clock: Clock) -> None:
+    far, near = trio.testing.lockstep_stream_pair()
+    budget = Budget(10 << 20, 11 << 19)
+    limits = Limits(max_frame_in_bytes=1000, max_frame_out_bytes=2 << 20, max_requests_in=64)
+
+    async def later(request: Request) -> str:
+        await trio.sleep(request.id)
+        if request.method == "fail":
+            raise NotFound("no", why="y" * (1 << 20))
+        return "x" * request.params[0]
+
+    channel = Channel(near, limits, on_request=later, on_unexpected=lambda *_: "", share=Share(budget, 1))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(channel.run)
+        for id_ in range(19):
+            await far.send_all(msgpack.packb([0, id_, *(("fail", []) if id_ == 1 else ("m", [1 << 20]))]))
+        await far.send_all(msgpack.packb([0, 19, "m", [3 << 20]]))
+        await trio.sleep(30)
+        assert 5 << 20 < budget.held_bytes < 11 << 19, "no more than it may"
+        assert channel.statistics().requests_in == 19
+        answers = {message[1]: message[2] for message in await read_messages(far, 20)}
+        refused = {id_ for id_, error in answers.items() if error and error["name"] == "RESOURCE_EXHAUSTED"}
+        assert refused == set(range(5, 20)), "what came first had room"
+        assert answers[1]["name"] == "NOT_FOUND"
+        assert answers[2] is None
+        await trio.testing.wait_all_tasks_blocked()
+        assert budget.held_bytes == 0
+        await far.send_all(msgpack.packb([0, 0, "m", [1 << 20]]))
+        assert (await read_messages(far, 1))[0][2] is None
+        nursery.cancel_scope.cancel()
 
 
 async def test_both_directions_break_at_once(autojump_clock: Clock) -> None:

@@ -63,6 +63,10 @@ def test_what_must_not_be_set(name):
         assert needed in lines
 
 
+def test_the_service_reads_the_settings_of_the_system():
+    assert "Environment=CONFIGURATION_DIRECTORY=/etc/plugind" in settings_of("plugind.service")
+
+
 def test_the_socket_is_where_clients_look_for_it():
     from supervisor.wire.address import default_socket_path
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from client.cli.command import PLUGIN, PLUGINS, YES, Argument, Command, Commands, Options
 from client.cli.output import Context
 from client.cli.render import escaped
 from client.cli.several import agree, chosen, for_each, is_one
 from client.cli.wait import GOES_ON, WAITING, ask, goes_on, patience
+from client.errors import InvalidTransition
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from client.sync_client import Client
     from supervisor.wire.results import PluginInfo
@@ -24,15 +25,15 @@ def _command(act: Act, done: str, *, stops: bool = False) -> Callable[[Context, 
 
     def run(context: Context, options: Options) -> int:
         def one(plugin: str) -> Mapping[str, Any]:
-            info, is_done = _carry_out(context, options, plugin, act, stops=stops)
-            not_yet.update(() if is_done else {info["key"]})
+            info, instead[plugin] = _carry_out_unless(context, options, plugin, act, stops=stops)
+            instead[info["key"]] = instead[plugin]
             return info
 
         def text(info: Mapping[str, Any]) -> str:
-            outcome = GOES_ON if info["key"] in not_yet else done
+            outcome = instead[info["key"]] or done
             return f"{escaped(info['key'])}: {outcome}. {escaped(info['summary'])}"
 
-        not_yet: set[str] = set()
+        instead: dict[str, str | None] = {}
         words = options.plugins
         if is_one(words):
             context.about = words[0]
@@ -44,6 +45,27 @@ def _command(act: Act, done: str, *, stops: bool = False) -> Callable[[Context, 
         return for_each(context, plugins, one, text)
 
     return run
+
+
+def _carry_out_unless(
+    context: Context, options: Options, plugin: str, act: Act, *, stops: bool
+) -> tuple[PluginInfo, str | None]:
+    """As it is afterwards, and what else than done it is."""
+    try:
+        info, is_done = _carry_out(context, options, plugin, act, stops=stops)
+    except InvalidTransition as error:
+        if not _is_so_already(error, options):
+            raise
+        return context.client.plugins.get(plugin), f"{context.command}d already"
+    return info, None if is_done else GOES_ON
+
+
+def _is_so_already(error: InvalidTransition, options: Options) -> bool:
+    """Of enable and disable, as systemctl has it. A reason that would get lost is refused."""
+    status, to = error.details.get("status"), error.details.get("to")
+    if error.details.get("command") not in {"enable", "disable"} or not isinstance(to, list):
+        return False
+    return status in to and getattr(options, "reason", None) is None
 
 
 def _carry_out(context: Context, options: Options, plugin: str, act: Act, *, stops: bool) -> tuple[PluginInfo, bool]:

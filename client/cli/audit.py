@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from client.cli.command import Argument, Command, Commands, Options, UsageError, output, since, whole
 from client.cli.output import Context
 from client.cli.render import clock, table
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from supervisor.wire.results import AuditEntry
 

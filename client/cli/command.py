@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
+import sys
+from collections.abc import Callable, Mapping
 
 from client.cli.output import Context
+
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 Options = argparse.Namespace
 Run = Callable[[Context, Options], "int | None"]
@@ -122,23 +126,25 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message + self._suggestion(message), self.format_usage())
 
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Unlike argparse's own it does not hide that help cannot be written."""
+        sys.stdout.write(message)
+
     def _suggestion(self, message: str) -> str:
         """The word that was meant, where one is near."""
         import re
 
+        from client.cli.meant import nearest, option_meant
+
         if choice := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
             return nearest(choice[1], re.findall(r"[^', ]+", choice[2]))
-        if (option := re.search(r"(?<=unrecognized arguments: )--?[\w-]+", message)) is not None:
-            return nearest(option[0], list(self._option_string_actions))
-        return ""
-
-
-def nearest(word: str, known: Sequence[str], otherwise: str = "") -> str:
-    """As in `; did you mean 'list'?`, if anything comes near."""
-    import difflib
-
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else otherwise
+        if (left := re.search(r"(?<=unrecognized arguments: )\S+", message)) is None:
+            return ""
+        if left[0].startswith("-"):
+            choices = {flag: action.choices or () for flag, action in self._option_string_actions.items()}
+            return option_meant(left[0].partition("=")[0], list(choices), choices)  # type: ignore[arg-type]
+        takes = [action.metavar for action in self._get_positional_actions()]
+        return f"; {self.prog} takes one KEY: run it once for each" if takes == ["KEY"] else ""
 
 
 def terminal_columns() -> int:

@@ -7,12 +7,12 @@ Never an error: who presses Tab has not asked for one.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from client.cli.complete_words import after_first, complete_command
 from client.cli.main import BARE, FIRST_WORDS, NOUNS, SHORT, _command, _verbs
 from client.errors import SupervisorError
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from argparse import BooleanOptionalAction
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Candidates = list[tuple[str, str]]
 """Each with a few words about it."""
 _PATIENCE_S = 0.5
-_RUNS = 100
+_RUNS = _KEYS = 100
 _NO_VALUE = ("store_true", "store_false", "store_const", "count", BooleanOptionalAction)
 _MANY = ("*", "+")
 
@@ -131,9 +131,7 @@ class _Line:
         kind = str(argument.options.get("metavar", ""))
         if kind in _LEFT_TO_SHELL:
             return [(_LEFT_TO_SHELL[kind], "")]
-        if kind == "WHAT":
-            return [(name, told["summary"]) for name, told in self._client.describe()["methods"].items()]
-        ask = _ASK.get(kind)
+        ask = _ASK.get(_KIND_OF.get((self._target, argument.flags[0]), kind))
         if ask is None:
             return []
         return [(word, about) for word, about in ask(self._client, self) if word not in self._given]
@@ -172,6 +170,24 @@ def _methods(client: Client, line: _Line) -> Candidates:
     return [(str(method["name"]), str(method.get("description") or "")) for method in methods]
 
 
+def _keys(client: Client, line: _Line) -> Candidates:
+    page = client.plugins.state_list(line.plugin, limit=_KEYS)
+    return [(entry["key"], "") for entry in page["entries"]]
+
+
+def _described(client: Client, _: _Line) -> Candidates:
+    return [(name, told["summary"]) for name, told in client.describe()["methods"].items()]
+
+
+def _audited(client: Client, _: _Line) -> Candidates:
+    methods = client.describe()["methods"]
+    return [(name, told["summary"]) for name, told in methods.items() if told["role"] != "observer"]
+
+
+def _types(client: Client, _: _Line) -> Candidates:
+    return [(name, told["summary"]) for name, told in client.describe()["events"].items()]
+
+
 def _versions(client: Client, line: _Line) -> Candidates:
     return [(version["version"], version["state"]) for version in client.plugins.versions(line.plugin)]
 
@@ -185,6 +201,17 @@ _ASK: Mapping[str, Callable[[Client, _Line], Candidates]] = {
     "RUN": _runs,
     "ID": _runs,
     "METHOD": _methods,
+    "WHAT": _described,
+    "AUDITED": _audited,
+    "TYPE": _types,
+    "STATE KEY": _keys,
     "V": _versions,
 }
-"""What the help calls a value -> who knows them."""
+"""What the help calls a value, or `_KIND_OF` -> who knows them."""
+_KIND_OF: Mapping[tuple[str, str], str] = {
+    ("plugins state-get", "name"): "STATE KEY",
+    ("audit list", "--method"): "AUDITED",
+    ("events follow", "--type"): "TYPE",
+    ("events list", "--type"): "TYPE",
+}
+"""Of values that the help calls the same as others."""

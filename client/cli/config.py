@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
 from client.cli.command import PLUGIN, Argument, Command, Commands, Options, UsageError, whole
 from client.cli.config_values import read_file, read_settings, removed
 from client.cli.output import Context
 from client.cli.plain import to_json
-from client.cli.render import cell, counted, escaped, now_ms, table, when
+from client.cli.render import counted, escaped, now_ms, table, user, when
 from client.errors import NotFound
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
+    from typing import Any
+
     from supervisor.wire.results import ConfigInfo, ConfigVerdict
 
 _WRONG = 1
@@ -49,10 +51,13 @@ def flattened(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str
 
 
 def _state(info: ConfigInfo) -> str:
-    """As in `revision 3, set 5m ago by uid 0; a worker has taken it`."""
-    who = f" by uid {info['uid']}" if info["uid"] is not None else ""
-    taken = "a worker has taken it" if info["good"] else "no worker has taken it yet"
-    return f"revision {info['revision']}, set {when(info['set_at_ms'], now_ms())}{who}; {taken}"
+    """As in `revision 3, set 5m ago by root; a worker has taken it`."""
+    who = f" by {user(info['uid'])}" if info["uid"] is not None else ""
+    return f"revision {info['revision']}, set {when(info['set_at_ms'], now_ms())}{who}; {_taken(info)}"
+
+
+def _taken(info: ConfigInfo) -> str:
+    return "a worker has taken it" if info["good"] else "no worker has taken it yet"
 
 
 def _set(context: Context, options: Options) -> None:
@@ -123,7 +128,7 @@ def _edit(context: Context, options: Options) -> None:
 
     info = edit(context, options.plugin)
     if info is None:
-        context.show(None, "nothing was changed")
+        context.say("nothing was changed")
     else:
         _show_set(context, options.plugin, info)
 
@@ -136,12 +141,12 @@ def _history(context: Context, options: Options) -> None:
             "current" if r["current"] else None,
             r["good"],
             when(r["set_at_ms"], now),
-            r["uid"],
+            None if r["uid"] is None else user(r["uid"]),
             ", ".join(r["names"]),
         )
         for r in revisions
     ]
-    heads = ("REVISION", "STATE", "GOOD", "SET", "UID", "NAMES")
+    heads = ("REVISION", "STATE", "GOOD", "SET", "USER", "NAMES")
     text = table(heads, rows, width=context.width, colour=False) if rows else "no configuration was ever set"
     context.show(revisions, text)
 
@@ -157,7 +162,7 @@ def _show_set(context: Context, plugin: str, info: ConfigInfo) -> None:
     if info.get("changed") is False:
         context.show(info, f"{escaped(plugin)}: nothing changed (revision {info['revision']})")
         return
-    then = "its worker was restarted with it" if info["restarted"] else cell(_state(info))
+    then = "its worker was restarted with it" if info["restarted"] else _taken(info)
     context.show(info, f"{escaped(plugin)}: the configuration is set (revision {info['revision']}); {then}")
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from client.cli.command import Argument, Command, Commands, Options
 from client.cli.output import Context
+
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _ping(context: Context, options: Options) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
-from client.cli.command import Argument, Command, Commands, Options, nearest
+from client.cli.command import Argument, Command, Commands, Options
+from client.cli.meant import nearest
 from client.cli.output import Context
 from client.cli.render import duration, escaped, fields, table, wrapped
 from client.cli.schema_text import properties, type_text
-from client.errors import NotFound
+from client.errors import NotFound, SupervisorError
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
+    from typing import Any
+
     from supervisor.wire.results import Description, ErrorDescription, MethodDescription
 
 _PARTS = ("methods", "events", "errors", "notifications")
@@ -64,7 +67,17 @@ def _show_one(context: Context, description: Description, name: str) -> None:
             return
     known = [each for part in _PARTS for each in _part(description, part)]
     hint = nearest(name, known, "; `pluginctl describe` lists them")
+    if _is_plugin(context, name):
+        hint = f"; `pluginctl status {name}` tells of the plugin"
     raise NotFound(f"plugind has no method {name!r}{hint}", method=name)
+
+
+def _is_plugin(context: Context, name: str) -> bool:
+    try:
+        context.client.plugins.get(name)
+    except SupervisorError:
+        return False  # then there is nothing to add to what is wrong
+    return True
 
 
 def _method_text(name: str, method: MethodDescription, width: int | None) -> list[str]:

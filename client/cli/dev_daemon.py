@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 
 from client.errors import Unavailable
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Any, Self
 
 _START_S = 30.0
 _STOP_S = 20.0
@@ -36,9 +37,13 @@ class PrivateDaemon:
         # -P: what stands in the plugin's directory is not to be taken for our modules. A session of its own: Ctrl-C
         # is for us, and we end it in order.
         command = [sys.executable, "-P", "-m", "supervisor.daemon.private", *self._keep]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd="/"
-        )
+        stdin, self._held = os.pipe()
+        self._said, stdout = os.pipe()
+        try:
+            self._process = subprocess.Popen(command, stdin=stdin, stdout=stdout, start_new_session=True, cwd="/")
+        finally:
+            os.close(stdin)
+            os.close(stdout)
         try:
             told = self._first_word()
         except BaseException:
@@ -51,11 +56,10 @@ class PrivateDaemon:
         self.close()
 
     def _first_word(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
         deadline, said = time.monotonic() + _START_S, b""
         while not said.endswith(b"\n"):
-            ready, _, _ = select.select([self._process.stdout], [], [], max(deadline - time.monotonic(), 0))
-            data = self._process.stdout.read1() if ready else b""
+            ready, _, _ = select.select([self._said], [], [], max(deadline - time.monotonic(), 0))
+            data = os.read(self._said, 65536) if ready else b""
             if not data:
                 why = "it ended without a word" if ready else f"it did not come up within {_START_S:g} s"
                 raise Unavailable(f"the private plugind cannot be started: {why}", socket="")
@@ -67,17 +71,16 @@ class PrivateDaemon:
 
     def wait_ended(self) -> None:
         """Until it says no more, which is its end; for a thread."""
-        assert self._process.stdout is not None
-        try:
-            while self._process.stdout.read1():
-                pass  # After its first word there is nothing to hear.
-        except (OSError, ValueError):
-            return  # Closed by us.
+        while os.read(self._said, 65536):
+            pass  # After its first word there is nothing to hear.
+
+    def hurry(self) -> None:
+        """Asked to stop once more: it drains no longer. May be called by a signal handler."""
+        self._process.terminate()
 
     def close(self) -> None:
         """Let it end in order; one that does not is hurried, and killed at last."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        os.close(self._held)
         for act in (self._process.terminate, self._process.terminate, self._process.kill):
             try:
                 self._process.wait(_STOP_S)

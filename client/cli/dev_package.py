@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any
-
 from client.cli.develop import checked
-from client.errors import SupervisorError
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
+    from typing import Any
+
     from client.sync_client import Client
 
-MANIFEST = "plugin.toml"
 REFUSED = "not restarted: "
 """How the daemon's note begins, in the plugin's log, that a change is not taken up."""
+CHANGED = "changed: "
 
 
 class Package:
-    """In `directory`. What raises leaves it as it was; the next change of a file may be what it needs."""
+    """In `directory`. What raises leaves it as it was; the next change of a file may be what it needs.
+
+    All that it asks for is allowed: the daemon is its author's own.
+    """
 
     def __init__(self, client: Client, directory: str, config: dict[str, Any] | None) -> None:
         self._client = client
@@ -27,34 +29,39 @@ class Package:
         """None until it is installed."""
 
     def install(self) -> str:
-        """Install and load it; its key. All that it asks for is allowed: the daemon is its author's own.
+        """Install it; what has been done.
 
         Raises:
             InvalidParams: its manifest has problems: all of them are told.
-            SupervisorError: the daemon does not take it, or it did not come up.
+            SupervisorError: the daemon does not take it.
         """
-        manifest = checked(self._directory)
-        plugins = self._client.plugins
-        plugins.install(self._directory, editable=True)
-        self.key = manifest.key
-        if self._config is not None:
-            plugins.config_set(self.key, self._config)
-        plugins.load(self.key)
-        return self.key
+        key = str(checked(self._directory).key)
+        self._client.plugins.install(self._directory, editable=True)
+        self.key = key
+        return f"{key} is installed in place"
 
-    def fit(self) -> str | None:
-        """After a change that the daemon did not take up: what has been done about it; None: nothing had to be.
+    def load(self) -> None:
+        """Give it its configuration, and bring it up; a failed one comes back with the next change by itself.
+
+        Raises:
+            SupervisorError: it did not come up, or the configuration does not fit.
+        """
+        if self.key is None or self._client.plugins.get(self.key)["status"] != "installed":
+            return
+        if self._config is not None:
+            self._client.plugins.config_set(self.key, self._config)
+        self._client.plugins.load(self.key)
+
+    def fit(self) -> str:
+        """After a change that the daemon did not take up: what has been done about it.
 
         Raises:
             SupervisorError: it cannot be taken up: its manifest has problems, or the daemon refuses it.
         """
-        manifest = checked(self._directory)
-        if manifest.key != self.key:
-            former = self.key
-            if former is not None:
-                self._client.plugins.unload(former, remove_data=True)
-            self.key = None
-            return f"{self.install()} takes the place of {former}"
-        self._client.plugins.upgrade(manifest.key, self._directory, editable=True, approve=True)
-        return f"{manifest.key}: what it asks for now is allowed"
-
+        manifest, plugins = checked(self._directory), self._client.plugins
+        if self.key is not None and manifest.key != self.key:
+            former, self.key = self.key, None
+            plugins.unload(former, remove_data=True)
+            return f"{self.install()}, and {former} is removed"
+        plugins.upgrade(str(manifest.key), self._directory, editable=True, approve=True)
+        return f"{manifest.key}: what plugin.toml asks for now is allowed"

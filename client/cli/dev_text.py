@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from client.cli.plain import to_json
 from client.cli.render import escaped
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,7 +24,9 @@ _LONGEST = 200
 
 def own_line(text: str, *, colour: bool, bad: bool = False) -> str:
     """Of the command itself; `text` may have several lines."""
-    return painted(f"== {text}".replace("\n", "\n   "), f"{_BOLD};{_RED if bad else _GREEN}", colour=colour)
+    first, *more = text.splitlines()
+    lines = [f"== {first}", *(f"   {line}".rstrip() for line in more)]
+    return painted("\n".join(lines), f"{_BOLD};{_RED if bad else _GREEN}", colour=colour)
 
 
 def log_text(line: LogLine, *, colour: bool) -> str:

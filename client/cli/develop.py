@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from client.cli.command import Argument, Command, Commands, Options
+from client.cli.command import Argument, Command, Commands, Options, UsageError
 from client.cli.output import Context
 from client.cli.render import counted, escaped
-from client.errors import AlreadyExists, FailedPrecondition, InvalidParams
+from client.errors import AlreadyExists, FailedPrecondition, InvalidParams, NotFound
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from supervisor.core.manifest import InvalidManifest, Manifest
     from supervisor.core.problem import Problem
@@ -73,35 +73,48 @@ def write_plugin(key: str, directory: Path, author: str) -> list[Path]:
     """Write a plugin that works at once; a directory that is there must be empty.
 
     Raises:
-        InvalidParams: `key` is no plugin key.
+        UsageError: `key` is no plugin key.
         AlreadyExists: the directory has something in it.
         FailedPrecondition: it cannot be written.
     """
     from supervisor.core.plugin import key_problem
 
     if why := key_problem(key):
-        raise InvalidParams(f"{key!r} is no plugin key: it {why}; for example acme.weather", key=key)
+        raise UsageError(f"{key!r} is no plugin key: it {why}; for example acme.weather", details={"key": key})
     name = key.replace(".", " ").replace("_", " ").replace("-", " ").strip().title() or key
     texts = {"plugin.toml": _MANIFEST.format(key=key, name=name, author=author), "main.py": _MAIN.format(key=key)}
+    made: list[Path] = []
     try:
-        _make_directory(directory)
+        _make_directory(directory, made)
         if any(directory.iterdir()):
             raise AlreadyExists(f"{directory} is not empty: name another directory", path=str(directory))
         for file, text in texts.items():
             with (directory / file).open("x", encoding="utf-8") as out:
+                made.append(directory / file)
                 os.fchmod(out.fileno(), 0o644)
                 out.write(text)
     except OSError as error:
+        _remove(made)
         raise FailedPrecondition(f"cannot write {directory}: {error.strerror}", path=str(directory)) from None
     return [directory / file for file in texts]
 
 
-def _make_directory(directory: Path) -> None:
+def _remove(made: list[Path]) -> None:
+    """What was made of a plugin that could not be written, such as on a full disk."""
+    for path in reversed(made):
+        try:
+            path.rmdir() if path.is_dir() else path.unlink()
+        except OSError:
+            return  # somebody has put something into it, or the disk has gone: what went wrong first is told
+
+
+def _make_directory(directory: Path, made: list[Path]) -> None:
     """Make it and what is missing above it, such that only its owner can write: whatever the umask, it installs."""
     if directory.is_dir():
         return
-    _make_directory(directory.parent)
+    _make_directory(directory.parent, made)
     directory.mkdir(0o755)
+    made.append(directory)
     directory.chmod(0o755)
 
 
@@ -122,11 +135,14 @@ def checked(path: str) -> Manifest:
     """The manifest of a package, after the daemon's own checks: what is well here is well there.
 
     Raises:
+        NotFound: there is nothing at `path`.
         InvalidParams: with all its problems.
     """
     from supervisor.core.manifest import InvalidManifest
     from supervisor.daemon.checks import check_source
 
+    if not os.path.lexists(path):
+        raise NotFound(f"there is no file or directory {path!r}", source=path)
     try:
         return check_source(Path(path).absolute())
     except InvalidManifest as error:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
-from client.cli.command import Argument, Command, Commands, Options, UsageError, since, whole
+from client.cli.command import Argument, Command, Commands, Options, UsageError, output, since, whole
 from client.cli.output import Context
 from client.cli.plain import to_json
-from client.cli.render import clock, escaped
+from client.cli.render import clock, escaped, shortened
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
+    from typing import Any
+
     from client.sync_client import Client
     from supervisor.wire.results import EventInfo, EventPage
 
@@ -21,6 +23,12 @@ _NEWEST = 20
 def _line(event: EventInfo) -> str:
     data = "".join(f" {escaped(name)}={_value(value)}" for name, value in event["data"].items() if value is not None)
     return f"{event['seq']:>6} {clock(event['at_ms'])} {escaped(event['type']):<22} {escaped(event['plugin'])}{data}"
+
+
+def _shown(context: Context, event: EventInfo) -> str:
+    """On a terminal an event is a line."""
+    line = _line(event)
+    return line if context.width is None else shortened(line, context.width)
 
 
 def _value(value: object) -> str:
@@ -53,7 +61,7 @@ def _since(client: Client, since_ms: int, most: int | None, filters: dict[str, A
 
 def _list(context: Context, options: Options, usual: int = 100) -> None:
     page = _page(context.client, options, usual)
-    context.show(page, "\n".join(map(_line, page["events"])) or "nothing happened")
+    context.show(page, "\n".join(_shown(context, event) for event in page["events"]) or "nothing happened")
 
 
 def _follow(context: Context, options: Options) -> None:
@@ -68,10 +76,10 @@ def _follow(context: Context, options: Options) -> None:
         page = _page(context.client, options, _NEWEST)
         after = page["last_seq"]
         for event in page["events"]:
-            context.stream(event, _line(event))
+            context.stream(event, _shown(context, event))
     with context.client.events(after=after, types=options.type, plugins=options.plugin, jobs=options.job) as stream:
         for event in stream:
-            context.stream(event, _line(event))
+            context.stream(event, _shown(context, event))
 
 
 _FILTERS = (
@@ -81,6 +89,7 @@ _FILTERS = (
     Argument("--type", action="append", default=[], metavar="GLOB", help="such as 'job.*'; may be repeated"),
     Argument("--plugin", action="append", default=[], metavar="KEY", help="of this plugin; may be repeated"),
     Argument("--job", action="append", default=[], metavar="JOB", help="of this job, as PLUGIN/KEY; may be repeated"),
+    output("wide", "json"),
 )
 COMMANDS: Commands = {
     "list": Command(

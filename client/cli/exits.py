@@ -31,6 +31,11 @@ def exit_code(error: SupervisorError) -> int:
     return NOT_FOUND if error.code == "NOT_FOUND" else FAILED
 
 
+def is_for_the_role(error: SupervisorError) -> bool:
+    """Refused whatever it is about: the caller's role is too low."""
+    return error.code == "PERMISSION_DENIED" and "required" in error.details
+
+
 def is_unreachable(error: SupervisorError) -> bool:
     """Nobody answers. What says why is an answer: plugind is there, and a plugin or its database is not."""
     return error.code == "UNAVAILABLE" and (not error.details or "socket" in error.details)

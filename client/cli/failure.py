@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from client.address import socket_path
+from client.cli.exits import is_for_the_role
 from client.cli.output import Context
 from client.cli.render import escaped
-from client.errors import DaemonNotRunning, SupervisorError
+from client.errors import DaemonNotRunning, RemoteProtocolError, SupervisorError
+
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 _TAIL_LINES = 10
+_NEEDS = " needs the role "
 
 
 def tell(context: Context, error: SupervisorError) -> None:
-    message, way_out = _unreached(context, error) or (error.message, "")
+    message, way_out = _unreached(context, error) or (_in_our_words(context, error), "")
     if context.json:
         _tell_json(context, error.code, message, error.details)
         return
@@ -37,6 +42,16 @@ def _unreached(context: Context, error: SupervisorError) -> tuple[str, str] | No
     if isinstance(error, DaemonNotRunning):
         return not_running(path, context.socket)
     return not_let_in(path, context.socket) if error.code == "PERMISSION_DENIED" else None
+
+
+def _in_our_words(context: Context, error: SupervisorError) -> str:
+    """Without what only programs know: frames, and the names of methods."""
+    if isinstance(error, RemoteProtocolError):
+        return f"what answers at {socket_path(context.socket)} is not plugind, or none that this pluginctl understands"
+    if error.details.get("command") in {"approve", "reject"}:
+        return error.message.partition("; ")[0]  # behind it stands where that would lead
+    _, needs, rest = error.message.partition(_NEEDS)
+    return f"`pluginctl {context.typed}`{needs}{rest}" if needs and is_for_the_role(error) else error.message
 
 
 def tell_usage(context: Context, message: str, usage: str, details: Mapping[str, Any]) -> None:
@@ -106,7 +121,7 @@ def _hint(context: Context, error: SupervisorError) -> str:
 
 def _where_to_look(context: Context, details: Mapping[str, Any], key: str) -> str:
     """By what was not found; nothing where the message says it already."""
-    if {"run", "method", "job"} & details.keys():
+    if {"run", "method", "job", "source"} & details.keys():
         return ""
     if "kept" in details:
         return f"`pluginctl versions {key}` shows the versions that are kept"

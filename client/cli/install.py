@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
 from client.cli.command import YES, Argument, Command, Options
 from client.cli.failure import tell_interrupted
 from client.cli.output import Context
 from client.cli.progress import Display
 from client.cli.render import escaped
-from client.cli.source import FETCHING, SOURCE_HELP, ask_about_word, came_from, fetching, source_for_daemon
+from client.cli.source import FETCHING, SOURCE_HELP, ask_about_word, came_from, fetching, looked_for, source_for_daemon
 from client.cli.wait import goes_on
 from client.errors import ApprovalRequired, CallCancelled, Interrupted, SupervisorError
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from client.link import OnProgress
     from supervisor.wire.results import PluginInfo
@@ -30,7 +31,9 @@ def _install(context: Context, options: Options) -> None:
 
         return watched(context, act, "installed and not loaded", verbose=options.verbose)
 
-    info = install(None) if options.yes else _with_consent(context, lambda: came_from(context, source, how), install)
+    with looked_for(source):
+        agree = partial(_with_consent, context, lambda: came_from(context, source, how), install)
+        info = install(None) if options.yes else agree()
     if options.load:
         info = _load(context, info)
     done = "installed and loaded" if options.load else "installed"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from client.cli.command import JOB, Argument, Command, Commands, Options, UsageError, output, whole
 from client.cli.output import Context
@@ -11,6 +10,7 @@ from client.cli.plain import to_json
 from client.cli.render import counted, escaped, fields, now_ms, table, when
 from client.cli.run_text import progress_text
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from supervisor.wire.results import HoldInfo, JobInfo, NextTimes
 
@@ -35,7 +35,9 @@ def hours(text: str) -> float:
 
 
 def _list(context: Context, options: Options) -> None:
-    jobs = _all_jobs(context, options.plugin, options.all)
+    if options.of and options.plugin:
+        raise UsageError("the plugin is named twice: KEY and --plugin are the same")
+    jobs = _all_jobs(context, options.of or options.plugin, options.all)
     now, wide = now_ms(), context.output == "wide"
     rows = [
         (
@@ -134,6 +136,8 @@ def _next(context: Context, options: Options) -> None:
     count = options.count or (_ONE if options.job and options.hours is None else _MANY)
     times = context.client.jobs.next(options.job, count, options.plugin, options.hours)
     context.show(times, _times_text(context, times, options))
+    if times["more"] and times["next"] and (options.job is None or options.hours is not None):
+        context.note(f"there are more: `-n N` shows N of them, up to {_MOST}")
 
 
 def _times_text(context: Context, times: NextTimes, options: Options) -> str:
@@ -144,8 +148,6 @@ def _times_text(context: Context, times: NextTimes, options: Options) -> str:
         return _no_time(context, options)
     rows = [(each["at"], when(each["fire_ms"], now), each["job"]) for each in times["next"]]
     text = table(("AT", "IN", "JOB"), rows, width=context.width, colour=context.colour)
-    if times["more"] and (options.job is None or options.hours is not None):
-        text += f"\nthere are more: `-n N` shows N of them, up to {_MOST}"
     return (
         text if times["job"] is None or times["scheduled"] else f"{text}\n{_why_none(times['job'], times['held_by'])}"
     )
@@ -248,8 +250,9 @@ COMMANDS: Commands = {
     "list": Command(
         _list,
         "Jobs with their schedule, next and last.",
-        "jobs list --plugin acme.weather",
-        Argument("--plugin", metavar="KEY", help="of this plugin only"),
+        "jobs list acme.weather",
+        Argument("of", metavar="KEY", nargs="?", help="of this plugin only"),
+        Argument("--plugin", metavar="KEY", help="the same"),
         Argument("-a", "--all", action="store_true", help="those too that their plugin no longer has"),
         output("wide", "json", "name"),
     ),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from client.cli.render import escaped
 from client.errors import DeadlineExceeded
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from client.cli.command import (
     LEVELS,
     PLUGIN,
@@ -21,8 +19,10 @@ from client.cli.render import escaped
 from client.cli.status import log_line
 from client.errors import NotFound
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
     from supervisor.wire.results import LogLine
 

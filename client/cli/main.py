@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from client.cli.exits import FAILED, INTERRUPTED, USAGE, exit_code
 from client.cli.output import Context, Declined
 from supervisor.core.errors import SupervisorError
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from client.cli.command import Command, Commands, Options, UsageError
 
@@ -51,9 +51,11 @@ SHORT = {
     "reload": "daemon reload",
     "describe": "daemon describe",
     "backup": "daemon backup",
+    "doctor": "daemon doctor",
     "completion": "daemon completion",
     "new": "develop new",
     "check": "develop check",
+    "dev": "develop dev",
     "cron": "develop cron",
 }
 _CONFIG_VERBS = ("get", "set", "unset", "test", "edit", "history", "restore")
@@ -81,39 +83,20 @@ ELSEWHERE = {
     **{("plugins", verb): "packages" for verb in _PACKAGES},
     **{("plugins", f"config-{verb}"): "config" for verb in _CONFIG_VERBS},
     ("develop", "cron"): "cron",
+    ("develop", "dev"): "dev",
+    ("daemon", "doctor"): "doctor",
     ("daemon", "completion"): "completion",
     **{("jobs", verb): "runs" for verb in ("run", "runs", "get-run", "run-logs", "cancel", "retry")},
 }
 """Verbs that are not in their noun's own module, so that it is quickly imported."""
 BARE = {"events": "follow", "logs": "follow", "audit": "list"}
 """Nouns that mean this verb when no verb follows."""
-MEANT = {
-    **dict.fromkeys(("ls", "ps", "list-units"), "list"),
-    **dict.fromkeys(("rm", "remove", "delete", "erase"), "uninstall"),
-    **dict.fromkeys(("show", "get", "inspect", "cat"), "plugins get"),
-    **dict.fromkeys(("is-active", "is-enabled", "is-failed", "info"), "status"),
-    **dict.fromkeys(("exec", "invoke", "send"), "call"),
-    **dict.fromkeys(("journal", "journalctl", "tail"), "logs"),
-    **dict.fromkeys(("add", "apply", "create"), "install"),
-    **dict.fromkeys(("update", "pull"), "upgrade"),
-    **dict.fromkeys(("daemon-reload", "reload-or-restart", "reread"), "reload"),
-    **dict.fromkeys(("undo", "downgrade"), "rollback"),
-    **dict.fromkeys(("kill", "shutdown"), "stop"),
-    **dict.fromkeys(("history", "timers", "list-timers", "next", "pause", "resume"), "jobs list"),
-    **dict.fromkeys(("cancel", "retry"), "runs list"),
-    **dict.fromkeys(("edit", "set", "settings"), "config edit"),
-    "stats": "top",
-    "init": "new",
-    "lint": "check",
-}
-"""What the words of systemctl, docker, kubectl and supervisorctl are here."""
+_GLOBAL = ("--json", "--socket", "--help", "--version")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code tells apart failed 1, usage 2, refused 3, not found 4 and unavailable 5."""
-    for stream in (sys.stdout, sys.stderr):
-        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
-            reconfigure(errors="backslashreplace")
+    _make_streams_safe()
     context = Context(json=False, socket=None)
     try:
         code = _main(context, list(sys.argv[1:] if argv is None else argv))
@@ -130,6 +113,16 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
+def _make_streams_safe() -> None:
+    """What cannot be encoded is escaped; what was closed before we began leads nowhere."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+            reconfigure(errors="backslashreplace")
+
+
 def _main(context: Context, words: list[str]) -> int:
     from client.cli.command import UsageError, parse
 
@@ -143,12 +136,14 @@ def _main(context: Context, words: list[str]) -> int:
             return _help(context, words)
         if words[0] in {"-V", "--version", "version"}:
             return _version(context)
+        if words[0].startswith("-"):
+            raise UsageError(_wrong_option(words[0]))
         name, command = _find(context, words)
         if command is None:
             return 0
         options = parse(name, command, words)
         context.take(options)
-        context.about, context.command = _about(options), name.split()[-1]
+        context.about, context.command, context.typed = _about(options), name.split()[-1], name
         return command.run(context, options) or 0
     except UsageError as error:
         return _tell_usage(context, error, words)
@@ -202,9 +197,18 @@ def _take_options(context: Context, words: list[str]) -> None:
             if not equals and len(words) < 2:
                 raise UsageError("--socket needs a path")
             context.socket = value if equals else words.pop(1)
+            context.check_socket()
         else:
             return
         del words[0]
+
+
+def _wrong_option(word: str) -> str:
+    from client.cli.meant import option_meant
+
+    option = word.partition("=")[0]
+    meant = option_meant(option, _GLOBAL, {}) or f"; there are {', '.join(_GLOBAL)}"
+    return f"there is no option {option!r} before the command{meant}"
 
 
 def _find(context: Context, words: list[str]) -> tuple[str, Command | None]:
@@ -219,8 +223,9 @@ def _find(context: Context, words: list[str]) -> tuple[str, Command | None]:
     if first in NOUNS:
         return _find_verb(context, first, words, {verb: f"{first} {verb}" for verb in _verbs(first)})
     from client.cli.command import UsageError
+    from client.cli.meant import command_meant
 
-    raise UsageError(f"there is no command {first!r}{_nearest(first, [*NOUNS, *SHORT, *FIRST_WORDS])}")
+    raise UsageError(f"there is no command {first!r}{command_meant(first, [*NOUNS, *SHORT, *FIRST_WORDS])}")
 
 
 def _find_verb(context: Context, first: str, words: list[str], verbs: dict[str, str]) -> tuple[str, Command | None]:
@@ -236,8 +241,9 @@ def _find_verb(context: Context, first: str, words: list[str], verbs: dict[str, 
         _noun_help(context, first, verbs)
         return first, None
     from client.cli.command import UsageError
+    from client.cli.meant import command_meant
 
-    raise UsageError(f"{first} has no verb {words[0]!r}{_nearest(verb, list(verbs))}")
+    raise UsageError(f"{first} has no verb {words[0]!r}{command_meant(verb, list(verbs), first)}")
 
 
 def _verbs(noun: str) -> list[str]:
@@ -253,17 +259,13 @@ def _own(module: str) -> Commands:
     return commands
 
 
-def _nearest(word: str, known: list[str]) -> str:
-    from client.cli.command import nearest
-
-    if (meant := MEANT.get(word)) is not None and meant.split()[0] in known:
-        return f"; did you mean {meant!r}?"
-    return nearest(word, known, f"; known are {', '.join(sorted(known))}")
-
-
 def _help(context: Context, words: list[str]) -> int:
     if len(words) > 1:
         return _main(context, [*words[1:], "--help"])
+    if not words and context.json:
+        from client.cli.command import UsageError
+
+        raise UsageError("a command is missing: `pluginctl help` lists them")
     from client.cli.overview import overview
 
     context.say(overview(NOUNS, SHORT))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from client.cli.command import Argument, Command, Commands, Options, UsageError
 from client.cli.output import Context
 from client.cli.render import escaped, now_ms, table, when
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from supervisor.wire.results import MetricInfo
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from client.sync_client import Client
 
@@ -29,6 +30,8 @@ class Context:
         """Key or id of the plugin that the command is about, if it is about one."""
         self.command = ""
         """Its last word, such as `call`."""
+        self.typed = ""
+        """All of its words, such as `runs show`."""
         self.hint = ""
         """What may help if its params are refused."""
         self._client: Client | None = None
@@ -46,6 +49,17 @@ class Context:
         self.output = getattr(options, "output", None)
         self.json = getattr(options, "json", self.json) or self.output == "json"
         self.socket = getattr(options, "socket", self.socket)
+        self.check_socket()
+
+    def check_socket(self) -> None:
+        """
+        Raises:
+            UsageError: none was named, most likely by a variable that is not set.
+        """
+        if self.socket == "":
+            from client.cli.command import UsageError
+
+            raise UsageError("--socket needs a path, not an empty text")
 
     def close(self) -> None:
         if self._client is not None:

@@ -11,7 +11,7 @@ _LABEL = 28
 _DAILY: Mapping[str, Mapping[str, str]] = {
     "look": {
         "status [KEY …]": "plugind and all plugins; of one its sentence, details, last log lines",
-        "list [--usage] [-o wide]": "all plugins; with CPU and memory; all columns",
+        "list [KEY …] [--usage]": "all plugins, or some; with CPU and memory",
         "top": "a live view, with keys to restart, disable, run",
         "logs [-f] KEY": "what a plugin printed and logged",
         "events [-f]": "what happened",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from client.cli.command import STATUSES, Argument, Command, Commands, Options, output
 from client.cli.output import Context
 from client.cli.render import duration, table
+from client.cli.several import is_pattern
 from client.cli.usage import megabytes
+from client.errors import NotFound
 from supervisor.core.cause import short_cause
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -74,16 +75,36 @@ def _what(p: PluginInfo) -> str:
     return " ".join((p["disable_reason"] or (p["summary"] if p["phase"] != "running" else "")).split())
 
 
+def _meant(plugins: Sequence[PluginInfo], words: Sequence[str]) -> list[PluginInfo]:
+    """Those of these keys, ids or patterns, in the order that they had.
+
+    Raises:
+        NotFound: one that is no pattern names none of them.
+    """
+    from fnmatch import fnmatchcase
+
+    found: set[str] = set()
+    for word in words:
+        ids = {p["id"] for p in plugins if word == p["id"] or fnmatchcase(p["key"], word)}
+        if not ids and not is_pattern(word):
+            raise NotFound(f"there is no plugin {word!r} among those to list", plugin=word)
+        found |= ids
+    return [plugin for plugin in plugins if plugin["id"] in found]
+
+
 def _list(context: Context, options: Options) -> None:
     plugins = context.client.plugins.list(options.status, options.all, options.usage)
+    if options.plugins:
+        plugins = _meant(plugins, options.plugins)
     context.show_list(plugins, "key", plugin_table(context, plugins, usage=options.usage))
 
 
 COMMANDS: Commands = {
     "list": Command(
         _list,
-        "All plugins, in install order.",
-        "list --usage",
+        "All plugins, or those of these keys, in install order.",
+        "list 'acme.*' --usage",
+        Argument("plugins", metavar="KEY", nargs="*", help="a key or id; several, or a pattern such as 'acme.*' (all)"),
         Argument("--status", choices=STATUSES, metavar="STATUS", help=f"only those that are {', '.join(STATUSES)}"),
         Argument("-a", "--all", action="store_true", help="uninstalled ones too"),
         Argument("-u", "--usage", action="store_true", help="with the CPU and memory that each worker uses"),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import Any
 
 from client.cli.command import PHASES, PLUGIN, PSS, STATUSES, Argument, Command, Commands, Options, UsageError, span
 from client.cli.output import Context
 from client.cli.plain import to_json
 from client.cli.render import cell, escaped, fields
 from client.errors import DeadlineExceeded
+
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
+if TYPE_CHECKING:
+    from typing import Any
 
 _BARE_MAP = re.compile(r"\{\s*[\w.-]+\s*:")
 """What a shell leaves of JSON that was not quoted."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
-from typing import TYPE_CHECKING
 
 from supervisor.wire.address import SOCKET_VARIABLE, default_socket_path
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from supervisor.core.errors import SupervisorError
 
@@ -35,13 +36,20 @@ def not_running(path: str, argument: str | None) -> tuple[str, str]:
     """What is wrong, and how plugind is started."""
     why = _why_nobody_answers(path)
     said = f"plugind is not running: {why} {path} ({where_from(argument)})"
-    ways = [_start()]
+    ways = [
+        _start() if argument is None or path in _usual() else f"`plugind --socket {shlex.quote(path)}` starts it there"
+    ]
     system = default_socket_path({}, 0)
     if path != system and os.path.exists(system):
         ways.append(f"there is a socket of the system's plugind: --socket {system}")
     elif argument is None:
         ways.append(f"is it elsewhere, name its socket with --socket or {SOCKET_VARIABLE}")
     return said, "; ".join(ways)
+
+
+def _usual() -> set[str]:
+    """Where the units and plugind itself put the socket."""
+    return {default_socket_path({}, 0), default_socket_path(os.environ, os.getuid())}
 
 
 def _why_nobody_answers(path: str) -> str:

@@ -27,6 +27,8 @@ _COLOURS: Mapping[str, str] = {
     "stopped": "2",
     "uninstalled": "2",
 }
+_LAST = 12
+"""The last column is cut down to that before others are."""
 _CROSS, _EMPTY = ("×", "x"), ("○", "o")
 _SHAPES = {
     **dict.fromkeys(("error", "backoff"), _CROSS),
@@ -57,18 +59,28 @@ def cell(value: object) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]], *, width: int | None, colour: bool) -> str:
-    """Aligned columns; the last one is cut at `width` columns of the terminal."""
+    """Aligned columns; where the terminal is too narrow the last one is cut first, then whichever is the widest."""
     cells = [list(heads), *([cell(value) for value in row] for row in rows)]
-    widths = [max(_columns(row[i]) for row in cells) for i in range(len(heads))]
+    widths = _fitting([max(_columns(row[i]) for row in cells) for i in range(len(heads))], width)
     lines = []
     for row in cells:
-        padded = [text + " " * (widths[i] - _columns(text)) for i, text in enumerate(row)]
-        padded[-1] = row[-1]
-        if width is not None:
-            room = width - sum(widths[:-1]) - 2 * (len(heads) - 1)
-            padded[-1] = _cut(padded[-1], max(room, 1))
+        shown = row if width is None else [_cut(text, widths[i]) for i, text in enumerate(row)]
+        padded = [text + " " * (widths[i] - _columns(text)) for i, text in enumerate(shown)]
         lines.append("  ".join(paint(text, colour=colour) for text in padded).rstrip())
     return "\n".join(lines)
+
+
+def _fitting(widths: list[int], width: int | None) -> list[int]:
+    """Column widths that the terminal has room for, as far as that can be. The first column says what a row is about,
+    so it may be twice as wide as the others."""
+    if width is None:
+        return widths
+    widths, room = list(widths), max(width, 4 * len(widths)) - 2 * (len(widths) - 1)
+    widths[-1] = max(min(widths[-1], room - sum(widths[:-1])), min(widths[-1], _LAST))
+    while sum(widths) > room:
+        widest = max(range(len(widths)), key=lambda i: widths[i] if i else widths[i] / 2)
+        widths[widest] -= 1
+    return widths
 
 
 def shortened(text: str, columns: int) -> str:
@@ -172,6 +184,16 @@ def parse_instant(text: str, now_ms: int) -> int:
     from datetime import datetime
 
     return int(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def user(uid: int) -> str:
+    """By name, where this machine knows it."""
+    import pwd
+
+    try:
+        return escaped(pwd.getpwuid(uid).pw_name)
+    except (KeyError, OverflowError):
+        return f"uid {uid}"
 
 
 def now_ms() -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from client.cli.plain import to_json
 from client.cli.render import cell, clock, duration, escaped, fields, shortened, when
 from supervisor.core.cause import short_cause
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from client.cli.failure import tell_interrupted
 from client.cli.progress import ERASE, columns
@@ -15,6 +14,7 @@ from client.cli.run_text import UNDER_WAY, bar, progress_text
 from client.cli.status import log_line
 from client.errors import DeadlineExceeded, NotFound, SupervisorError, Unavailable
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

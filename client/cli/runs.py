@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
 
 from client.cli.command import JOB, Argument, Command, Commands, Options, UsageError, output, since, span, whole
 from client.cli.output import Context
 from client.cli.render import duration, escaped, now_ms, table, when
 from client.cli.run_text import UNDER_WAY, again, last_word, run_details, run_text, short_ids
+from client.errors import NotFound
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
+    from typing import Any
+
     from supervisor.wire.results import LogLine, RunInfo
 
 STATES = (
@@ -35,8 +38,20 @@ _MOST_LINES = 1_000_000
 
 
 def _run(context: Context, options: Options) -> int:
-    run = context.client.jobs.run(options.job, params=_params(options))
+    params = _params(options)
+    try:
+        run = context.client.jobs.run(options.job, params=params)
+    except NotFound as error:
+        if "/" not in options.job and (job := _only_job(context, options.job)):
+            error.message = f"there is no job {options.job!r}; did you mean {job!r}?"
+        raise
     return _show_and_wait(context, run, options)
+
+
+def _only_job(context: Context, key: str) -> str | None:
+    """The job of that key, if no other plugin has one."""
+    found = [job["job"] for job in context.client.jobs.list() if job["job"].partition("/")[2] == key]
+    return found[0] if len(found) == 1 else None
 
 
 def _retry(context: Context, options: Options) -> int:
@@ -93,9 +108,7 @@ def _given_params(options: Options) -> dict[str, Any] | None:
 
 
 def _runs(context: Context, options: Options) -> None:
-    job, plugin = options.of or options.of_job, options.plugin
-    if options.of and options.of_job:
-        raise UsageError("the job is named twice: JOB and --job are the same")
+    job, plugin = _of(context, options)
     since_ms = None if options.since is None else since(options.since)
     before_ms, before = _before(options.before)
     runs = context.client.jobs.runs(
@@ -109,6 +122,20 @@ def _runs(context: Context, options: Options) -> None:
         triggers=options.trigger,
     )
     context.show_list(runs, "id", _run_table(context, runs) if runs else "no runs")
+
+
+def _of(context: Context, options: Options) -> tuple[str | None, str | None]:
+    """The job and the plugin whose runs are wanted: JOB may name either."""
+    if options.of and options.of_job:
+        raise UsageError("the job is named twice: JOB and --job are the same")
+    job, plugin = options.of or options.of_job, options.plugin
+    if options.of is None or "/" in options.of or plugin is not None:
+        return job, plugin
+    try:
+        context.client.jobs.get(options.of)
+    except NotFound:
+        return None, options.of
+    return job, None
 
 
 def _before(text: str | None) -> tuple[int | None, str | None]:
@@ -231,7 +258,7 @@ COMMANDS: Commands = {
         _runs,
         "Past and present runs, newest first; in short `runs list`.",
         "runs list acme.weather/refresh --state failed --since 2h",
-        Argument("of", metavar="JOB", nargs="?", help="of this job only"),
+        Argument("of", metavar="JOB", nargs="?", help="of this job only, or of all jobs of the plugin of this key"),
         Argument("--job", dest="of_job", metavar="JOB", help="the same"),
         Argument("--plugin", metavar="KEY", help="of this plugin only"),
         _several("--state", STATES, "STATE"),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
-Schema = Mapping[str, Any]
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
+if TYPE_CHECKING:
+    from typing import Any
+
+    Schema = Mapping[str, Any]
 
 _WORDS = {
     "string": "text",

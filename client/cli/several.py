@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from client.cli.exits import exit_code, is_unreachable
+from client.cli.exits import exit_code, is_for_the_role, is_unreachable
 from client.cli.render import escaped
 from client.errors import NotFound, SupervisorError
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from client.cli.output import Context
 
@@ -72,7 +72,7 @@ def for_each(
     highest of theirs.
 
     Raises:
-        SupervisorError: nobody answers: then the others need not be tried.
+        SupervisorError: nobody answers, or it is refused for the role: then the others need not be tried.
     """
     code, results = 0, []
     try:
@@ -97,7 +97,7 @@ def for_each(
 
 
 def _told(context: Context, error: SupervisorError) -> int:
-    if is_unreachable(error):
+    if is_unreachable(error) or is_for_the_role(error):
         raise error
     from client.cli.failure import tell
 

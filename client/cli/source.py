@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from client.cli.command import Argument, Options
 from client.cli.output import Context
 from client.cli.render import escaped
+from client.errors import InvalidParams, NotFound
+
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
+if TYPE_CHECKING:
+    from typing import Any
 
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip", ".whl")
 _DIRECT = re.compile(r"[A-Za-z0-9._-]+\s*(\[[^]]*\])?\s*@")
@@ -65,6 +71,22 @@ def ask_about_word(context: Context, text: str, how: dict[str, Any], *, yes: boo
     )
     question = f"Fetch the distribution {text!r} from {escaped(index)}?"
     context.confirm(question, yes=yes, about={"source": text, "index": index})
+
+
+@contextmanager
+def looked_for(source: str) -> Iterator[None]:
+    """Around what asks plugind for it: what is refused as it is not there is told as what is not found.
+
+    Raises:
+        NotFound: there is nothing at this path.
+    """
+    try:
+        yield
+    except InvalidParams as error:
+        # Asked afterwards: plugind may see another part of the file system than we do.
+        if "source" in error.details and source.startswith("/") and not os.path.lexists(source):
+            raise NotFound(error.message, **{**error.details, "source": source}) from None
+        raise
 
 
 def came_from(context: Context, source: str, how: dict[str, Any]) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from client.cli.command import PSS, Argument, Command, Commands, Options, whole
 from client.cli.output import Context
 from client.cli.render import clock, escaped
 from client.cli.several import chosen, for_each, is_one
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
+    from typing import Any
+
     from supervisor.wire.results import EventInfo, LogLine, PluginDetails
 
 _LOG_LINES = 10
@@ -100,7 +102,8 @@ def _status_of_all(context: Context) -> None:
 COMMANDS: Commands = {
     "status": Command(
         _status,
-        "The daemon and all plugins; with KEY, a plugin in a sentence, its details and its last log lines.",
+        "The daemon and all plugins; with KEY, a plugin in a sentence, its details and its last log lines. The exit "
+        "code is 0 whatever they are: `wait KEY --timeout 1s` and `health KEY` fail where one does not run.",
         "status acme.weather",
         Argument("plugins", metavar="KEY", nargs="*", help="a plugin's key or id; several, or a pattern as 'acme.*'"),
         PSS,

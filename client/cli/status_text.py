@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from client.cli.output import Context
 from client.cli.render import bullet, cell, counted, duration, escaped, fields, now_ms, shortened, when
 from client.cli.usage import limit_line, usage_line
 from supervisor.core.cause import short_cause
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
+    from typing import Any
+
     from supervisor.wire.results import DaemonInfo, DaemonStatus, PluginDetails, PluginInfo
 
 _CALLING = ("error", "upgrade_pending")
@@ -101,7 +103,8 @@ def plugin_text(context: Context, p: PluginDetails, given_up: Mapping[str, Any] 
     text = f"{_bullet(context, _state(p))} {escaped(p['key'])} - {cell(p['display_name'])}: {escaped(p['summary'])}"
     told = {name: value for name, value in _pairs(p, now_ms()).items() if value not in {None, "", "-"}}
     text += f"\n{fields(told, colour=context.colour, width=context.width)}"
-    if p["last_error"]:
+    # In one line it stands in the sentence or behind `last crash` already.
+    if p["last_error"] and ("\n" in p["last_error"].strip() or short_cause(p["last_error"]) not in p["summary"]):
         error = escaped(p["last_error"], lines=True).strip().replace("\n", "\n  ")
         text += f"\n\nlast error:\n  {error}"
     return text + _went_back(given_up)

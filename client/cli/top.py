@@ -22,7 +22,7 @@ _ANSWER_S = 5.0
 _EVENTS = 10
 
 
-def _top(context: Context, options: Options) -> None:
+def _top(context: Context, options: Options) -> int:
     from client.cli.top_feed import look
 
     first = look(context.client, now_ms)
@@ -37,7 +37,8 @@ def _top(context: Context, options: Options) -> None:
         from client.cli.top_app import show
 
         context.close()  # its threads have clients of their own
-        show(lambda: _client(context), first, interval_s=options.interval, clock=now_ms)
+        return show(lambda: _client(context), first, interval_s=options.interval, clock=now_ms)
+    return 0
 
 
 def _can_show() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from supervisor.wire.results import JobInfo
 
+_T = TypeVar("_T")
 _CSS = """
 {name} {{ align: center middle; background: ansi_default; }}
 {name} > Vertical {{
@@ -44,13 +45,23 @@ q                            quit
 Changes are asked about once. The log is that of the chosen plugin."""
 
 
-class Question(ModalScreen[bool]):
+class _Dialog(ModalScreen[_T]):
+    def end(self, result: _T | None = None) -> None:
+        """Two keys may come before the first one's end is seen: the second is nobody's."""
+        if self.is_current:
+            self.dismiss(result)
+
+    def action_end(self, result: _T | None) -> None:
+        self.end(result)
+
+
+class Question(_Dialog[bool]):
     """Yes or no."""
 
     DEFAULT_CSS = _CSS.format(name="Question")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "dismiss(True)"),
-        Binding("n,escape,q", "dismiss(False)"),
+        Binding("y", "end(True)"),
+        Binding("n,escape,q", "end(False)"),
     ]
 
     def __init__(self, question: str) -> None:
@@ -63,7 +74,7 @@ class Question(ModalScreen[bool]):
             yield Static(Text("y yes   n no", style="bold"))
 
 
-class JobChoice(ModalScreen["str | None"]):
+class JobChoice(_Dialog["str | None"]):
     """One of a plugin's jobs, by its name."""
 
     DEFAULT_CSS = (
@@ -79,7 +90,7 @@ class JobChoice(ModalScreen["str | None"]):
         }
         """
     )
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,n,q", "dismiss(None)")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,n,q", "end(None)")]
 
     def __init__(self, plugin: str, jobs: Sequence[JobInfo]) -> None:
         super().__init__()
@@ -93,10 +104,10 @@ class JobChoice(ModalScreen["str | None"]):
             yield Static(Text("Enter run it   Esc none", style="bold"))
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._jobs[event.option_index]["job"])
+        self.end(self._jobs[event.option_index]["job"])
 
 
-class Help(ModalScreen[None]):
+class Help(_Dialog[None]):
     """The keys; any key ends it."""
 
     DEFAULT_CSS = _CSS.format(name="Help")
@@ -107,7 +118,7 @@ class Help(ModalScreen[None]):
 
     def on_key(self, event: Key) -> None:
         event.stop()
-        self.dismiss()
+        self.end()
 
 
 def _told(job: JobInfo) -> str:

@@ -96,6 +96,8 @@ class LogTail(Tail):
             try:
                 with self._make_client() as client, self._open(client) as stream:
                     self._stream = stream
+                    if self._closed.is_set():
+                        return  # while it was opened: nobody has closed it
                     for line in stream:
                         if self._closed.is_set():
                             return
@@ -134,7 +136,7 @@ class Feed:
         """The answer to `ask_jobs`; who takes it sets None."""
         self.events = Tail()
         self.log: LogTail | None = None
-        self.failure: BaseException | None = None
+        self.failure: Exception | None = None
         """A mistake of ours in a thread: the screen ends with it."""
         self.on_news: Callable[[], object] = lambda: None
         self._make_client = make_client
@@ -244,6 +246,8 @@ class Feed:
             self._note(event)
         with client.events(page["last_seq"]) as stream:
             self._events = stream
+            if self._ending.is_set():
+                return  # while it was opened: nobody has closed it
             for event in stream:
                 self._note(event)
                 if self._ending.is_set() or self._is_far_behind():

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from client.cli.command import PLUGIN, YES, Argument, Command, Options, UsageError, output, span
 from client.cli.install import show_wishes, watched
 from client.cli.output import Context, Declined
 from client.cli.render import escaped, now_ms, table, when
-from client.cli.source import FETCHING, SOURCE_HELP, ask_about_word, came_from, fetching, source_for_daemon
+from client.cli.source import FETCHING, SOURCE_HELP, ask_about_word, came_from, fetching, looked_for, source_for_daemon
 from client.cli.wait import WAITING, ask, goes_on, under_way
 from client.errors import ApprovalRequired, FailedPrecondition
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
+    from typing import Any
+
     from client.link import OnProgress
     from supervisor.wire.results import PluginDetails, PluginInfo
 
@@ -33,7 +34,8 @@ def _upgrade(context: Context, options: Options) -> int:
     if options.source is not None and not options.editable:
         ask_about_word(context, options.source, fetching(options), yes=options.yes)
     what = _what(before, options)
-    info = _with_consent(context, options, what, before)
+    with looked_for(what.get("source") or ""):
+        info = _with_consent(context, options, what, before)
     if info["status"] == "upgrade_pending":
         return _decide(context, info)
     context.show(info, f"{escaped(info['key'])}: {_upgraded(before, info)}. {_then(info)}")

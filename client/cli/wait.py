@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from client.cli.command import Argument, Options, span
 from client.cli.failure import tell_interrupted
@@ -14,6 +13,7 @@ from client.cli.output import Context
 from client.cli.render import escaped
 from client.errors import DeadlineExceeded, SupervisorError
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
 if TYPE_CHECKING:
     from client.sync_client import Client
     from supervisor.wire.results import PluginInfo

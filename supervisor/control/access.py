@@ -65,7 +65,7 @@ class Gate:
         try:
             peer = look_at(sock, self._plugins)
         except SupervisorError as error:
-            self.refusals.connection(error.code, error.message)
+            self.refusals.connection(error.message)
             raise
         return Caller(peer.pid, peer.uid, peer.gid, self._role(peer.uid, peer.groups), peer.groups, peer.exe)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
 from supervisor.control.views import plugin_info
-from supervisor.core.errors import InvalidParams, Unavailable
+from supervisor.core.errors import InvalidParams, NotFound, Unavailable
 from supervisor.core.manifest import MethodSpec
 from supervisor.core.plugin import Plugin, PluginKey
 from supervisor.lifecycle.schemas import SchemaChecks
@@ -30,8 +31,8 @@ class MethodCaller:
         """What the method returns; cancelled, it tells the worker. `caller` is the plugin that calls, None a client.
 
         Raises:
-            NotFound: there is no plugin of that name.
-            InvalidParams: it declares no such method, or the params do not fit the method's schema.
+            NotFound: there is no plugin of that name, or it declares no such method (details: plugin, method).
+            InvalidParams: the params do not fit the method's schema.
             ResourceExhausted: too many params are being checked that take long.
             Unavailable: its worker does not run; the message says why and what comes next.
             SupervisorError: as `WorkerManager.call`.
@@ -67,4 +68,6 @@ def _declared(plugin: Plugin, name: str) -> MethodSpec:
         if method.name == name:
             return method
     offered = ", ".join(method.name for method in plugin.manifest.methods) or "none"
-    raise InvalidParams(f"plugin {plugin.key!r} has no method {name[:100]!r}; it offers {offered}")
+    near = get_close_matches(name[:100], [method.name for method in plugin.manifest.methods], n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else f"; it offers {offered}"
+    raise NotFound(f"plugin {plugin.key!r} has no method {name[:100]!r}{meant}", plugin=plugin.key, method=name[:100])

@@ -11,6 +11,7 @@ class Credit:
     def __init__(self, left: int | None) -> None:
         self.left = left
         self._added = trio.Event()
+        self._too_late = False
 
     def add(self, n: int) -> None:
         if self.left is not None:
@@ -21,12 +22,20 @@ class Credit:
         if self.left is not None:
             self.left -= n
 
+    def give_up(self) -> None:
+        """More of it is of no use any more."""
+        self._too_late = True
+        self._added.set()
+
     def at_most(self, n: int) -> int:
         """So much of `n` as he takes now."""
         return n if self.left is None else min(n, self.left)
 
-    async def wait(self) -> None:
-        """Return when he takes something; no checkpoint when he does."""
+    async def wait(self) -> bool:
+        """Return when he takes something, no checkpoint when he does; False: nobody waits for that any more."""
         while self.left is not None and self.left <= 0:
+            if self._too_late:
+                return False
             self._added = trio.Event()
             await self._added.wait()
+        return True

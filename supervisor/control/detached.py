@@ -18,6 +18,7 @@ from supervisor.core.errors import (
     FailedPrecondition,
     InternalError,
     InvalidParams,
+    ResourceExhausted,
     SupervisorError,
     Unavailable,
 )
@@ -33,6 +34,9 @@ REQUEST_ID_KEY: Final = "$request_id"
 
 _NOT_ASKED_FOR: Final = frozenset({REQUEST_ID_KEY, DEADLINE_KEY, PROGRESS_KEY})
 """Reserved names, which are no part of what a request asks for."""
+
+_REFUSED: Final = (Conflict, ResourceExhausted, Unavailable)
+"""Said before anything was done. Who was too slow or crashed may have done it: that is the outcome, and stays so."""
 
 _Work = Callable[[], Any]
 """Gives the coroutine that makes the change."""
@@ -152,7 +156,7 @@ class Detached:
         try:
             result = await work()
         except SupervisorError as error:
-            if error.retryable:
+            if isinstance(error, _REFUSED):
                 # "Try again" would be a lie if trying again only told of this time.
                 await self._forget(uid, request_id)
             else:

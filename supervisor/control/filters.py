@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from supervisor.store.journal import Filters
+from supervisor.store.event_filters import Filters
 from supervisor.store.plugins import PluginRegistry
 from supervisor.wire import control
 

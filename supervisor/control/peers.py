@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
 
 from supervisor.core.errors import PermissionDenied, ResourceExhausted, Unauthenticated
+from supervisor.worker.badge import Badge
 from supervisor.worker.procfs import ProcessStat, read_stat
 
 _UCRED: Final = struct.Struct("iII")
@@ -54,11 +55,13 @@ class PluginTree:
     They may not use the control socket though they run as its user, who is an admin: a plugin could approve itself.
     """
 
-    def __init__(self, daemon_pid: int, own_uid: int, workers_group: str | None) -> None:
-        """`workers_group`: where the workers' control groups are, as /proc/<pid>/cgroup names it."""
+    def __init__(self, daemon_pid: int, own_uid: int, workers_group: str | None, badge: Badge | None = None) -> None:
+        """`workers_group`: where the workers' control groups are, as /proc/<pid>/cgroup names it. `badge`: what tells
+        those that a daemon before this one has left behind, who are below nobody now."""
         self.daemon_pid = daemon_pid
         self._own_uid = own_uid
         self._workers_group = workers_group
+        self._badge = badge
 
     def why_in(self, pid: int, uid: int) -> str | None:
         """Why this process counts as a plugin's; None: it does not.
@@ -75,10 +78,16 @@ class PluginTree:
             return None  # Of another user, and not ours to see.
         for _ in range(_WALKS):
             if (verdict := self._walk(found)) is not None:
-                return verdict or None
+                return verdict or self._why_by_badge(pid, uid)
             # It has another parent by now.
             found = read_stat(pid) or found
         return "changes its parents faster than they can be looked at"
+
+    def _why_by_badge(self, pid: int, uid: int) -> str | None:
+        # Not of other users: a daemon of theirs may have plugins that are to come here.
+        if uid != self._own_uid or self._badge is None or not self._badge.tells_of(pid):
+            return None
+        return "has a lower limit of file locks (ulimit -H -x) than the daemon was given, as what plugins start has"
 
     def _walk(self, found: ProcessStat) -> str | None:
         """Empty: its ancestors lead past the daemon; None: they changed meanwhile."""
@@ -95,6 +104,12 @@ class PluginTree:
                 return None  # Nobody is younger than a child of his: this is another process with the same pid.
             found = parent
         return f"has more than {_MOST_ANCESTORS} processes above it"
+
+
+def uid_of(sock: Socket) -> int:
+    """Whose it is; that alone costs next to nothing."""
+    uid: int = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[1]
+    return uid
 
 
 def look_at(sock: Socket, plugins: PluginTree) -> Peer:

@@ -95,14 +95,14 @@ class PluginMethods:
         if not 0 <= request.timeout_s <= _MAX_WAIT_S:
             raise InvalidParams(f"timeout_s must be from 0 to {_MAX_WAIT_S:g}, not {request.timeout_s!r}")
         plugin_id = self._parts.registry.get(request.plugin).id
-        with trio.move_on_after(request.timeout_s), self._parts.bus.subscribe() as events:
+        with trio.move_on_after(request.timeout_s):
             while True:
                 # Taken before the look, so that no change falls between the two.
-                changed = self._parts.workers.changed(plugin_id)
+                changes = self._parts.workers.changed(plugin_id), self._parts.bus.changed(plugin_id)
                 plugin = self._still_there(plugin_id, request.plugin)
                 if status in {None, plugin.status} and phase in {None, self._parts.workers.phase(plugin_id)}:
                     return self._info(plugin)
-                await first_of(changed.wait, events.__anext__)
+                await first_of(*(change.wait for change in changes))
         seen = self._info(self._still_there(plugin_id, request.plugin))
         raise DeadlineExceeded(
             f"{seen['key']!r} was not {' and '.join(str(w) for w in (status, phase) if w)} within "

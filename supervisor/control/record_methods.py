@@ -11,7 +11,7 @@ from supervisor.control.logfeed import wanted_lines
 from supervisor.control.paging import PAGE_BYTES, as_many_as_fit, check_limit, state_page
 from supervisor.control.parts import Handlers, Parts
 from supervisor.core.errors import InvalidParams, NotFound
-from supervisor.store.journal import Span
+from supervisor.store.journal_look import Span
 from supervisor.wire import control, results
 from supervisor.worker.logread import Lookback, read_log
 
@@ -32,10 +32,11 @@ class RecordMethods:
             ),
         }
 
-    async def _events(self, request: control.EventsList, _: Caller) -> results.EventPage:
+    async def _events(self, request: control.EventsList, caller: Caller) -> results.EventPage:
         filters = await event_filters(request, self._parts.registry, self._parts.jobs.name)
         span = Span(request.after_seq, request.before_seq, request.since_ms, request.until_ms)
-        found, last_seq = await self._parts.journal.page(filters, span, request.limit)
+        owner = f"uid:{caller.uid}"
+        found, last_seq = await self._parts.journal.page(filters, span, request.limit, owner=owner)
         events = [results.EventInfo(**event.to_wire()) for event in found]  # type: ignore[typeddict-item]
         # Without a place to begin at, the newest are wanted.
         events = as_many_as_fit(events) if span.has_beginning else as_many_as_fit(events[::-1])[::-1]
@@ -61,7 +62,7 @@ class RecordMethods:
         if not found:
             shown = request.key if len(request.key) <= _SHOWN_CHARS else f"{request.key[:_SHOWN_CHARS]}…"
             raise NotFound(
-                f"plugin {plugin.key!r} has stored nothing under {shown!r}; plugins.state_list tells its keys",
+                f"plugin {plugin.key!r} has stored nothing under {shown!r}",
                 plugin=plugin.key,
                 key=request.key,
             )

@@ -1,8 +1,7 @@
-"""What was refused at the door: counted, and logged so sparingly that nobody can flood the log with it."""
+"""What was refused at the door, logged so sparingly that nobody can flood the log with it."""
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final
 
 import trio
@@ -17,22 +16,16 @@ class Refusals:
     """At most so many lines in a period; what was left out is said with the next one."""
 
     def __init__(self, *, most: int = _MOST, period_s: float = _PERIOD_S) -> None:
-        self.connections: Counter[str] = Counter()
-        """Connections that were not let in, by the name of the error."""
-        self.requests: Counter[str] = Counter()
-        """Requests that were denied, by the role that they need."""
         self._most = most
         self._period_s = period_s
         self._left = most
         self._begun: float | None = None
         self._left_out = 0
 
-    def connection(self, code: str, why: str, **fields: int | str) -> None:
-        self.connections[code] += 1
+    def connection(self, why: str, **fields: int | str) -> None:
         self._tell("connection.refused", why=why, **fields)
 
     def request(self, method: str, required: str, **fields: int | str) -> None:
-        self.requests[required] += 1
         self._tell("request.denied", method=method, required=required, **fields)
 
     def _tell(self, event: str, **fields: int | str) -> None:

@@ -82,14 +82,35 @@ class Room:
         if not of_uid:
             self._of_uid.pop(guest.caller.uid, None)
 
+    def look_again(self, guest: Guest) -> None:
+        """The role of one that is inside may have changed."""
+        if self._is_admin(guest.caller):
+            self._commons.pop(guest, None)
+        elif guest in self._of_uid.get(guest.caller.uid, {}):
+            self._commons[guest] = None
+
+    def refusal_of(self, uid: int) -> ResourceExhausted | None:
+        """What anybody of this uid is to be told; None if there may be room, as there may be always for a master."""
+        mine = self._of_uid.get(uid, {})
+        if (
+            uid in self._masters
+            or len(mine) < self._caps.most_of_a_uid
+            or any(_spare_s(guest, at_once=False) is not None for guest in mine)
+        ):
+            return None
+        return self._refuse(uid, self._caps.most_of_a_uid)
+
+    def _refuse(self, uid: int, most: int) -> ResourceExhausted:
+        self.refused["uid"] += 1
+        return ResourceExhausted(f"uid {uid} has {most} connections open, and no more are taken", limit=most)
+
     def make(self, caller: Caller) -> ResourceExhausted | None:
         """Let there be room for one more of this caller's; None if there is, else what he is to be told."""
         uid, master = caller.uid, caller.uid in self._masters
         most = self._caps.most_of_a_master if master else self._caps.most_of_a_uid
         mine = self._of_uid.get(uid, {})
         if len(mine) >= most and not self._make_go(mine, at_once=master):
-            self.refused["uid"] += 1
-            return ResourceExhausted(f"uid {uid} has {most} connections open, and no more are taken", limit=most)
+            return self._refuse(uid, most)
         most = self._caps.most
         if (
             not master

@@ -6,15 +6,19 @@ import errno
 import os
 import resource
 import socket
+import time
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from supervisor.control.access import Caller, Gate
-from supervisor.control.connection import Connection, Service
+from supervisor.control.connection import Connection
+from supervisor.control.pace import Pace
+from supervisor.control.peers import uid_of
 from supervisor.control.reserve import Reserve
 from supervisor.control.room import Caps, Room
+from supervisor.control.service import Service
 from supervisor.core.errors import ResourceExhausted, SupervisorError
 from supervisor.log import get_logger
 from supervisor.report import report_failure
@@ -28,6 +32,10 @@ _TOO_MANY_FILES: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUF
 _BREATHER_S: Final = 0.1
 _RESERVED: Final = 8
 """Descriptors: for some connections, and two to see who each is."""
+_TURN_S: Final = 0.005
+"""For so long others are turned away, as fast as they come, before all who are inside have their turn."""
+_IN_VAIN_S: Final = 0.001
+"""What one costs who leaves without having said anything, beside the look at who it is."""
 _MOST_HELD: Final = 256 * MIB
 """For all who are no admins: unfinished frames, unanswered requests, unread answers."""
 _MOST_HELD_OF_A_UID: Final = 64 * MIB
@@ -39,7 +47,7 @@ class ServerStatistics:
     shed: int
     """Closed so that others could come in, since the start."""
     refused: dict[str, int]
-    """Turned away since the start: by the limit (`uid`, `total`, `descriptors`), or `identity`."""
+    """Turned away since the start: by the limit (`uid`, `total`, `rate`, `descriptors`), or `identity`."""
     held_bytes: int
     """What clients who are no admins make us hold now."""
 
@@ -48,15 +56,17 @@ class ControlServer:
     """At most so many connections in all and of one uid (see `Room`); an admin always gets in."""
 
     def __init__(self, listener: socket.socket, service: Service, gate: Gate, caps: Caps | None = None) -> None:
-        self._listener = trio.socket.from_stdlib_socket(listener)
+        self._listener = listener
+        listener.setblocking(False)
         self._gate = gate
         self._service = service
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._masters = frozenset({0, os.geteuid()})
         self._room = Room((caps or Caps()).within(descriptors), self._masters, _is_admin)
         self._budget = Budget(_MOST_HELD, _MOST_HELD_OF_A_UID)
+        self._pace = Pace()
         self._reserve = Reserve(_RESERVED)
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, Share] = {}
         self._short_of_files = False
 
     @property
@@ -65,8 +75,10 @@ class ControlServer:
 
     def look_again(self) -> None:
         """The rules have changed."""
-        for connection in list(self._connections):
+        for connection, share in list(self._connections.items()):
             connection.look_again()
+            share.count_in(self._budget_of(connection.caller))
+            self._room.look_again(connection)
 
     def statistics(self) -> ServerStatistics:
         return ServerStatistics(
@@ -99,31 +111,54 @@ class ControlServer:
                         nursery.start_soon(self._serve, connection)
 
     async def _accept(self, *, only_looking: bool = False) -> Connection | None:
-        """The next one that is let in; it counts from now on. None for one that was not."""
+        """The next one that is let in. None: there was none among those that could be looked at in one turn."""
         # First: accept() fails for want of a descriptor though nobody waits, and the reserve would be spent on nobody.
         await trio.lowlevel.wait_readable(self._listener.fileno())
+        until = time.perf_counter() + _TURN_S
+        while time.perf_counter() < until:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError as error:
+                # Otherwise nobody is left, or the client went away between connect and accept.
+                if error.errno in _TOO_MANY_FILES:
+                    await self._do_without_files(error)
+                return None
+            if connection := self._let_in(sock, only_looking):
+                return connection
+        return None
+
+    def _let_in(self, sock: socket.socket, only_looking: bool) -> Connection | None:
+        """It counts from now on. None for one that may not come in."""
         try:
-            sock, _ = await self._listener.accept()
-        except OSError as error:
-            # Otherwise the client went away between connect and accept.
-            if error.errno in _TOO_MANY_FILES:
-                await self._do_without_files(error)
-            return None
-        try:
-            caller = self._admit(sock)
-        except SupervisorError as error:
-            # At once, without a task: there may be thousands, and others behind them.
-            _turn_away(sock, error)
-            return None
+            uid = uid_of(sock)
+            if uid not in self._masters and self._pace.is_over(uid):
+                # Thousands a second may come, and an admin behind them: what can be left out is not done for them.
+                self._room.refused["rate"] += 1
+                self._restock()
+                _hang_up(sock, _TOO_OFTEN)
+                return None
+            began = time.thread_time()
+            try:
+                return self._received(sock, uid, only_looking)
+            finally:
+                self._pace.take(uid, time.thread_time() - began)
         except Exception as error:  # noqa: BLE001  who cannot be told from others is not let in, and keeps nobody out
             report_failure("connection.not_identified", error)
             sock.close()
             return None
-        share = Share() if _is_admin(caller) else Share(self._budget, caller.uid)
-        stream = trio.SocketStream(sock)
+
+    def _received(self, sock: socket.socket, uid: int, only_looking: bool) -> Connection | None:
+        try:
+            caller = self._admit(sock, uid)
+        except SupervisorError as error:
+            # At once, without a task: there may be thousands, and others behind them.
+            _hang_up(sock, _last_words(error))
+            return None
+        share = Share(self._budget_of(caller), caller.uid)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         connection = Connection(stream, caller, self._service, share=share, only_looking=only_looking)
         self._room.enter(connection)
-        self._connections.add(connection)
+        self._connections[connection] = share
         return connection
 
     async def _do_without_files(self, error: OSError) -> None:
@@ -141,10 +176,12 @@ class ControlServer:
             caller = connection.caller
             report_failure("connection.failed", error, uid=caller.uid, pid=caller.pid)
         finally:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
             self._room.leave(connection)
+            if not connection.understood:
+                self._pace.take(connection.caller.uid, _IN_VAIN_S)
 
-    def _identify(self, sock: trio.socket.SocketType) -> Caller:
+    def _identify(self, sock: socket.socket) -> Caller:
         try:
             return self._gate.identify(sock)
         except ResourceExhausted:
@@ -153,20 +190,23 @@ class ControlServer:
                 raise
             return self._gate.identify(sock)
 
-    def _admit(self, sock: trio.socket.SocketType) -> Caller:
+    def _admit(self, sock: socket.socket, uid: int) -> Caller:
         """Who it is.
 
         Raises:
             SupervisorError: he is not let in, and this is what to tell him.
         """
+        if refusal := self._room.refusal_of(uid):
+            # Whoever of this uid it is: to find that out is the dearest part.
+            self._restock()
+            raise refusal
         try:
             caller = self._identify(sock)
         except SupervisorError:
             self._room.refused["identity"] += 1
             raise
         finally:
-            self._reserve.restore()
-            self._short_of_files = self._reserve.missing
+            self._restock()
         if self._reserve.missing and caller.uid not in self._masters:
             # It came in by the last descriptors, which are for who can do something about it.
             self._room.refused["descriptors"] += 1
@@ -175,16 +215,32 @@ class ControlServer:
             raise refusal
         return caller
 
+    def _restock(self) -> None:
+        self._reserve.restore()
+        self._short_of_files = self._reserve.missing
+
+    def _budget_of(self, caller: Caller) -> Budget | None:
+        return None if _is_admin(caller) else self._budget
+
 
 def _is_admin(caller: Caller) -> bool:
     return caller.role is Role.ADMIN
 
 
-def _turn_away(sock: trio.socket.SocketType, error: SupervisorError) -> None:
-    """Tell him why, as far as his socket takes it, and hang up."""
+def _last_words(error: SupervisorError) -> bytes:
     notification = Notification(PROTOCOL_ERROR_NOTIFICATION, [Failure.from_error(error).to_map()])
+    return codec.encode(notification, max_bytes=SERVER.max_frame_out_bytes)
+
+
+_TOO_OFTEN: Final = _last_words(
+    ResourceExhausted("your user connects too often: keep a connection open, or ask again later")
+)
+
+
+def _hang_up(sock: socket.socket, last_words: bytes) -> None:
+    """Tell him why, as far as his socket takes it."""
     try:
-        os.write(sock.fileno(), codec.encode(notification, max_bytes=SERVER.max_frame_out_bytes))
+        sock.send(last_words, socket.MSG_DONTWAIT)
     except OSError as gone:
         get_logger().debug("connection.gone_before_refusal", why=str(gone))
     sock.close()

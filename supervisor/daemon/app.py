@@ -7,8 +7,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,34 +16,33 @@ from supervisor.bus import EventBus
 from supervisor.clock import to_ms
 from supervisor.control.access import Gate
 from supervisor.control.audit import AuditTrail
-from supervisor.control.connection import Service
 from supervisor.control.detached import Detached
 from supervisor.control.listen import bound_socket
-from supervisor.control.methods import Methods, Parts, daemon_status
+from supervisor.control.methods import Methods, daemon_status
 from supervisor.control.peers import PluginTree
 from supervisor.control.server import ControlServer
-from supervisor.core.errors import ResourceExhausted
+from supervisor.control.service import Service
 from supervisor.core.event import Recorded
 from supervisor.core.lifecycle import Status
 from supervisor.daemon.assembly import Assembly, Surrounding, assemble
 from supervisor.daemon.delegation import workers_group
 from supervisor.daemon.foreign import ForeignChildren
-from supervisor.daemon.leftovers import remove_leftovers
 from supervisor.daemon.metrics_service import MetricsService
+from supervisor.daemon.predecessor import clean_up_after_the_last_daemon
 from supervisor.daemon.reaper import reap_orphans
 from supervisor.daemon.reloading import LiveSettings
+from supervisor.daemon.resources import look_at_resources
 from supervisor.daemon.settings import Settings, describe
+from supervisor.daemon.socket_parts import parts_of
 from supervisor.daemon.strays import kill_strays
 from supervisor.daemon.systemd import watchdog
-from supervisor.daemon.upkeep import Keep, keep_short, purge_uninstalled
-from supervisor.faultpoints import FaultPoint
-from supervisor.jobs.history import HistoryKeeper
-from supervisor.jobs.plan import retry_interrupted
+from supervisor.daemon.upkeep import Upkeep
 from supervisor.log import get_logger
 from supervisor.store.database import Database
 from supervisor.version import VERSION
 from supervisor.wire.control import PROTOCOL_VERSION
 from supervisor.wire.results import DaemonInfo, DaemonStatus, ReloadInfo
+from supervisor.worker.badge import pin_badge
 
 DATABASE_NAME: Final = "plugind.db"
 
@@ -69,10 +66,11 @@ class App:
         self._started = trio.current_time()
         self._bus = EventBus()
         self._metrics = MetricsService(given.clock)
-        self._foreign = ForeignChildren(given.state_dir.state_id)
+        self._badge = pin_badge(given.state_dir.state_id)
+        self._foreign = ForeignChildren(given.state_dir.state_id, self._badge)
         self._server: ControlServer | None = None
         self._live = LiveSettings(given.settings, given.reread)
-        self._history: HistoryKeeper | None = None
+        self._upkeep: Upkeep | None = None
         self.warnings: list[str] = []
         """Beside those of the settings."""
 
@@ -95,6 +93,7 @@ class App:
             self._built.commands.kill_all()
 
     def info(self) -> DaemonInfo:
+        groups = self._built.groups
         return {
             "name": "plugind",
             "version": VERSION,
@@ -104,6 +103,10 @@ class App:
             "python": sys.version.split()[0],
             "state_dir": str(self._given.state_dir.path),
             "socket": self._socket_path,
+            "config_file": str(config) if (config := self._settings.config_file) else None,
+            "resources": look_at_resources(
+                self._built.database.path, self._settings.log_dir, groups.controllers if groups else None
+            ),
             "started_at_ms": to_ms(self._started_at),
         }
 
@@ -145,8 +148,8 @@ class App:
             self._built.methods.default_timeout_s = settings.call_timeout_s
             self._built.coordinator.reload()
             self._server.look_again()
-        if self._history is not None:
-            self._history.keep_runs, self._history.keep_ms = settings.run_keep, _ms(settings.run_keep_days)
+        if self._upkeep is not None:
+            self._upkeep.put_in_force(settings)
 
     def settings(self) -> dict[str, Any]:
         return describe(self._settings)
@@ -182,7 +185,7 @@ class App:
             self._gate = await self._open_gate()
             stack.callback(self._built.alarm.close)
             await self._built.operator.holds.load()
-            await self._clean_up_after_the_last_daemon()
+            self.warnings += await clean_up_after_the_last_daemon(self._given, self._built, self._badge)
             await self._serve(listener, task_status)
             await kill_strays(except_pids=self._own_pids(), which=self._foreign.is_not_one)
         get_logger().info("daemon.stopped", uptime_s=round(trio.current_time() - self._started, 3))
@@ -204,57 +207,14 @@ class App:
     async def _open_gate(self) -> Gate:
         """Once we are in our own control group, which tells where those of the workers are."""
         uid = os.geteuid()
-        gate = Gate(uid, plugins=PluginTree(os.getpid(), uid, workers_group() if self._built.groups else None))
+        group = workers_group() if self._built.groups else None
+        gate = Gate(uid, plugins=PluginTree(os.getpid(), uid, group, self._badge))
         await self._live.watch_over(gate)
         return gate
 
-    async def _clean_up_after_the_last_daemon(self) -> None:
-        """It may have been killed at any instant: end what it left running, before anything of ours starts."""
-        built, state_dir = self._built, self._given.state_dir
-        await remove_leftovers(
-            state_dir.state_id,
-            # Rows that came with a copy of a directory name the workers of the daemon on the original.
-            await built.processes.all() if state_dir.id_was_kept else [],
-            term_grace_s=self._settings.term_grace_s,
-            kill_grace_s=self._settings.kill_grace_s,
-        )
-        if built.groups and (pids := await built.groups.remove_former(self._settings.kill_grace_s)):
-            get_logger().warning("leftover.killed_in_cgroup", pids=pids)
-        await built.processes.clear()
-        interrupted = await built.runs.interrupt_leftovers(retry_interrupted)
-        if interrupted:
-            get_logger().warning("runs.interrupted", count=interrupted)
-        built.faults.reach(FaultPoint.BOOT_LEFTOVERS_REMOVED)
-        # Where the rows are gone, not the plugins, whoever restores them wants the files still there.
-        damaged = bool(built.database.warnings or self._damaged_databases())
-        try:
-            # Once more: until now a pip that outlived its daemon may have been at work in there.
-            await trio.to_thread.run_sync(state_dir.empty_staging)
-            await built.audit.close_open()
-            await built.lifecycle.end_what_was_begun(keep_unnamed=damaged)
-            if not damaged:
-                await built.packages.collect(built.registry.package_dirs())
-                await built.places.collect({plugin.key for plugin in built.registry.all()})
-                built.faults.reach(FaultPoint.BOOT_COLLECTED)
-        except (ResourceExhausted, OSError) as error:
-            # A full disk must not keep the workers from running; what is left over harms nobody.
-            self.warnings.append(f"what the daemon before had begun could not all be cleaned up: {error}")
-            get_logger().error("daemon.not_cleaned_up", why=str(error))
-
-    def _damaged_databases(self) -> list[Path]:
-        """Moved aside by this start or an earlier one, and not yet dealt with by an operator."""
-        damaged = sorted(self._given.state_dir.path.glob(f"{DATABASE_NAME}.damaged-*"))
-        if damaged:
-            names = ", ".join(path.name for path in damaged)
-            self.warnings.append(
-                f"a damaged database was moved aside ({names}): packages and data that no plugin has are kept until "
-                "you restore it, or move it out of the state directory"
-            )
-            get_logger().warning("database.damaged_before", files=names)
-        return damaged
-
     async def _serve(self, listener: socket.socket, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as last:  # tells who asks what is going on, to the end
+            last.start_soon(self._given.notifier.run)
             async with trio.open_nursery() as workers:  # child processes
                 await workers.start(self._built.workers.run)
                 workers.start_soon(reap_orphans, lambda pid: pid in self._own_pids())
@@ -284,7 +244,7 @@ class App:
 
     async def _start_services(self, intake: trio.Nursery, work: trio.Nursery, listener: socket.socket) -> ControlServer:
         built = self._built
-        methods = Methods(self._parts())
+        methods = Methods(parts_of(built, daemon=self, names=self._gate.names, bus=self._bus, clock=self._clock))
         service = Service(
             handlers=methods.handlers,
             operations=methods.operations,
@@ -307,7 +267,8 @@ class App:
         await intake.start(built.coordinator.run)
         intake.start_soon(self._schedule_jobs)
         await intake.start(server.run, work)
-        self._start_upkeep(intake)
+        self._upkeep = Upkeep(built, self._clock, lambda: self._settings)
+        self._upkeep.start(intake)
         if self._given.watchdog_s:
             intake.start_soon(watchdog, self._given.notifier, self._given.watchdog_s, self._check_health)
         return server
@@ -317,52 +278,9 @@ class App:
         await self._built.coordinator.wait_looked()
         await self._built.scheduler.run()
 
-    def _start_upkeep(self, intake: trio.Nursery) -> None:
-        settings, built = self._settings, self._built
-        self._history = HistoryKeeper(
-            built.runs, get_logger(), keep_runs=settings.run_keep, keep_ms=_ms(settings.run_keep_days)
-        )
-        intake.start_soon(self._history.run)
-        intake.start_soon(keep_short, built.journal, built.requests, built.audit, self._keep)
-        # Asked anew each time: a reload may have changed it.
-        purge = partial(purge_uninstalled, after=lambda: timedelta(days=self._settings.purge_after_days))
-        intake.start_soon(purge, built.lifecycle, self._clock)
-
-    def _keep(self) -> Keep:
-        settings = self._settings
-        return Keep(
-            events=settings.event_keep,
-            events_age=timedelta(days=settings.event_keep_days),
-            audit=settings.audit_keep,
-            audit_age=timedelta(days=settings.audit_keep_days),
-        )
-
     async def _check_health(self) -> None:
         """The event loop turns, or this would not run; and the database answers."""
         await self._built.database.read(lambda: None)
-
-    def _parts(self) -> Parts:
-        built = self._built
-        return Parts(
-            daemon=self,
-            registry=built.registry,
-            lifecycle=built.lifecycle,
-            config=built.configurator,
-            next_recovery_in_s=built.reconciler.next_recovery_in_s,
-            workers=built.workers,
-            jobs=built.operator,
-            journal=built.journal,
-            audit=built.audit,
-            names=self._gate.names,
-            bus=self._bus,
-            state=built.state,
-            metrics=built.metrics,
-            containment=built.containment,
-            places=built.places,
-            logs=built.logs,
-            clock=self._clock,
-            methods=built.methods,
-        )
 
     def _own_pids(self) -> set[int]:
         """Of the children that a part of the daemon waits for."""
@@ -373,10 +291,6 @@ class App:
         requires the other, rows are written."""
         built = self._built
         return 2 * self._settings.drain_s + built.commands.longest_stop_s() + built.workers.longest_stop_s() + 5.0
-
-
-def _ms(days: float) -> int:
-    return int(timedelta(days=days) / timedelta(milliseconds=1))
 
 
 def _address(listener: socket.socket) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from supervisor.log import log
+from supervisor.worker.badge import Badge
 from supervisor.worker.launch import STATE_ID_VARIABLE
 from supervisor.worker.procfs import ProcessStat, children, has_variable, read_stat
 
@@ -11,14 +12,14 @@ class ForeignChildren:
     """Make it before the first worker is spawned: who is our child then, without our mark, is foreign.
 
     Such a child may orphan others later, which come to us as the orphans of plugins do. Nothing tells for sure which is
-    which: the environment may be cleared, a session left. A daemon without foreign children takes every orphan for a
-    plugin's. One that had some, even if they are gone, takes only those that carry its mark: rather does it leave
-    a plugin's process behind that hid from its session, its environment and every look at its worker, than end a
-    stranger's.
+    which: the environment may be cleared, a session left, a limit changed. A daemon without foreign children takes
+    every orphan for a plugin's. One that had some, even if they are gone, takes only those that carry its mark or wear
+    its badge: rather does it leave a plugin's process behind that got rid of both, than end a stranger's.
     """
 
-    def __init__(self, state_id: str) -> None:
+    def __init__(self, state_id: str, badge: Badge | None = None) -> None:
         self._mark = f"{STATE_ID_VARIABLE}={state_id}".encode()
+        self._badge = badge
         living = [child for pid in children() if (child := read_stat(pid)) and not child.is_dead]
         foreign = [child for child in living if not self._is_marked(child)]
         self._had_some = bool(foreign)
@@ -31,4 +32,4 @@ class ForeignChildren:
         return not self._had_some or self._is_marked(child)
 
     def _is_marked(self, child: ProcessStat) -> bool:
-        return bool(has_variable(child.pid, self._mark))
+        return bool(has_variable(child.pid, self._mark)) or (self._badge is not None and self._badge.is_on(child.pid))

@@ -15,7 +15,8 @@ from supervisor.core.errors import NotFound, ResourceExhausted, SupervisorError
 from supervisor.core.event import PluginFailed, WorkerCrashed
 from supervisor.core.plugin import Plugin
 from supervisor.log import get_logger
-from supervisor.store.journal import Filters, Journal
+from supervisor.store.event_filters import Filters
+from supervisor.store.journal import Journal
 from supervisor.store.plugins import PluginRegistry
 from supervisor.wire import worker
 from supervisor.worker.link import WorkerLink
@@ -73,6 +74,7 @@ class WorkerFeeds:
             filters=Filters(request.types, [self._registry.get(name).id for name in request.plugins]),
             after_seq=request.after_seq,
             credit=None,
+            owner=link.plugin.id,
         )
 
 

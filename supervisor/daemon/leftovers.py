@@ -1,7 +1,7 @@
 """Worker processes that a daemon killed before us has left behind: find them and end them, and nobody else.
 
 A pid alone proves nothing: it may name a stranger by now. A leftover is who was recorded (pid, start time and boot id),
-or who carries the id of our state directory in its environment.
+who carries the id of our state directory in its environment, or who wears the badge of a daemon on it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Protocol
 import trio
 
 from supervisor.log import log
+from supervisor.worker.badge import Badge
 from supervisor.worker.launch import STATE_ID_VARIABLE
 from supervisor.worker.procfs import ProcessStat, boot_id, has_variable, processes_of, read_stat
 
@@ -43,7 +44,7 @@ class Removal:
     """Outlived SIGKILL: in uninterruptible sleep, mostly on a dead disk or mount."""
 
 
-def find_leftovers(state_id: str, remembered: Sequence[Recorded]) -> list[Leftover]:
+def find_leftovers(state_id: str, remembered: Sequence[Recorded], badge: Badge | None = None) -> list[Leftover]:
     """Living processes of an earlier daemon on this state directory; `remembered` is what it recorded of its workers.
 
     Never ourselves, our ancestors or our descendants. Who is recognised vouches for all below, and for the group and
@@ -53,7 +54,12 @@ def find_leftovers(state_id: str, remembered: Sequence[Recorded]) -> list[Leftov
     this_boot = boot_id()
     recorded = {row.pid: row.start_ticks for row in remembered if row.boot_id == this_boot}
     mark = f"{STATE_ID_VARIABLE}={state_id}".encode()
-    sure = {pid for pid, found in known.items() if recorded.get(pid) == found.start_ticks or has_variable(pid, mark)}
+
+    def is_one(pid: int) -> bool:
+        was_recorded = recorded.get(pid) == known[pid].start_ticks
+        return was_recorded or bool(has_variable(pid, mark)) or (badge is not None and badge.is_on(pid))
+
+    sure = {pid for pid in known if is_one(pid)}
     found = _with_descendants(known, {pid for pid, it in known.items() if {pid, it.pgid, it.sid} & sure})
     return [Leftover(pid=pid, start_ticks=known[pid].start_ticks) for pid in sorted(found - _family(known))]
 
@@ -61,6 +67,7 @@ def find_leftovers(state_id: str, remembered: Sequence[Recorded]) -> list[Leftov
 async def remove_leftovers(
     state_id: str,
     remembered: Sequence[Recorded],
+    badge: Badge | None = None,
     *,
     term_grace_s: float = 5.0,
     kill_grace_s: float = 2.0,
@@ -70,12 +77,12 @@ async def remove_leftovers(
     """
     removal = Removal()
     with _Targets() as targets:
-        targets.add(find_leftovers(state_id, remembered))
+        targets.add(find_leftovers(state_id, remembered, badge))
         for number, grace_s in ((signal.SIGTERM, term_grace_s), (signal.SIGKILL, kill_grace_s)):
             for leftover in targets.signal(number):
                 log.warning("leftover.signalled", pid=leftover.pid, signal=number.name)
             removal.gone += await targets.wait_gone(grace_s)
-            targets.add(find_leftovers(state_id, remembered))
+            targets.add(find_leftovers(state_id, remembered, badge))
             if not targets.fds:
                 return removal
         removal.survivors += targets.fds

@@ -8,14 +8,13 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from supervisor.core.errors import InvalidParams
 from supervisor.core.problem import Problem
 from supervisor.core.reading import Reader
+from supervisor.daemon import setting_texts
 from supervisor.lifecycle.sources import mask_credentials
 from supervisor.log import FORMATS, LEVELS
 from supervisor.wire.address import default_socket_path
@@ -37,8 +36,6 @@ _NO_SETTINGS: Final = frozenset(
 )
 _INTEGER = re.compile(r"[+-]?[0-9][0-9_]*")
 _MAX_CONFIG_BYTES: Final = 1024 * 1024
-# sockaddr_un.sun_path is 108 bytes, the last one a NUL.
-_MAX_SOCKET_BYTES: Final = 107
 _DAY_S: Final = 86_400
 
 
@@ -161,6 +158,9 @@ def _shown(value: object) -> object:
 
 
 def default_config_path(environ: Mapping[str, str], uid: int) -> Path:
+    """Where the settings are when nobody names the file: systemd's directory, the system's for root, the user's own."""
+    if directory := _first_directory(environ, "CONFIGURATION_DIRECTORY"):
+        return Path(directory) / "plugind.toml"
     if uid == 0:
         return SYSTEM_CONFIG
     home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '/nonexistent')}/.config"
@@ -185,11 +185,11 @@ def _read_values(r: Reader, values: Mapping[str, Any], *, paths: bool = True) ->
     """Every setting of one source; `values` are those of the sources below it."""
     read: dict[str, Any] = {}
     if paths:
-        read["state_dir"] = r.text("state_dir", values["state_dir"], longest=4096, check=_path_problem)
-        read["socket"] = r.text("socket", values["socket"], longest=4096, check=_socket_problem)
-        read["log_dir"] = r.text("log_dir", values["log_dir"] or "/", longest=4096, check=_path_problem)
+        read["state_dir"] = r.text("state_dir", values["state_dir"], longest=4096, check=setting_texts.path_problem)
+        read["socket"] = r.text("socket", values["socket"], longest=4096, check=setting_texts.socket_problem)
+        read["log_dir"] = r.text("log_dir", values["log_dir"] or "/", longest=4096, check=setting_texts.path_problem)
     return read | {
-        "timezone": r.text("timezone", "UTC", longest=100, check=_zone_problem),
+        "timezone": r.text("timezone", "UTC", longest=100, check=setting_texts.zone_problem),
         "start_concurrency": r.whole("start_concurrency", 8, least=1, most=1000),
         "drain_s": r.number("drain_s", 20, least=0, most=3600),
         "log_format": r.choice("log_format", "auto", FORMATS),
@@ -209,10 +209,10 @@ def _read_values(r: Reader, values: Mapping[str, Any], *, paths: bool = True) ->
         "phase_timeout_s": r.number("phase_timeout_s", 120, least=1, most=_DAY_S),
         "keep_versions": r.whole("keep_versions", 3, least=2, most=1000),
         "purge_after_days": r.number("purge_after_days", 0, least=0, most=36_600),
-        "index_url": r.optional_text("index_url", longest=2000, check=_index_problem) or "",
-        **{name: r.texts(name, longest=100, check=_member_problem) for name in _LISTS},
-        "socket_group": r.optional_text("socket_group", longest=100, check=_group_problem) or "",
-        "metrics_listen": r.optional_text("metrics_listen", longest=200, check=_scrape_problem) or "",
+        "index_url": r.optional_text("index_url", longest=2000, check=setting_texts.index_problem) or "",
+        **{name: r.texts(name, longest=100, check=setting_texts.member_problem) for name in _LISTS},
+        "socket_group": r.optional_text("socket_group", longest=100, check=setting_texts.group_problem) or "",
+        "metrics_listen": r.optional_text("metrics_listen", longest=200, check=setting_texts.scrape_problem) or "",
         "audit_keep": r.whole("audit_keep", 100_000, least=1, most=1 << 40),
         "audit_keep_days": r.number("audit_keep_days", 365, least=0.01, most=36_600),
     }
@@ -297,61 +297,3 @@ def _texts(table: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 def _first_directory(environ: Mapping[str, str], variable: str) -> str | None:
     """systemd lists the directories of a unit with colons between."""
     return environ.get(variable, "").split(":")[0] or None
-
-
-def _path_problem(text: str) -> str | None:
-    if "\0" in text:
-        return "must not contain NUL"
-    return None if text.startswith("/") else "must be an absolute path"
-
-
-def _socket_problem(text: str) -> str | None:
-    if problem := _path_problem(text):
-        return problem
-    size = len(os.fsencode(text))
-    return (
-        None
-        if size <= _MAX_SOCKET_BYTES
-        else f"is {size} bytes long; a socket's path has at most 107: choose a shorter"
-    )
-
-
-def _index_problem(url: str) -> str | None:
-    if url.startswith(("https://", "http://", "file:///")) and not re.search(r"[\x00-\x20\x7f]", url):
-        return None
-    return "must be the address of a package index: https://…, http://… or file:///…"
-
-
-def _member_problem(text: str) -> str | None:
-    name = text.removeprefix("@")
-    if text == "*" or re.fullmatch(r"[0-9]{1,10}|[A-Za-z_][A-Za-z0-9_.-]*[$]?", name):
-        return None
-    return 'must be a user ("alice", "1001"), a group ("@staff", "@1001") or "*" for everybody who can connect'
-
-
-def _group_problem(text: str) -> str | None:
-    if re.fullmatch(r"[0-9]{1,10}|[A-Za-z_][A-Za-z0-9_.-]*[$]?", text):
-        return None
-    return 'must be the name or number of a group, without "@"'
-
-
-def _scrape_problem(text: str) -> str | None:
-    """A name such as `localhost` could come to mean another address: only what is loopback for good will do."""
-    if text.startswith("/"):
-        return _socket_problem(text)
-    host, colon, port = text.rpartition(":")
-    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65_536:
-        return 'must be a loopback address with its port, such as "127.0.0.1:9464", or the absolute path of a socket'
-    try:
-        address = ip_address(host.removeprefix("[").removesuffix("]") if host.startswith("[") else host)
-    except ValueError:
-        return f"{host!r} is no IP address: 127.0.0.1 or [::1] is meant"
-    return None if address.is_loopback else f"{host} is not loopback: whoever reaches it could read all of it"
-
-
-def _zone_problem(name: str) -> str | None:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # unknown; leaves the database ("../x"); a directory ("America")
-        return "is no IANA time zone, such as 'UTC' or 'Europe/Berlin'"
-    return None

@@ -21,8 +21,8 @@ _FIRST_FD: Final = 3
 # Workers get their RPC descriptor as number 3 and few others; what is up here is never in the way.
 _SAFE_FD: Final = 10
 _MAX_FDS: Final = 1024
-# systemd reads fast, but READY=1 must not be lost because its queue was full for a moment.
-_SEND_S: Final = 0.5
+_AGAIN_S: Final = 0.1
+"""Until the next try, while the manager's queue is full."""
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -95,12 +95,27 @@ def take_listener(environment: SystemdEnvironment) -> socket.socket | None:
 
 
 class Notifier:
-    """Tells the service manager how we are. Never raises: without a manager, or when it is deaf, we go on."""
+    """Tells the service manager how we are. Never raises or waits: without a manager, or when it is deaf, we go on.
+
+    What does not go since its queue is full is kept, of each kind the newest, and sent in order by `run`.
+    """
 
     def __init__(self, address: str | None) -> None:
         """`address` as in NOTIFY_SOCKET: a path, or `@` and an abstract name; None: there is nobody to tell."""
         self._address = address
         self._failed = False
+        self._kept: dict[str, str] = {}
+        """Messages by the name of their first assignment, in the order in which they were said."""
+        self._stuck = trio.Event()
+
+    async def run(self) -> None:
+        """Send what is kept as soon as the manager reads again, until cancelled."""
+        while True:
+            await self._stuck.wait()
+            self._stuck = trio.Event()
+            while self._kept:
+                await trio.sleep(_AGAIN_S)
+                self._send_kept()
 
     def ready(self, status: str = "") -> bool:
         return self._notify("READY=1", *_status(status))
@@ -127,16 +142,32 @@ class Notifier:
         """Whether it was sent."""
         if self._address is None or not assignments:
             return False
+        name = assignments[0].partition("=")[0]
+        # Behind what was said since: RELOADING=1 is to come before the READY=1 that ends it.
+        self._kept.pop(name, None)
+        self._kept[name] = "\n".join(assignments)
+        return self._send_kept()
+
+    def _send_kept(self) -> bool:
+        """Whether all of it went; where nobody listens it is lost."""
+        if self._address is None:
+            return False
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-                sock.settimeout(_SEND_S)
+                sock.setblocking(False)
                 sock.connect(address)
-                sock.send("\n".join(assignments).encode())
+                for name, message in list(self._kept.items()):
+                    sock.send(message.encode())
+                    del self._kept[name]
+        except BlockingIOError:
+            self._stuck.set()
+            return False
         except (OSError, ValueError) as error:
             if not self._failed:
-                log.warning("systemd.notify_failed", address=self._address, message=assignments[0], error=str(error))
+                log.warning("systemd.notify_failed", address=self._address, message=[*self._kept], error=str(error))
             self._failed = True
+            self._kept.clear()
             return False
         self._failed = False
         return True

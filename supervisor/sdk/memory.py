@@ -151,14 +151,16 @@ class Memory:
         """The call of another plugin's method.
 
         Raises:
-            NotFound, MethodNotFound, InvalidParams.
+            NotFound, InvalidParams.
         """
         methods = self.plugins.get(request.plugin)
         if methods is None:
             raise NotFound(f"there is no plugin {request.plugin!r}", plugin=request.plugin)
         function = methods.get(request.method)
         if function is None:
-            raise MethodNotFound(f"{request.plugin} has no method {request.method!r}", method=request.method)
+            raise NotFound(
+                f"plugin {request.plugin!r} has no method {request.method!r}", plugin=request.plugin, method=request.method
+            )
         match request.params:
             case None:
                 return function

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from supervisor.clock import to_ms
 from supervisor.store.database import Database, Transaction
+from supervisor.store.meter import Meter
 from supervisor.store.tables import AuditRow, current
 
 MAX_PAGE: Final = 1000
@@ -63,6 +64,8 @@ class AuditFilter:
 class AuditLog:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.written = Meter()
+        """How many entries have come since the database was opened."""
 
     def now_ms(self) -> int:
         return to_ms(self._database.clock.now())
@@ -72,14 +75,14 @@ class AuditLog:
 
         It is with the writer before this first waits, and so before whatever the caller hands over next.
         """
-        return await self._database.transact(lambda _: _insert(asked, None))
+        return await self._database.transact(lambda transaction: self._insert(transaction, asked, None))
 
     async def end(self, seq: int | None, asked: Asked, ended: Ended) -> None:
         """Note what came of it. What has no row, as nothing could be written when it began, gets a whole one."""
 
-        def work(_: Transaction) -> None:
+        def work(transaction: Transaction) -> None:
             if seq is None or not AuditRow.update(**_of(ended)).where(AuditRow.seq == seq).execute():
-                _insert(asked, ended)
+                self._insert(transaction, asked, ended)
 
         await self._database.transact(work)
 
@@ -120,10 +123,10 @@ class AuditLog:
             total += trimmed
         return total
 
-
-def _insert(asked: Asked, ended: Ended | None) -> int:
-    row = {name: getattr(asked, name) for name in Asked.__dataclass_fields__}
-    return int(AuditRow.insert(**row, **(_of(ended) if ended else {})).execute())
+    def _insert(self, transaction: Transaction, asked: Asked, ended: Ended | None) -> int:
+        row = {name: getattr(asked, name) for name in Asked.__dataclass_fields__}
+        transaction.after_commit(partial(self.written.add, 1))
+        return int(AuditRow.insert(**row, **(_of(ended) if ended else {})).execute())
 
 
 def _of(ended: Ended) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Meter: counts bytes and wakes who waits for so many. Belongs to the trio thread."""
+"""Meter: counts what comes, and wakes who waits for so much. Belongs to the trio thread."""
 
 from __future__ import annotations
 

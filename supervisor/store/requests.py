@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from supervisor.clock import to_ms
 from supervisor.core.errors import InvalidParams
 from supervisor.store.database import Database, Transaction
-from supervisor.store.tables import ClientRequestRow, pack, unpack
+from supervisor.store.tables import ClientRequestRow, current, pack, unpack
 
 MAX_ID_CHARS: Final = 200
+MAX_OF_A_USER: Final = 100_000
 _KEEP: Final = timedelta(days=1)
+_TRIM_BATCH: Final = 200
+"""Rows deleted in one transaction, so that nobody waits long behind it: each is on a page of its own."""
+_TOO_OLD: Final = "created_at_ms < ?"
+_TOO_MANY: Final = "created_at_ms < ? AND +uid = ? AND state = 'done'"
+"""With a plus, so that it goes by age: the key would have it look at all that the user has, in each batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +92,39 @@ class RequestLog:
 
         await self._database.transact(work)
 
-    async def trim(self, max_age: timedelta = _KEEP) -> int:
-        """Forget what is older; returns how many."""
-        oldest_ms = to_ms(self._database.clock.now() - max_age)
+    async def trim(self, max_age: timedelta = _KEEP, *, most_of_one: int = MAX_OF_A_USER) -> int:
+        """Forget what is older, and of each user all but about the newest `most_of_one`; returns how many.
 
-        def work(_: Transaction) -> int:
-            return int(ClientRequestRow.delete().where(ClientRequestRow.created_at_ms < oldest_ms).execute())
+        Of a user who asks for so many, what is not answered yet is kept all the same.
+        """
+        total = await self._delete(_TOO_OLD, to_ms(self._database.clock.now() - max_age))
+        for uid, oldest_ms in await self._database.read(partial(_who_has_more, most_of_one)):
+            total += await self._delete(_TOO_MANY, oldest_ms, uid)
+        return total
 
-        return await self._database.transact(work)
+    async def _delete(self, which: str, *values: int) -> int:
+        """In bounded transactions; cancelled, it has done a part."""
+
+        sql = f"SELECT uid, request_id FROM client_request WHERE {which} LIMIT {_TRIM_BATCH}"  # noqa: S608  ours
+
+        def work(transaction: Transaction) -> int:
+            found = transaction.execute(sql, values).fetchall()
+            # One by one: in one statement SQLite would look at all that the user has.
+            current.connection().executemany("DELETE FROM client_request WHERE uid = ? AND request_id = ?", found)
+            return len(found)
+
+        total = trimmed = await self._database.transact(work)
+        while trimmed == _TRIM_BATCH:
+            trimmed = await self._database.transact(work)
+            total += trimmed
+        return total
+
+
+def _who_has_more(most: int) -> list[tuple[int, int]]:
+    """Users with more requests than that, and when the oldest one was asked that each may keep."""
+    users = current.execute_sql("SELECT uid FROM client_request GROUP BY uid HAVING count(*) > ?", (most,)).fetchall()
+    newest = "SELECT created_at_ms FROM client_request WHERE +uid = ? ORDER BY created_at_ms DESC LIMIT 1 OFFSET ?"
+    return [(uid, current.execute_sql(newest, (uid, most - 1)).fetchone()[0]) for (uid,) in users]
 
 
 def _is(uid: int, request_id: str) -> tuple[Any, Any]:

@@ -49,6 +49,7 @@ class Share:
         self._owner = owner
         self._held = 0
         self._unfinished = 0
+        self._closed = False
 
     @property
     def full(self) -> bool:
@@ -60,14 +61,25 @@ class Share:
         return size <= SMALL_BYTES or self._has_room(size)
 
     def add(self, size: int) -> None:
+        self._held += size
         if self._budget is not None:
-            self._held += size
             self._budget.add(self._owner, size)
 
-    def set_unfinished(self, size: int) -> bool:
-        """So many bytes of an unfinished frame are held now; False if they are more than fits."""
-        more, self._unfinished = size - self._unfinished, size
-        fits = more <= 0 or size <= SMALL_BYTES or self._has_room(more)
+    def count_in(self, budget: Budget | None) -> None:
+        """From now on with all that it holds; None: in none."""
+        if self._closed or budget is self._budget:
+            return
+        if self._budget is not None:
+            self._budget.add(self._owner, -self._held)
+        if budget is not None:
+            budget.add(self._owner, self._held)
+        self._budget = budget
+
+    def set_unfinished(self, frame_bytes: int) -> bool:
+        """So many bytes of an unfinished frame have come, and are held twice; False if they are more than fits."""
+        more = 2 * (frame_bytes - self._unfinished)
+        self._unfinished = frame_bytes
+        fits = more <= 0 or frame_bytes <= SMALL_BYTES or self._has_room(more)
         self.add(more)
         return fits
 
@@ -82,5 +94,5 @@ class Share:
 
     def close(self) -> None:
         """The connection has gone with all it held; what ends later counts no more."""
-        self.add(-self._held)
-        self._budget = None
+        self.count_in(None)
+        self._closed = True

@@ -31,9 +31,9 @@ class FrameReader:
         return bool(self._data)
 
     @property
-    def held_bytes(self) -> int:
-        """Of the frame that is unfinished; the skipper may have it too."""
-        return 2 * len(self._data)
+    def partial_bytes(self) -> int:
+        """Of the frame that is unfinished; twice as many are held, as the skipper has them too."""
+        return len(self._data)
 
     def feed(self, data: bytes | bytearray) -> Iterator[bytes]:
         """Yield the frames that are whole now, without their copies staying behind.

@@ -117,7 +117,7 @@ class Peer:
             for frame in self._frames.feed(self._received.popleft()):
                 # Each frame yields an event, so that who handles them can count what they cost.
                 yield self._classify(codec.decode(frame, max_depth=self.limits.max_depth), len(frame))
-            if not self._share.set_unfinished(self._frames.held_bytes):
+            if not self._share.set_unfinished(self._frames.partial_bytes):
                 raise ResourceExhausted(_FULL)
 
     def request(self, method: str, params: Params) -> tuple[int, bytes]:
@@ -157,15 +157,32 @@ class Peer:
         Raises:
             LocalProtocolError: the result cannot be sent (the request is still unanswered), or `id_` is not open.
         """
-        self._must_be_open(id_)
-        frame = self._encode(Response(id_, None, result))
-        self._note_answered(id_)
+        frame = self.encode_result(id_, result)
+        self.note_answered(id_)
         return frame
+
+    def encode_result(self, id_: int, result: Any) -> bytes:
+        """The answer to the peer's request, which `note_answered` counts as unanswered no more once it is to be sent.
+
+        Raises:
+            LocalProtocolError: as in `respond`.
+        """
+        self._must_be_open(id_)
+        return self._encode(Response(id_, None, result))
+
+    def note_answered(self, id_: int) -> None:
+        answered = self._asked_of_us.pop(id_)
+        self._bytes_asked_of_us -= answered.frame_bytes
+        self._share.add(-answered.held_bytes)
 
     def fail(self, id_: int, failure: Failure) -> bytes:
         """Answer the peer's request with an error; details that cannot be sent are left out."""
         self._must_be_open(id_)
-        self._note_answered(id_)
+        self.note_answered(id_)
+        return self.encode_failure(id_, failure)
+
+    def encode_failure(self, id_: int, failure: Failure) -> bytes:
+        """As `fail` would, and the request stays unanswered."""
         try:
             return self._encode(Response(id_, failure, None))
         except LocalProtocolError:
@@ -222,11 +239,6 @@ class Peer:
         self._asked_of_us[id_] = asked
         self._bytes_asked_of_us += asked.frame_bytes
         self._share.add(asked.held_bytes)
-
-    def _note_answered(self, id_: int) -> None:
-        answered = self._asked_of_us.pop(id_)
-        self._bytes_asked_of_us -= answered.frame_bytes
-        self._share.add(-answered.held_bytes)
 
     def _must_be_open(self, id_: int) -> None:
         if id_ not in self._asked_of_us:

@@ -415,6 +415,27 @@ class TransitionAnswer(TypedDict):
     to: str
 
 
+class ResourceInfo(TypedDict):
+    """What the daemon has of the machine; null is what it could not see."""
+
+    open_files: int | None
+    """Of its own process."""
+    max_files: int | None
+    """How many it may open; null: there is no limit."""
+    database_bytes: int | None
+    wal_bytes: int | None
+    """Of the database's write-ahead log."""
+    state_free_bytes: int | None
+    """On the disk of the state directory, for the daemon's user."""
+    state_total_bytes: int | None
+    log_free_bytes: int | None
+    log_total_bytes: int | None
+    cgroup: bool
+    """Whether a control group was delegated to it."""
+    controllers: dict[str, str]
+    """Of that group, each with why it cannot be used: an empty text if it can."""
+
+
 class DaemonInfo(TypedDict):
     name: str
     version: str
@@ -424,6 +445,9 @@ class DaemonInfo(TypedDict):
     python: str
     state_dir: str
     socket: str
+    config_file: str | None
+    """The settings file that was read; null: there was none."""
+    resources: ResourceInfo
     started_at_ms: int
 
 

@@ -25,7 +25,7 @@ def main() -> None:
         ctl = [
             python,
             "-c",
-            "import sys; from client.cli.main import main; sys.exit(main())",
+            "import sys; from client.cli.entry import main; sys.exit(main())",
             "--socket",
             plugind.socket,
         ]

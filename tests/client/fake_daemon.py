@@ -38,6 +38,8 @@ class Operating:
     progress: list[dict[str, Any]] = field(default_factory=list)
     result: Any = None
     cancelled: Any = None
+    until: threading.Event | None = None
+    """What the answer to one that was cancelled waits for."""
 
 
 class FakeDaemon:
@@ -216,6 +218,8 @@ class FakeDaemon:
             with self._changed:
                 self.requests.append(("rpc.cancel", {}))
                 self._changed.notify_all()
+            if what.until is not None:
+                assert await trio.to_thread.run_sync(what.until.wait, 10)
             answer = what.cancelled
         if answer is NEVER:
             await _never()

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import trio
 
 from client import AsyncClient
-from client.errors import ConnectionLost, DaemonNotRunning, DeadlineExceeded, NotFound, Unavailable
+from client.errors import (
+    ConnectionLost,
+    DaemonNotRunning,
+    DeadlineExceeded,
+    LocalProtocolError,
+    NotFound,
+    Unavailable,
+)
 from client.sync_stream import BACK, LOST
 from supervisor.core.errors import CLASSES
 from tests.client.fake_daemon import HANG_UP, NEVER, FakeDaemon, Turns
@@ -145,3 +154,11 @@ async def test_a_stream_gives_up_after_the_time_it_was_given(daemon: FakeDaemon)
         await trio.to_thread.run_sync(daemon.stop)
         with trio.fail_after(10), pytest.raises(Unavailable):
             await stream.receive()
+
+
+async def test_it_is_not_for_use_over_a_fork(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with AsyncClient.connect(daemon.path) as client:
+        monkeypatch.setattr("client.async_link.os", SimpleNamespace(getpid=lambda: 1))
+        with pytest.raises(LocalProtocolError, match="this one is a fork: make a client here"):
+            await client.daemon.ping()
+    assert daemon.asked("daemon.ping") == []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from client.backoff import FIRST_S, LONGEST_S, Backoff
@@ -12,7 +15,10 @@ from client.errors import (
     DaemonNotRunning,
     DeadlineExceeded,
     FailedPrecondition,
+    InvalidParams,
     NotFound,
+    PermissionDenied,
+    RemoteProtocolError,
     ResourceExhausted,
     SupervisorError,
     Unavailable,
@@ -138,10 +144,11 @@ def test_a_daemon_that_is_stopping_is_waited_for_and_then_as_long_as_usual() -> 
 def test_the_daemon_is_told_what_is_left() -> None:
     call = read(Contact(lost_at=100.0))
     assert call.message() == [{"$deadline_ms": 30_000}]
-    assert call.left_s() == 30.0
+    assert call.left_s(100.0) == call.left_s(99.0) - 1.0 == 30.0
     pause_s = call.pause_s(LOST, 104.0)
     assert pause_s is not None
-    assert call.left_s() == pytest.approx(26.0 - pause_s)
+    assert call.left_s(104.0) == 26.0
+    assert call.left_s(131.0) == 0.0
     assert call.message()[0]["$deadline_ms"] == pytest.approx(26_000 - pause_s * 1000)
 
 
@@ -152,9 +159,9 @@ def test_a_wait_goes_on_for_what_is_left_of_it() -> None:
     pause_s = call.pause_s(LOST, 108.0)
     assert pause_s is not None
     assert call.message()[0]["timeout_s"] == pytest.approx(2.0 - pause_s)
-    assert call.pause_s(LOST, 112.0) is not None
+    assert call.pause_s(LOST, 110.0) is not None
     assert call.message()[0]["timeout_s"] == 0.001
-    assert end_of(call, LOST, 112.0) <= 115.0
+    assert end_of(call, LOST, 110.0) <= 110.25
 
 
 def test_who_gives_up_is_told_the_id_and_the_doubt() -> None:
@@ -165,11 +172,79 @@ def test_who_gives_up_is_told_the_id_and_the_doubt() -> None:
     assert type(told) is ConnectionLost
     assert "once('one')" in told.message
     assert told.data == {"socket": "/s", "method": "plugins.load", "request_id": "one"}
-    assert call.outcome(DeadlineExceeded("late", method="m")).data == {"method": "m", "request_id": "one"}
+    late = call.outcome(DeadlineExceeded("late", method="plugins.load"))
+    assert type(late) is DeadlineExceeded
+    assert "once('one')" in late.message
+    assert late.data == {"method": "plugins.load", "request_id": "one"}
+
+
+@pytest.mark.parametrize("error", [ResourceExhausted("full"), PermissionDenied("no"), RemoteProtocolError("odd"), DOWN])
+def test_a_change_that_may_have_been_made_is_never_said_to_be_refused(error: SupervisorError) -> None:
+    """It was sent; what its repetition met was no answer to it, but a connection that could not be made."""
+    call = change(Contact(lost_at=100.0))
+    assert call.pause_s(LOST, 100.0) is not None
+    call.sent = False
+    assert (call.pause_s(error, 104.0) is None) == (type(error) in {PermissionDenied, RemoteProtocolError})
+    assert call.pause_s(error, 105.0) is None
+    told = call.outcome(error)
+    assert type(told) is ConnectionLost
+    assert told.data["request_id"] == "one"
+    assert (error.message in told.message) == (error is not DOWN)
+    call.sent = call.answered = True
+    assert call.outcome(error) is error
+
+
+@pytest.mark.parametrize("make", [read, change])
+def test_a_refusal_that_may_pass_is_waited_out_where_the_daemon_was_known(make: Callable[[Contact], Call]) -> None:
+    known = Contact()
+    known.made()
+    for contact, until in ((Contact(), 100.0), (Contact(lost_at=98.0), 103.0), (known, 105.0)):
+        call = make(contact)
+        call.sent = False
+        assert end_of(call, ResourceExhausted("full")) == pytest.approx(until)
+        assert call.outcome(DOWN) is DOWN
+    call = make(known)
+    call.sent = False
+    assert call.pause_s(PermissionDenied("no"), 100.0) is None
+
+
+def test_one_that_was_found_again_by_others_is_waited_for_by_who_lost_it() -> None:
+    contact = Contact()
+    contact.made()
+    assert end_of(read(contact), LOST) == pytest.approx(105.0)
+    assert end_of(read(contact), DOWN) == pytest.approx(105.0)
+
+
+def test_until_when_a_connection_is_waited_for() -> None:
+    assert read(Contact(), timeout_s=3.0).connect_by(101.0) == 103.0
+    assert change(Contact()).connect_by(101.0) == 131.0
+    assert Call("plugins.load", {}, Terms(None, 5.0), Contact(), 100.0).connect_by(101.0) is None
+    assert Call("plugins.wait", {"timeout_s": 1}, Terms(30.0, 5.0), Contact(), 100.0).connect_by(100.0) == 101.25
+
+
+@pytest.mark.parametrize("limit_s", [float("inf"), 1e12, None])
+def test_what_is_longer_than_a_life_is_no_limit(limit_s: float | None) -> None:
+    terms = Terms(limit_s, 5.0)
+    assert Call("plugins.list", {}, terms, Contact(), 100.0).deadline is None
+    assert Call("plugins.list", {}, Terms(30.0, 5.0).within(limit_s or 1e9), Contact(), 100.0).message() == [{}]
+    assert Call("plugins.wait", {"timeout_s": limit_s}, terms, Contact(), 100.0).deadline is None
+    assert end_of(read(Contact(lost_at=100.0), timeout_s=9.0, reconnect_s=float("inf")), LOST) > 105.0
+
+
+@pytest.mark.parametrize("limit_s", [float("nan"), "5"])
+def test_what_is_no_time_is_refused_with_the_way_out(limit_s: Any) -> None:
+    for make in (lambda: Terms(limit_s, 5.0), lambda: Terms(30.0, 5.0).within(limit_s)):
+        with pytest.raises(InvalidParams, match="timeout_s is a number of seconds, or None for no limit"):
+            make()
+    with pytest.raises(InvalidParams, match="reconnect_s is a number"):
+        Terms(30.0, limit_s)
+    with pytest.raises(InvalidParams, match="timeout_s is a number"):
+        Call("plugins.wait", {"timeout_s": float("nan")}, Terms(30.0, 5.0), Contact(), 100.0)
 
 
 def test_what_was_never_sent_is_in_no_doubt() -> None:
     call = change(Contact())
+    call.sent = False
     down = DaemonNotRunning("down", socket="/s")
     assert call.pause_s(down, 100.0) is None
     assert call.outcome(down) is down

@@ -445,7 +445,7 @@ def test_new_writes_what_the_manifest_check_accepts(capsys: Any, tmp_path: Path)
     assert (manifest.key, [job.key for job in manifest.jobs]) == ("acme.weather", ["refresh"])
     compile((where / "main.py").read_text(), "main.py", "exec")
     assert cli.main(["new", "acme.weather", str(where)]) == 3
-    assert cli.main(["new", "Not A Key", str(tmp_path / "x")]) == 3
+    assert cli.main(["new", "Not A Key", str(tmp_path / "x")]) == 2
     assert not (tmp_path / "x").exists()
 
 

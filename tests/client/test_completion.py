@@ -49,6 +49,24 @@ def offered(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: Any) ->
 PLUGINS = ["acme.weather", "acme.clock"]
 
 
+def test_what_a_plugin_stored_and_what_there_is_to_filter_by(offered: Complete, daemon: FakeDaemon) -> None:
+    daemon.answers["rpc.describe"] = {
+        **samples.description(),
+        "methods": {
+            "plugins.call": {**samples.method(), "role": "operator"},
+            "plugins.list": {**samples.method(), "role": "observer"},
+        },
+        "events": {"plugin.enabled": {"summary": "It is on."}},
+    }
+    daemon.answers["plugins.state_list"] = {"entries": [{"key": "count", "value": 1, "revision": 1}], "next": None}
+    assert offered("state", "get", "acme.weather", "c") == ["count"]
+    assert daemon.asked("plugins.state_list")[-1]["plugin"] == "acme.weather"
+    assert offered("config", "get", "acme.weather", "") == []
+    assert offered("audit", "--method", "") == ["plugins.call"]
+    assert offered("events", "--type", "pl") == ["plugin.enabled"]
+    assert offered("events", "list", "--type=pl") == ["--type=plugin.enabled"]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -172,7 +190,8 @@ def environment(daemon: FakeDaemon, tmp_path: Path) -> dict[str, str]:
     """With `pluginctl` in the path, as it is installed; no shell reads anybody's files."""
     program = tmp_path / "bin/pluginctl"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m client.cli.main "$@"\n')
+    paths = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={paths} exec {sys.executable} -m client.cli.main "$@"\n')
     program.chmod(0o755)
     (tmp_path / "some file.toml").touch()
     (tmp_path / "some-dir").mkdir()

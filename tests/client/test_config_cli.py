@@ -5,12 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from client.cli import config_edit
 from client.cli import main as cli
 from client.cli.command import UsageError
 from client.cli.config_values import read_settings, removed
@@ -141,7 +146,7 @@ def test_get(ctl: Any, capsys: Any) -> None:
         "db.port      5432",
         'db.password  "********"',
         "",
-        "revision 3, set 1m ago by uid 0; a worker has taken it",
+        "revision 3, set 1m ago by root; a worker has taken it",
     ]
     assert ctl("config", "get", KEY, "db") == 0
     assert json.loads(capsys.readouterr().out) == {"port": 5432, "password": "********"}
@@ -193,6 +198,7 @@ def editor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Editor:
     editor = Editor(tmp_path)
     monkeypatch.setenv("EDITOR", str(editor.program))
     monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setattr(config_edit, "_has_terminal", lambda: True)
     return editor
 
 
@@ -254,9 +260,48 @@ def test_nobody_wants_to_go_back_in(
     ("program", "code", "says"), [("false", 1, "exit code 1"), ("/nonexistent/ed", 3, "set EDITOR")]
 )
 def test_an_editor_that_fails(
-    ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: Any, program: str, code: int, says: str
+    ctl: Any,
+    daemon: FakeDaemon,
+    editor: Editor,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+    program: str,
+    code: int,
+    says: str,
 ) -> None:
     monkeypatch.setenv("VISUAL", program)
     assert ctl("config", "edit", KEY) == code
     assert says in capsys.readouterr().err
     assert daemon.asked("plugins.config_set") == []
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_no_editor_without_a_terminal(ctl: Any, daemon: FakeDaemon, capsys: Any, words: list[str]) -> None:
+    assert ctl("config", "edit", KEY, *words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "an editor needs a terminal" in err
+    assert daemon.asked("plugins.config_get") == []
+
+
+def test_who_is_ended_leaves_no_copy_behind(daemon: FakeDaemon, tmp_path: Path) -> None:
+    """Nor its editor."""
+    program = tmp_path / "editor"
+    program.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
+    program.chmod(0o755)
+    environ = {**os.environ, "EDITOR": str(program), "VISUAL": "", "TMPDIR": str(tmp_path)}
+    code = "import sys; from client.cli import config_edit, main; config_edit._has_terminal = lambda: True; "
+    words = ["--socket", daemon.path, "config", "edit", KEY]
+    argv = [sys.executable, "-c", f"{code}sys.exit(main.main({words!r}))"]
+    with subprocess.Popen(argv, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 10
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert list(tmp_path.glob("pluginctl-*"))
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (128 + signal.SIGTERM, "")
+    assert not list(tmp_path.glob("pluginctl-*"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)

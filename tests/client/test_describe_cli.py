@@ -11,6 +11,7 @@ import pytest
 
 from client.cli import main as cli
 from client.cli.schema_text import properties, type_text
+from client.errors import NotFound
 from supervisor.control.describe import describe
 from supervisor.wire.control import REQUESTS
 from tests.client import samples
@@ -105,7 +106,10 @@ def test_what_else_there_is(ctl: Ctl, daemon: FakeDaemon, capsys: Any, word: str
     assert json.loads(capsys.readouterr().out)
 
 
-def test_what_is_not_there(ctl: Ctl, capsys: Any) -> None:
+def test_what_is_not_there(ctl: Ctl, daemon: FakeDaemon, capsys: Any) -> None:
+    assert ctl("describe acme.weather") == 4
+    assert "`pluginctl status acme.weather` tells of the plugin" in capsys.readouterr().err
+    daemon.answers["plugins.get"] = NotFound("no such plugin")
     assert ctl("describe plugins.gett") == 4
     assert "no method 'plugins.gett'; did you mean 'plugins.get'?" in capsys.readouterr().err
     assert ctl("describe zzz") == 4

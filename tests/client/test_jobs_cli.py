@@ -103,13 +103,14 @@ def test_one_job(ctl: Any, daemon: FakeDaemon, capsys: Any, changes: dict[str, A
 def test_times_of_many(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
     daemon.answers["jobs.next"] = samples.times(JOB, "acme.other/tick", JOB, more=True)
     assert ctl("jobs next") == 0
-    assert capsys.readouterr().out.splitlines() == [
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
         "AT                         IN        JOB",
         "2026-01-01T00:00:00+00:00  in 1h     acme.weather/refresh",
         "2026-01-01T00:01:00+00:00  in 1h 1m  acme.other/tick",
         "2026-01-01T00:02:00+00:00  in 1h 2m  acme.weather/refresh",
-        "there are more: `-n N` shows N of them, up to 1000",
     ]
+    assert err == "there are more: `-n N` shows N of them, up to 1000\n"
 
 
 @pytest.mark.parametrize(
@@ -365,7 +366,10 @@ def told(fraction: float | None, message: str | None = None) -> dict[str, Any]:
     return {"run": "r1", "fraction": fraction, "message": message, "at_ms": samples.NOW}
 
 
-def test_its_lines_and_progress_without_a_terminal(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
+def test_its_lines_and_progress_without_a_terminal(
+    ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(run_wait, "LOOK_AT_PROGRESS_S", 0.05)
     under_way(
         daemon,
         {"state": "queued", "waiting_for": "its worker is starting"},
@@ -392,7 +396,10 @@ def test_its_lines_and_progress_without_a_terminal(ctl: Any, daemon: FakeDaemon,
     assert (asked["plugin"], asked["run"], asked["since_ms"]) == (KEY, "r1", samples.NOW - 1000)
 
 
-def test_a_program_gets_nothing_but_the_result(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
+def test_a_program_gets_nothing_but_the_result(
+    ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(run_wait, "LOOK_S", 0.05)
     under_way(daemon, {"state": "running", "progress": told(0.5)}, end={"state": "succeeded"})
     daemon.write_log(samples.line("one", run_id="r1"))
     assert ctl(f"run {JOB} --wait --json") == 0
@@ -487,25 +494,27 @@ def test_lines_that_came_last_are_waited_for(
 def test_lines_that_keep_coming_are_not_cut_off(
     ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    """Longer in all than one that stops coming is waited for."""
-    monkeypatch.setattr(run_wait, "LAST_LINES_S", 1.0)
+    """Longer in all than one that stops coming is waited for: each that comes has the whole time for the next."""
     under_way(daemon, end={"state": "succeeded"})
     lines = [samples.line(f"line {n}", samples.NOW + n, run_id="r1") for n in range(12)]
+    daemon.answers["logs.read"] = lines[-1:]
+    coming = iter(lines)
+    limits: list[float | None] = []
 
-    def write() -> None:
-        for line in lines:
-            time.sleep(0.1)  # far less than is waited for, and with all of them more
-            daemon.write_log(line)
+    class Came(threading.Condition):
+        """The next line comes when it is waited for."""
 
-    def read(_: dict[str, Any]) -> list[dict[str, Any]]:
-        threading.Thread(target=write).start()
-        return lines[-1:]
+        def wait(self, timeout: float | None = None) -> bool:
+            limits.append(timeout)
+            daemon.write_log(next(coming))
+            return super().wait(10)
 
-    daemon.answers["logs.read"] = read
+    monkeypatch.setattr(run_wait, "threading", SimpleNamespace(**{**vars(threading), "Condition": Came}))
     assert ctl(f"run {JOB} --wait") == 0
     out, err = capsys.readouterr()
     assert "line 11\n" in out
     assert err == f"{QUEUED}\n"
+    assert limits == [run_wait.LAST_LINES_S] * 12
 
 
 def test_a_daemon_that_comes_back_while_a_run_is_waited_for(ctl: Any, daemon: FakeDaemon) -> None:
@@ -609,7 +618,10 @@ def test_params_that_cannot_be_given_are_wrong_usage(
 # The output of a run
 
 
-def test_following_a_run_until_it_has_ended(ctl: Any, daemon: FakeDaemon, capsys: Any) -> None:
+def test_following_a_run_until_it_has_ended(
+    ctl: Any, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(run_wait, "LOOK_S", 0.05)
     under_way(daemon, {"state": "running"}, {"state": "running"}, end={"state": "succeeded", "result": None})
     daemon.write_log(samples.line("one", run_id="r1"))
     assert ctl("runs logs -f r1 --json") == 0

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 import trio
 
-from client.errors import Conflict, ConnectionLost, DaemonNotRunning, FailedPrecondition, NotFound
+from client.errors import (
+    Conflict,
+    ConnectionLost,
+    DaemonNotRunning,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+)
 from tests.client.either import KINDS, connected
 from tests.client.fake_daemon import HANG_UP, FakeDaemon, Operating, Turns
 from tests.client.samples import plugin
@@ -99,3 +107,20 @@ async def test_an_install_tells_its_progress_at_each_try(daemon: FakeDaemon, kin
         assert await ask(lambda client: client.once().plugins.install("/w", on_progress=heard.append)) == plugin()
     assert [progress["phase"] for progress in heard] == ["fetch"]
     assert len(set(ids(daemon, "plugins.install"))) == 1
+
+
+@pytest.mark.parametrize("refusal", [ResourceExhausted("too many connections"), PermissionDenied("not any more")])
+async def test_a_connection_refused_after_a_lost_answer_leaves_the_outcome_unknown(
+    daemon: FakeDaemon, kind: str, refusal: Exception
+) -> None:
+    hello = daemon.answers["rpc.hello"]
+    daemon.answers["plugins.load"] = Turns([HANG_UP, plugin()])
+    daemon.answers["rpc.hello"] = Turns([hello, refusal, refusal, hello])
+    async with connected(kind, daemon) as ask:
+        if isinstance(refusal, ResourceExhausted):
+            # It may pass: waited out.
+            assert await ask(lambda client: client.once("mine").plugins.load("a")) == plugin()
+            return
+        with pytest.raises(ConnectionLost, match=r"not any more.*once\('mine'\)") as caught:
+            await ask(lambda client: client.once("mine").plugins.load("a"))
+        assert caught.value.data["request_id"] == "mine"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from client import protocol
 from client.async_client import AsyncClient
 from client.errors import ApprovalRequired, CallCancelled, ConnectionLost, DeadlineExceeded, Interrupted
+from client.link import Link
 from client.sync_client import Client
 from tests.client import samples
 from tests.client.fake_daemon import HANG_UP, NEVER, FakeDaemon, Operating
@@ -144,6 +147,51 @@ async def test_a_cancelled_call_waits_for_the_answer(daemon: FakeDaemon) -> None
         # Not only told: it has answered.
         assert daemon.asked("rpc.cancel") == [{}]
         assert (await client.daemon.ping())["pong"]
+
+
+async def test_a_cancelled_call_has_not_returned_before_the_answer(daemon: FakeDaemon) -> None:
+    release = threading.Event()
+    daemon.answers["plugins.install"] = Operating(PROGRESS[:1], None, CANCELLED, release)
+    returned = trio.Event()
+    async with AsyncClient.connect(daemon.path) as client, trio.open_nursery() as nursery:
+
+        async def install() -> None:
+            with trio.CancelScope() as scope:
+                await client.plugins.install("/w", on_progress=lambda _: scope.cancel())
+            returned.set()
+
+        with trio.fail_after(10):
+            nursery.start_soon(install)
+            await trio.to_thread.run_sync(daemon.wait_asked, "rpc.cancel")
+            await wait_all_tasks_blocked(0.05)
+            assert not returned.is_set()
+            release.set()
+            await returned.wait()
+
+
+def test_ctrl_c_in_the_middle_of_the_request_says_nothing_more() -> None:
+    """Whatever came after half a frame would be taken for its other half."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        link = Link(ours, "/s")
+        begun = theirs.dup()
+
+        def interrupt() -> None:
+            begun.recv(1, socket.MSG_PEEK)  # it is being sent, and nobody reads it
+            os.kill(os.getpid(), signal.SIGINT)
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with begun, pytest.raises(Interrupted) as stopped:
+            link.operate("plugins.install", [{"source": "x" * 1_000_000}], None, None)
+        thread.join(5)
+        assert isinstance(stopped.value.error, ConnectionLost)
+        assert "whether it was carried out is unknown" in stopped.value.error.message
+        assert not link.answered
+        link.close()
+        sent = b"".join(iter(lambda: theirs.recv(1 << 20), b""))
+        assert 0 < len(sent) < 1_000_000
+        assert b"rpc.cancel" not in sent
 
 
 async def test_a_cancelled_call_does_not_wait_for_ever(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:

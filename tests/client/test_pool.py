@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import pytest
 
-from client import Client
+from client import Client, pool
 from client.errors import ConnectionLost, DeadlineExceeded
 from client.pool import MOST
 from tests.client.either import eventually
@@ -131,3 +136,105 @@ def test_close_waits_for_nobody_and_what_is_in_use_is_closed_after_it(daemon: Fa
     join(loading)
     assert loaded == [plugin()]
     eventually(lambda: daemon.connected == 0)
+
+
+def interrupted_at(opcode: int, work: Callable[[], object]) -> bool:
+    """Ctrl-C at this one of the opcodes in pool.py that `work` carries out; False: there are not so many."""
+    left, before = opcode, sys.gettrace()
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != pool.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # one that nobody holds closes by itself
+def test_ctrl_c_at_any_place_leaves_no_connection_in_use(daemon: FakeDaemon) -> None:
+    opcode = 1
+    with Client(daemon.path) as client:
+        while interrupted_at(opcode, client.daemon.ping):
+            assert client._pool.in_use() == 0
+            opcode += 1
+        assert opcode > 200
+        assert client.within(5).daemon.ping()["pong"]
+    eventually(lambda: daemon.connected == 0)
+
+
+def test_who_waits_takes_the_place_of_a_call_that_was_interrupted(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where that one came to tell nobody."""
+    monkeypatch.setattr(pool, "_LOOK_AGAIN_S", 0.01)
+    home = pool.Home()
+    held = [pool.Place() for _ in range(MOST)]
+    home._line.extend(map(pool.ref, held))
+    with pytest.raises(DeadlineExceeded), home.place("daemon.ping", 0.0):
+        pytest.fail("must not come here")
+    threading.Timer(0.05, held.clear).start()
+    with home.place("daemon.ping", None):
+        assert len(home.in_line()) == 1
+
+
+FORK = """
+import json, os, sys
+from client import Client, LocalProtocolError
+client = Client(sys.argv[1], timeout_s=5)
+client.daemon.ping()
+with client.events() as stream:
+    pid = os.fork()
+    ask = client.daemon.ping if pid else client.daemon.info
+    said = [ask()["said"] for _ in range(20)]
+    if pid == 0:
+        try:
+            stream.receive(5)
+        except LocalProtocolError as error:
+            said.append(error.message)
+        stream.close()
+        client.close()
+        print(json.dumps(said), flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    client.plugins.load("a")
+    said.append(stream.receive(5)["seq"])
+print(json.dumps([*said, pid and os.getpid()]))
+"""
+
+
+def test_after_a_fork_each_process_gets_its_own_answers(daemon: FakeDaemon) -> None:
+    daemon.answers["daemon.ping"] = {"said": "ping"}
+    daemon.answers["daemon.info"] = {"said": "info"}
+    daemon.emit()
+    with subprocess.Popen([sys.executable, "-c", FORK, daemon.path], stdout=subprocess.PIPE, text=True) as process:
+        daemon.wait_asked("plugins.load")
+        daemon.emit()
+        out, _ = process.communicate(timeout=20)
+    child, parent = (json.loads(line) for line in out.splitlines())
+    assert child[:-1] == ["info"] * 20
+    assert f"belongs to process {parent[-1]}" in child[-1]
+    assert parent[:-1] == ["ping"] * 20 + [2]
+    assert daemon.connections == 3
+
+
+def test_a_value_that_cannot_be_sent_costs_no_connection(daemon: FakeDaemon) -> None:
+    with Client(daemon.path) as client:
+        client.daemon.ping()
+        with pytest.raises(Exception, match="cannot be sent"):
+            client.plugins.call("a", "m", {"x": object()})
+        assert client.daemon.ping()["pong"]
+    assert daemon.connections == 1

@@ -50,7 +50,16 @@ def test_how_it_is_started_here(
     monkeypatch.setattr("os.getuid", lambda: uid)
     if where is not None:
         unit(tmp_path / where)
-    assert reach.not_running("/nowhere/s", "/nowhere/s")[1].startswith(way)
+    assert reach.not_running("/nowhere/s", None)[1].startswith(way)
+
+
+def test_one_that_was_named_is_started_there(tmp_path: Path) -> None:
+    unit(tmp_path / "system")
+    assert reach.not_running("/my place/s", "/my place/s")[1].startswith(
+        "`plugind --socket '/my place/s'` starts it there"
+    )
+    usual = reach.default_socket_path({}, 0)
+    assert "systemctl start plugind" in reach.not_running(usual, usual)[1]
 
 
 @pytest.mark.parametrize(

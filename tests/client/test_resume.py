@@ -6,14 +6,17 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from client import Client
+from client.calling import Contact
 from client.errors import (
     ConnectionLost,
     DaemonNotRunning,
+    NotFound,
     PermissionDenied,
     ResourceExhausted,
     SupervisorError,
@@ -129,3 +132,24 @@ async def _ping(kind: str, path: str) -> None:
         return
     async with connected(kind, FakeDaemon(path)) as ask:
         await ask(lambda client: client.daemon.ping())
+
+
+@pytest.mark.parametrize("method", ["daemon.ping", "plugins.get"])
+async def test_a_daemon_that_answers_is_not_lost(daemon: FakeDaemon, kind: str, method: str) -> None:
+    """Whatever became of another call, such as one that had no answer in time."""
+    daemon.answers["plugins.get"] = NotFound("no plugin")
+    contacts: list[Contact] = []
+
+    def lose(client: Any) -> Any:
+        contact = client._pool.contact if kind == "blocking" else client._link.contact
+        contact.lost(1.0)
+        contacts.append(contact)
+        return client.call(method, **({"plugin": "a"} if method == "plugins.get" else {}))
+
+    async with connected(kind, daemon) as ask:
+        try:
+            await ask(lose)
+        except NotFound:
+            assert method == "plugins.get"
+        assert [contact.lost_at for contact in contacts] == [None]
+    assert daemon.connections == 1

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from textual.pilot import Pilot
 
@@ -101,7 +102,7 @@ def make_daemon(path: str) -> FakeDaemon:
     return fake
 
 
-def make_app(daemon: FakeDaemon, interval_s: float = 0.1) -> TopApp:
+def make_app(daemon: FakeDaemon, interval_s: float = 0.03) -> TopApp:
     def make_client() -> Client:
         return Client(daemon.path, timeout_s=5, reconnect_s=0)
 
@@ -137,7 +138,9 @@ class Watched:
         return screen
 
     async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
+        for key in keys:
+            await self.pilot.press(key)
+            await self.pilot.pause(0)
 
     async def wait(self, *shown: str, gone: str | None = None, within_s: float = 5.0) -> str:
         """Until all of this stands on the screen, and `gone` does not."""
@@ -152,12 +155,29 @@ class Watched:
         end = time.monotonic() + within_s
         while not holds():
             assert time.monotonic() < end, what()
-            await self.pilot.pause(0.03)
+            await self.pilot.pause(0.01)
+
+    async def until_asked(self, daemon: FakeDaemon, method: str, more: int) -> None:
+        """So many times more. `daemon.wait_asked` would hold up the screen."""
+        end = len(daemon.asked(method)) + more
+        await self.until(lambda: len(daemon.asked(method)) >= end, lambda: daemon.requests)
 
 
-def watch(daemon: FakeDaemon, act: Callable[[Watched], Awaitable[None]], size: tuple[int, int] = (80, 24)) -> TopApp:
+async def _no_idling(*_: float) -> None:
+    """For textual's wait after each key until the process does nothing, for up to a second: here it always does
+    something, and every test waits for what it wants to see."""
+    await asyncio.sleep(0)
+
+
+def watch(
+    daemon: FakeDaemon,
+    act: Callable[[Watched], Awaitable[None]],
+    size: tuple[int, int] = (80, 24),
+    *,
+    interval_s: float = 0.03,
+) -> TopApp:
     """Show the screen to `act`; textual runs on asyncio."""
-    app = make_app(daemon)
+    app = make_app(daemon, interval_s)
 
     async def show() -> None:
         async with app.run_test(size=size) as pilot:
@@ -165,5 +185,6 @@ def watch(daemon: FakeDaemon, act: Callable[[Watched], Awaitable[None]], size: t
             await screen.until(lambda: screen.top._plugin() is not None, lambda: "nothing was drawn")
             await act(screen)
 
-    asyncio.run(show())
+    with mock.patch("textual.app.wait_for_idle", _no_idling), mock.patch("textual.pilot.wait_for_idle", _no_idling):
+        asyncio.run(show())
     return app

@@ -104,10 +104,8 @@ async def test_refusals_do_not_flood_the_log(monkeypatch: pytest.MonkeyPatch, au
     refusals = Refusals(most=2, period_s=60)
     for uid in range(5):
         refusals.request("daemon.stop", "admin", uid=uid)
-    refusals.connection("UNAUTHENTICATED", "gone")
+    refusals.connection("gone")
     assert [fields["uid"] for _, fields in lines] == [0, 1]
     await trio.sleep(60)
-    refusals.connection("PERMISSION_DENIED", "a plugin")
+    refusals.connection("a plugin")
     assert lines[2:] == [("connection.refused", {"why": "a plugin", "left_out_before": 4})]
-    assert dict(refusals.requests) == {"admin": 5}
-    assert dict(refusals.connections) == {"UNAUTHENTICATED": 1, "PERMISSION_DENIED": 1}

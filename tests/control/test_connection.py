@@ -33,6 +33,16 @@ async def test_errors_are_strings_before_hello_and_maps_after(world: ControlWorl
         assert (await wire.refused("rpc.hello", protocol=[99]))["name"] == "INVALID_PARAMS"
 
 
+async def test_a_refused_hello_tells_what_is_spoken_here(world: ControlWorld) -> None:
+    wire = await world.dial()
+    async with wire.stream:
+        assert (await wire.refused("rpc.hello", protocol="2")).startswith("INVALID_PARAMS: "), "this is no hello"
+        error = await wire.refused("rpc.hello", client="test", protocol=[2, 3])
+        assert (error["name"], error["data"]) == ("INVALID_PARAMS", {"supported": [1]})
+        assert (await wire.refused("daemon.fly"))["name"] == "METHOD_NOT_FOUND", "it reads maps, as every hello does"
+        assert (await wire.call("rpc.hello", protocol=error["data"]["supported"]))["protocol"] == 1
+
+
 @pytest.mark.parametrize(
     ("method", "params", "told"),
     [
@@ -86,6 +96,29 @@ async def test_wait_answers_when_it_holds(world: ControlWorld, wire: Wire) -> No
     await wire.call("plugins.enable", plugin=plugin.key)
     error, seen = await wire.answer(waiting)
     assert (error, seen["status"], seen["phase"]) == (None, "ready", "running")
+
+
+async def test_what_a_plugin_emits_wakes_nobody_who_waits_for_it(
+    world: ControlWorld, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = await world.plugin("acme.one"), await world.plugin("acme.two")
+    looks, changed = list[str](), world.lifecycle_world.workers.changed
+
+    def counted(plugin_id: PluginId) -> trio.Event:
+        looks.append(plugin_id)
+        return changed(plugin_id)
+
+    monkeypatch.setattr(world.lifecycle_world.workers, "changed", counted)
+    waiting = await wire.ask("plugins.wait", plugin=one.key, status="ready", phase="running")
+    await wire.call("daemon.ping")
+    for _ in range(3):
+        await world.emit(one, 10)
+        await world.emit(two, 10)
+        await wire.call("daemon.ping")
+    await wire.call("plugins.load", plugin=two.key)
+    assert looks == [one.id]
+    await wire.call("plugins.load", plugin=one.key)
+    assert (await wire.answer(waiting))[1]["status"] == "ready"
 
 
 async def test_wait_for_one_that_goes_away_names_it_as_the_caller_did(world: ControlWorld, wire: Wire) -> None:
@@ -314,4 +347,5 @@ async def test_stop_is_answered(world: ControlWorld, wire: Wire) -> None:
 async def test_calls_reach_declared_methods_only(world: ControlWorld, wire: Wire) -> None:
     plugin = await world.plugin(status=Status.READY)
     error = await wire.refused("plugins.call", plugin=plugin.key, method="fly")
-    assert (error["name"], "offers none" in error["message"]) == ("INVALID_PARAMS", True)
+    assert (error["name"], "offers none" in error["message"]) == ("NOT_FOUND", True)
+    assert error["data"] == {"plugin": plugin.key, "method": "fly"}

@@ -13,7 +13,16 @@ from supervisor.clock import SystemClock
 from supervisor.control.access import Caller
 from supervisor.control.audit import AuditTrail
 from supervisor.control.detached import Detached
-from supervisor.core.errors import FailedPrecondition, InvalidParams, ResourceExhausted, SupervisorError, Unavailable
+from supervisor.core.errors import (
+    Conflict,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidParams,
+    PluginCrashed,
+    ResourceExhausted,
+    SupervisorError,
+    Unavailable,
+)
 from supervisor.store.audit import AuditLog
 from supervisor.store.database import Database
 from supervisor.store.requests import RequestLog
@@ -61,13 +70,22 @@ def request(**params: Any) -> Request:
 
 
 async def test_what_was_refused_for_now_is_tried_again(detached: Detached) -> None:
-    work = Work(Unavailable("not yet"), ResourceExhausted("full"))
-    for refusal in (Unavailable, ResourceExhausted):
+    work = Work(Unavailable("not yet"), ResourceExhausted("full"), Conflict("somebody else is at it"))
+    for refusal in (Unavailable, ResourceExhausted, Conflict):
         with pytest.raises(refusal):
             await detached.run(CALLER, request(), work)
-    assert await detached.run(CALLER, request(), work) == 3
-    assert await detached.run(CALLER, request(), work) == 3
-    assert work.times == 3
+    assert await detached.run(CALLER, request(), work) == 4
+    assert await detached.run(CALLER, request(), work) == 4
+    assert work.times == 4
+
+
+@pytest.mark.parametrize("kind", [PluginCrashed, DeadlineExceeded])
+async def test_what_broke_on_the_way_is_not_made_again(detached: Detached, kind: type[SupervisorError]) -> None:
+    work = Work(kind("who knows how far it came"))
+    for _ in range(2):
+        with pytest.raises(kind, match="how far"):
+            await detached.run(CALLER, request(), work)
+    assert work.times == 1
 
 
 async def test_what_was_refused_for_good_is_not(detached: Detached) -> None:

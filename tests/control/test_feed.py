@@ -11,13 +11,36 @@ import pytest
 import trio
 import trio.testing
 
-from supervisor.control.feed import Feed
+from supervisor.control.feed import Feed, Send
 from supervisor.core.event import PluginEmitted
 from supervisor.core.lifecycle import Status
-from supervisor.store.journal import Filters
+from supervisor.store.event_filters import Filters
+from supervisor.store.journal import Journal, Page
+from supervisor.wire.budget import Budget, Share
 from tests.control.world import ControlWorld, Wire, open_control_world
 
 ROUNDS = 30
+
+
+def a_feed(
+    world: ControlWorld,
+    send: Send,
+    *,
+    filters: Filters | None = None,
+    after_seq: int | None = None,
+    share: Share | None = None,
+) -> Feed:
+    return Feed(
+        1,
+        bus=world.lifecycle_world.bus,
+        journal=world.journal,
+        send=send,
+        filters=filters or Filters(),
+        after_seq=after_seq,
+        credit=None,
+        owner="somebody",
+        share=share,
+    )
 
 
 async def seqs(wire: Wire, until: int) -> list[int]:
@@ -239,26 +262,122 @@ async def test_who_is_too_slow_is_ended_alone_and_can_resume(world: ControlWorld
         assert (await slow.refused("events.unsubscribe", subscription=1))["name"] == "NOT_FOUND"
 
 
+def pages_read(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> list[Page]:
+    """Of replays, as they come."""
+    pages: list[Page] = []
+    read = journal.after
+
+    async def counted(*args: Any, **named: Any) -> Page:
+        pages.append(await read(*args, **named))
+        return pages[-1]
+
+    monkeypatch.setattr(journal, "after", counted)
+    return pages
+
+
 async def test_no_page_is_read_before_there_is_credit(
     world: ControlWorld, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugin = await world.plugin()
     first = (await world.emit(plugin, 10))[0].seq
-    asked: list[int] = []
-    read = world.journal.page
-
-    async def counted(*args: Any) -> Any:
-        asked.append(args[-1])
-        return await read(*args)
-
-    monkeypatch.setattr(world.journal, "page", counted)
+    pages = pages_read(world.journal, monkeypatch)
     number = (await wire.call("events.subscribe", after_seq=first - 1, credit=0))["subscription"]
     assert await quiet(wire)
-    assert asked == []
+    assert pages == []
     await wire.call("events.credit", subscription=number, n=2)
     assert await seqs(wire, first + 1) == [first, first + 1]
     assert await quiet(wire)
-    assert asked == [2]
+    assert [len(page.events) for page in pages] == [2]
+
+
+async def test_one_connection_has_one_page_of_a_replay_read(
+    world: ControlWorld, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who subscribes often and does not read has us hold what one asks for, and that little."""
+    plugin = await world.plugin()
+    first = (await world.emit(plugin, 300, "x" * 20_000))[0].seq
+    pages = pages_read(world.journal, monkeypatch)
+    for _ in range(64):
+        await wire.ask("events.subscribe", after_seq=first - 1)
+    held = 0
+    while not pages or held != len(pages):
+        held = len(pages)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+    assert 1 < len(pages) < 40
+    assert all(page.size <= 128 * 1024 for page in pages)
+    told = [message[2][0]["subscription"] for message in [await wire.message() for _ in range(2000)] if message[0] == 2]
+    assert len(set(told)) > 30
+
+
+async def test_a_page_that_was_not_taken_counts_in_what_is_held(world: ControlWorld) -> None:
+    plugin = await world.plugin()
+    first = (await world.emit(plugin, 10, "x" * 20_000))[0].seq
+    budget, go_on, began = Budget(10_000_000, 10_000_000), trio.Event(), trio.Event()
+
+    async def send(_: dict[str, Any]) -> None:
+        began.set()
+        await go_on.wait()
+
+    feed = a_feed(world, send, after_seq=first - 1, share=Share(budget, 7))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(feed.run)
+        await began.wait()
+        assert 100_000 < budget.held_bytes <= 128 * 1024
+        go_on.set()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert budget.held_bytes == 0
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_who_gives_no_credit_is_ended_too_and_takes_it_up_where_he_was(
+    world: ControlWorld, wire: Wire, after: bool
+) -> None:
+    plugin = await world.plugin()
+    last = (await world.emit(plugin, 1))[-1].seq
+    params = {"after_seq": last - 1, "credit": 3} if after else {"credit": 2}
+    number = (await wire.call("events.subscribe", **params))["subscription"]
+    if after:
+        assert await seqs(wire, last) == [last]
+    await world.emit(plugin, 1000)
+    assert await seqs(wire, last + 2) == [last + 1, last + 2]
+    assert await quiet(wire)
+    await world.emit(plugin, 30)
+    assert await wire.event() == {"subscription": number, "end": True, "reason": "overflow", "last_seq": last + 2}
+    assert (await wire.refused("events.credit", subscription=number, n=1))["name"] == "NOT_FOUND"
+    await wire.call("events.subscribe", after_seq=last + 2)
+    assert await seqs(wire, last + 1030) == list(range(last + 3, last + 1031))
+
+
+async def test_what_is_not_asked_for_overflows_nobody(world: ControlWorld, wire: Wire) -> None:
+    plugin = await world.plugin()
+    number = (await wire.call("events.subscribe", types=["*.rare", "plugin.*"], credit=0))["subscription"]
+    for _ in range(3):
+        await world.emit(plugin, 1000)
+    rare = PluginEmitted(plugin_id=plugin.id, plugin_key=plugin.key, name="rare", payload=None)
+    [told] = await world.lifecycle_world.registry.record(rare)
+    assert await quiet(wire)
+    await wire.call("events.credit", subscription=number, n=1)
+    assert (await wire.event())["event"]["seq"] == told.seq
+
+
+@pytest.mark.parametrize(
+    ("most", "types", "told"),
+    [
+        (10, [f"*{n}" for n in range(100)], "may have 1000 types in all, and with these there are 1100"),
+        (1, ["t" * 200] * 100, "may have 20000 characters of types in all, and with these there are 40000"),
+    ],
+)
+async def test_the_types_of_all_subscriptions_are_bounded(
+    world: ControlWorld, wire: Wire, most: int, types: list[str], told: str
+) -> None:
+    for _ in range(most):
+        await wire.call("events.subscribe", types=types)
+    error = await wire.refused("events.subscribe", types=types)
+    assert error["name"] == "RESOURCE_EXHAUSTED"
+    assert told in error["message"]
+    await wire.call("events.unsubscribe", subscription=1)
+    await wire.call("events.subscribe", types=types)
 
 
 async def test_who_is_slower_than_the_trimming_is_ended(world: ControlWorld, wire: Wire) -> None:
@@ -314,15 +433,7 @@ async def test_who_waits_for_what_is_rare_can_go_on_from_where_he_was_ended(worl
             began.set()
             await go_on.wait()
 
-    feed = Feed(
-        1,
-        bus=world.lifecycle_world.bus,
-        journal=world.journal,
-        send=send,
-        filters=filters,
-        after_seq=None,
-        credit=None,
-    )
+    feed = a_feed(world, send, filters=filters)
     async with trio.open_nursery() as nursery:
         await nursery.start(feed.run)
         passed = (await world.emit(plugin, 50))[-1].seq
@@ -330,9 +441,10 @@ async def test_who_waits_for_what_is_rare_can_go_on_from_where_he_was_ended(worl
         [told] = await world.lifecycle_world.registry.record(rare)
         await began.wait()
         assert told.seq == passed + 1
+        passed = (await world.emit(plugin, 1200))[-1].seq
         for _ in range(3):
-            await world.emit(plugin, 400)  # more than a subscription keeps
+            await world.lifecycle_world.registry.record(*[rare] * 400)  # more than a subscription keeps
         go_on.set()
     assert [sent[0]["event"]["seq"], sent[1]["reason"]] == [told.seq, "overflow"]
-    assert told.seq < sent[1]["last_seq"] < world.lifecycle_world.bus.last_seq
+    assert told.seq + 1200 == passed == sent[1]["last_seq"]
     assert len(sent) == 2

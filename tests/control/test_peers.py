@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 from supervisor.control import peers
 from supervisor.control.peers import PluginTree, groups_of, look_at
 from supervisor.core.errors import PermissionDenied, ResourceExhausted, Unauthenticated
+from supervisor.worker.badge import Badge
 from tests.control.visitors import stranger, visiting
 
+RLIMIT_LOCKS = 10
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to connect as others")
 
 
@@ -53,8 +56,8 @@ class Old:
         return self._sock.fileno()
 
 
-def tree(daemon_pid: int, group: str | None = None) -> PluginTree:
-    return PluginTree(daemon_pid, os.geteuid(), group)
+def tree(daemon_pid: int, group: str | None = None, badge: Badge | None = None) -> PluginTree:
+    return PluginTree(daemon_pid, os.geteuid(), group, badge)
 
 
 @pytest.mark.parametrize("make", [lambda sock: sock, Old])
@@ -72,6 +75,25 @@ def test_who_is_below_the_daemon_does_not(listener: socket.socket, path: Path, h
     refused = pytest.raises(PermissionDenied, match="was started by a plugin, by a job or by an install")
     with visiting(path, below=how) as visitor, accepted(listener) as sock, refused:
         look_at(make(sock), tree(visitor.process.pid))
+
+
+def test_what_another_daemon_left_behind_does_not(listener: socket.socket, path: Path) -> None:
+    """It is below nobody now, and has what it was started with, or less."""
+    badge = Badge(1 << 61, 1 << 62)
+    with stranger() as daemon, visiting(path) as visitor, accepted(listener) as sock:
+        resource.prlimit(visitor.process.pid, RLIMIT_LOCKS, (1 << 62, 1 << 62))
+        assert look_at(sock, tree(daemon, badge=badge)).pid == visitor.process.pid
+        for number in (badge.number, 5):
+            resource.prlimit(visitor.process.pid, RLIMIT_LOCKS, (number, number))
+            with pytest.raises(PermissionDenied, match="has a lower limit of file locks"):
+                look_at(sock, tree(daemon, badge=badge))
+
+
+@as_root
+def test_other_users_are_not_known_by_it(listener: socket.socket, path: Path) -> None:
+    with stranger() as daemon, visiting(path) as visitor, accepted(listener) as sock:
+        resource.prlimit(visitor.process.pid, RLIMIT_LOCKS, (5, 5))
+        assert look_at(sock, PluginTree(daemon, 4242, None, Badge(1 << 61, 1 << 62))).pid == visitor.process.pid
 
 
 def test_a_chain_that_is_too_long_is_not_walked(

@@ -11,11 +11,13 @@ import trio
 
 from supervisor.control import server
 from supervisor.control.access import Caller
+from supervisor.control.roles import make_rules
 from supervisor.store.journal import Journal
 from supervisor.wire.control import Role
 from supervisor.wire.limits import KIB, MIB
 from tests.control.world import ControlWorld, Wire, open_control_world
 
+UID = 54_321
 CONVERSATION = b"".join(
     msgpack.packb(message)
     for message in (
@@ -31,6 +33,18 @@ CONVERSATION = b"".join(
 def as_user(monkeypatch: pytest.MonkeyPatch, uid: int, role: Role) -> None:
     monkeypatch.setattr(server.Gate, "identify", lambda self, sock: Caller(1, uid, uid, role))
     monkeypatch.setattr(server.Gate, "renewed", lambda self, caller: caller)
+
+
+def asked(id_: int, size: int) -> bytes:
+    return bytes(msgpack.packb([0, id_, "plugins.call", {"plugin": "acme.none", "method": "m", "params": "x" * size}]))
+
+
+async def all_held(world: ControlWorld, size: int) -> int:
+    """Bytes that the newest connection holds, once the last `size` of an unfinished frame have come in."""
+    *_, share = world.server._connections.values()
+    while share._unfinished < size:
+        await trio.lowlevel.checkpoint()
+    return share._held
 
 
 async def until_alone(world: ControlWorld, wire: Wire, most: int = 1) -> None:
@@ -152,6 +166,64 @@ async def test_what_all_together_hold_is_bounded(tmp_path: Path, monkeypatch: py
             assert (await third.refused("plugins.call", **heavy))["name"] == "NOT_FOUND"
             for wire in (second, third, admin):
                 await wire.stream.aclose()
+
+
+async def test_who_is_no_admin_any_more_is_counted(world: ControlWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And who has become one is not, on connections that are open already."""
+    admins = make_rules({Role.ADMIN: [str(UID)]}, lambda _: None, lambda _: None)
+    observers = make_rules({Role.OBSERVER: [str(UID)]}, lambda _: None, lambda _: None)
+    monkeypatch.setattr(server.Gate, "identify", lambda self, sock: Caller(1, UID, UID, Role.ADMIN))
+    world.gate.rules = admins
+    wire = await (await world.dial()).hello()
+    await wire.stream.send_all(b"".join(asked(20_000 + id_, 50 * KIB) for id_ in range(4)))
+    for id_ in range(4):
+        assert (await wire.answer(20_000 + id_))[0]["name"] == "NOT_FOUND"
+    await wire.stream.send_all(asked(1, 800 * KIB)[: 200 * KIB])
+    held = await all_held(world, 200 * KIB)
+    assert world.server.statistics().held_bytes == 0
+    world.gate.rules = observers
+    world.server.look_again()
+    assert world.server.statistics().held_bytes == held
+    world.gate.rules = admins
+    world.server.look_again()
+    assert world.server.statistics().held_bytes == 0
+    world.gate.rules = observers
+    world.server.look_again()
+    await wire.stream.aclose()
+    while world.server.statistics().held_bytes:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_who_comes_in_vain_all_the_time_is_not_even_looked_at(
+    world: ControlWorld, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_IN_VAIN_S", 10.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(server, "uid_of", lambda sock: UID)
+        patched.setattr(server.Gate, "identify", lambda self, sock: Caller(1, UID, UID, Role.OBSERVER))
+        patched.setattr(server.Gate, "renewed", lambda self, caller: caller)
+        # One that has something to say may come again.
+        for _ in range(2):
+            useful = await (await world.dial()).hello()
+            await useful.stream.aclose()
+        await until_alone(world, wire)
+        in_vain = await world.dial()
+        while world.server.connections < 2:
+            await trio.lowlevel.checkpoint()
+        await in_vain.stream.aclose()
+        await until_alone(world, wire)
+        looked: list[object] = []
+        patched.setattr(server.Gate, "identify", lambda self, sock: looked.append(sock))
+        late = await world.dial()
+        [told] = await late.rest()
+        await late.stream.aclose()
+    assert told[2][0]["name"] == "RESOURCE_EXHAUSTED"
+    assert told[2][0]["retryable"] is True
+    assert "connects too often" in told[2][0]["message"]
+    assert looked == []
+    assert world.server.statistics().refused == {"rate": 1}
+    admin = await (await world.dial()).hello()
+    await admin.stream.aclose()
 
 
 async def test_the_one_idle_longest_goes_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

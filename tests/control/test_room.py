@@ -54,6 +54,43 @@ def test_a_uid_has_so_many(uid: int) -> None:
     assert room.make(caller(BOB)) is None
 
 
+def test_a_full_uid_is_refused_unseen() -> None:
+    room = a_room(*[Guest(uid, None) for uid in (ROOT, ADMIN, ALICE) for _ in range(3)], Guest(BOB))
+    for uid in (ADMIN, ALICE):
+        refusal = room.refusal_of(uid)
+        assert refusal is not None
+        assert refusal.message == f"uid {uid} has 3 connections open, and no more are taken"
+    assert [room.refusal_of(uid) for uid in (ROOT, OWN, BOB, 1003)] == [None] * 4
+    assert room.refused == {"uid": 2}
+
+
+def test_it_is_looked_at_whose_idle_one_may_go() -> None:
+    idler = Guest(ALICE, 60)
+    room = a_room(Guest(ALICE, None), idler, Guest(ALICE, None))
+    assert room.refusal_of(ALICE) is None
+    assert (idler.told, len(room), room.refused) == ([], 3, {})
+
+
+def test_who_is_no_admin_any_more_counts_with_the_others() -> None:
+    admins: set[int] = {ADMIN}
+    room = Room(Caps(most=1, most_of_a_uid=3), {ROOT}, lambda who: who.uid in admins)
+    inside = Guest(ADMIN, None)
+    room.enter(inside)
+    assert room.make(caller(ALICE)) is None
+    admins.clear()
+    room.look_again(inside)
+    refusal = room.make(caller(ALICE))
+    assert refusal is not None
+    assert room.refused == {"total": 1}
+    admins.add(ADMIN)
+    room.look_again(inside)
+    assert room.make(caller(ALICE)) is None
+    room.leave(inside)
+    admins.clear()
+    room.look_again(inside)
+    assert (len(room), room.make(caller(ALICE))) == (0, None)
+
+
 def test_so_many_in_all_who_are_no_admins() -> None:
     room = a_room(Guest(ALICE, None), Guest(ALICE, None), Guest(BOB, None), Guest(BOB, None), Guest(ROOT), Guest(ADMIN))
     refusal = room.make(caller(1003))

@@ -18,12 +18,12 @@ import trio
 from supervisor.control.access import Gate
 from supervisor.control.audit import AuditTrail
 from supervisor.control.calls import MethodCaller
-from supervisor.control.connection import Service
 from supervisor.control.detached import Detached
 from supervisor.control.listen import bound_socket
 from supervisor.control.methods import Methods, Parts
 from supervisor.control.room import Caps
 from supervisor.control.server import ControlServer
+from supervisor.control.service import Service
 from supervisor.core.errors import NotFound
 from supervisor.core.event import PluginEmitted, Recorded, RunStarted
 from supervisor.core.lifecycle import Status

@@ -1,8 +1,11 @@
 """Whose our children are: the entrypoint's that became us by exec, or the plugins'."""
 
+import resource
+
 import pytest
 
 from supervisor.daemon.foreign import ForeignChildren
+from supervisor.worker.badge import Badge
 from supervisor.worker.procfs import read_stat
 from tests.daemon.processes import all_reaped, python, sleeping
 
@@ -20,10 +23,10 @@ def _reaped():
 def at_start(monkeypatch):
     """What our children are when it is made: this process may have some that the tests know nothing of."""
 
-    def made(*processes):
+    def made(*processes, badge=None):
         with monkeypatch.context() as patched:
             patched.setattr("supervisor.daemon.foreign.children", lambda: [it.pid for it in processes])
-            return ForeignChildren(ID)
+            return ForeignChildren(ID, badge)
 
     return made
 
@@ -41,6 +44,14 @@ def test_with_foreign_children_only_what_carries_our_mark(at_start):
         assert not foreign.is_not_one(read_stat(sidecar.pid))
         assert not foreign.is_not_one(read_stat(bare.pid))
         assert foreign.is_not_one(read_stat(ours.pid))
+
+
+def test_a_badge_tells_whose_it_is_without_an_environment(at_start):
+    with sleeping(env={}) as sidecar, sleeping(env={}) as bare, sleeping(env={}) as ours:
+        resource.prlimit(ours.pid, 10, (4711, 4711))
+        foreign = at_start(sidecar, badge=Badge(4711, 5000))
+        assert foreign.is_not_one(read_stat(ours.pid))
+        assert not foreign.is_not_one(read_stat(bare.pid))
 
 
 def test_they_are_foreign_also_when_they_are_gone(at_start):

@@ -1,5 +1,6 @@
 # ruff: noqa: ASYNC110  -- that a pid has left /proc, or a grandchild has come, raises no event
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,8 +11,11 @@ import pytest
 import trio
 
 from supervisor.daemon.leftovers import Leftover, find_leftovers, remove_leftovers
+from supervisor.worker.badge import Badge, number_below
 from supervisor.worker.procfs import boot_id, children, has_variable, read_stat, start_ticks
 from tests.daemon.processes import all_pids, all_reaped, python, sleeping
+
+RLIMIT_LOCKS = 10
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +82,15 @@ def test_found_by_recorded_identity_only_if_all_of_it_matches(not_ours):
 def test_found_by_the_id_of_the_state_directory(not_ours):
     with sleeping(env={"PLUGIND_STATE_ID": "mine"}) as mine, sleeping(env={"PLUGIND_STATE_ID": "mine2"}):
         assert [leftover.pid for leftover in find_leftovers("mine", [])] == [mine.pid]
+
+
+def test_found_by_the_badge_of_the_state_directory(not_ours):
+    badge = Badge(number_below(1 << 64, "x" * 32), 1 << 64)
+    with sleeping(env={}) as hidden, sleeping(env={}) as lowered, sleeping(env={}):
+        resource.prlimit(hidden.pid, RLIMIT_LOCKS, (badge.number, badge.number))
+        # It may be another daemon's.
+        resource.prlimit(lowered.pid, RLIMIT_LOCKS, (badge.number - 1, badge.number - 1))
+        assert [leftover.pid for leftover in find_leftovers("x" * 32, [], badge)] == [hidden.pid]
 
 
 def test_our_own_descendants_are_no_leftovers():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import select
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -153,7 +152,15 @@ async def test_byte_by_byte(tmp_path: Path) -> None:
         assert Answer(await rest(stream)).status == "200"
 
 
-async def test_a_failure_is_no_empty_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_a_failure_is_no_empty_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[tuple[str, BaseException]] = []
+
+    def report(event: str, error: BaseException) -> str:
+        logged.append((event, error))
+        return "c0ffee"
+
+    monkeypatch.setattr(metrics_http, "report_failure", report)
+
     async def fail() -> str:
         await trio.lowlevel.checkpoint()
         raise OSError("out of order")
@@ -161,11 +168,8 @@ async def test_a_failure_is_no_empty_text(tmp_path: Path, capfd: pytest.CaptureF
     async with serving(tmp_path / "s", fail) as path:
         answer = await ask(path, GET)
     assert answer.status == "500"
-    told = re.fullmatch(r"the numbers could not be read: log id ([0-9a-f]+)\n", answer.body.decode())
-    logged = capfd.readouterr().err
-    assert told
-    assert told[1] in logged
-    assert "out of order" in logged
+    assert answer.body.decode() == "the numbers could not be read: log id c0ffee\n"
+    assert [(event, str(error)) for event, error in logged] == [("scrape.failed", "out of order")]
 
 
 async def test_who_says_nothing_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

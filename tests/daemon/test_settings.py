@@ -65,6 +65,13 @@ def test_defaults_of_root_and_the_directories_of_systemd(tmp_path):
     assert (unit.state_dir, unit.log_dir) == (Path("/s/a"), Path("/l/a"))
 
 
+def test_the_configuration_directory_of_systemd_holds_the_file(tmp_path):
+    (tmp_path / "plugind.toml").write_text("drain_s = 3")
+    settings = load(tmp_path, environ={"CONFIGURATION_DIRECTORY": f"{tmp_path}:/other", "HOME": "/nonexistent"})
+    assert (settings.config_file, settings.drain_s) == (tmp_path / "plugind.toml", 3)
+    assert load(tmp_path, environ={"CONFIGURATION_DIRECTORY": "/nonexistent"}).config_file is None
+
+
 def test_xdg_places(tmp_path):
     config = tmp_path / "config/plugind/plugind.toml"
     config.parent.mkdir(parents=True)

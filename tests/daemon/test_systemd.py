@@ -1,9 +1,11 @@
 import fcntl
 import os
 import re
+import select
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,58 @@ def test_a_deaf_manager_is_logged_once_and_nothing_is_raised(address, monkeypatc
     assert not notifier.ping()
     (fields,) = seen
     assert fields["address"] == address
+
+
+async def test_a_full_queue_holds_up_nobody_and_loses_nothing(manager):
+    sock, name = manager
+    sock.setblocking(False)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as crowd:
+        crowd.setblocking(False)
+        crowd.connect(name.replace("@", "\0"))
+        while select.select([], [crowd], [], 0)[1]:
+            crowd.send(b"X=1")
+    notifier, began = Notifier(name), time.monotonic()
+    for _ in range(3):
+        assert not notifier.reloading()
+        assert not notifier.ready("4 plugins")
+        assert not notifier.ping()
+    assert not notifier.stopping("draining")
+    assert not notifier.extend_timeout(1)
+    assert not notifier.extend_timeout(2)
+    assert time.monotonic() - began < 0.2
+    told = []
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(notifier.run)
+            while not told or told[-1] != "EXTEND_TIMEOUT_USEC=2000000":
+                await trio.lowlevel.wait_readable(sock)
+                told.append(sock.recv(4096).decode())
+            nursery.cancel_scope.cancel()
+    told = [text.split("MONO")[0].rstrip("\n") for text in told if text != "X=1"]
+    assert told == [
+        "RELOADING=1",
+        "READY=1\nSTATUS=4 plugins",
+        "WATCHDOG=1",
+        "STOPPING=1\nSTATUS=draining",
+        "EXTEND_TIMEOUT_USEC=2000000",
+    ]
+    assert notifier.ping(), "and then all goes at once again"
+
+
+async def test_a_manager_that_goes_away_with_a_full_queue(tmp_path, monkeypatch):
+    failed = trio.Event()
+    monkeypatch.setattr("supervisor.daemon.systemd.log.__class__.warning", lambda *a, **fields: failed.set())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "n"))
+        notifier = Notifier(str(tmp_path / "n"))
+        while notifier.ping():
+            pass
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(notifier.run)
+            await failed.wait()
+            nursery.cancel_scope.cancel()
+    assert not notifier.ping()
 
 
 def test_variables_are_taken_out():

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from supervisor.clock import SystemClock
+from supervisor.clock import SystemClock, to_ms
 from supervisor.core.errors import ResourceExhausted
 from supervisor.core.event import PluginEmitted, Recorded
 from supervisor.core.lifecycle import Status
@@ -29,20 +29,22 @@ async def emit(database: Database, count: int, size: int) -> list[Recorded]:
     return await database.transact(lambda tx: [tx.record(event) for _ in range(count)])
 
 
+CHANGE = Asked(
+    at_ms=to_ms(SystemClock().now()),
+    uid=0,
+    pid=1,
+    exe=None,
+    client=None,
+    role="admin",
+    method="m",
+    target=None,
+    request_id=None,
+)
+
+
 async def ask_for_changes(audit: AuditLog, count: int) -> None:
-    asked = Asked(
-        at_ms=audit.now_ms(),
-        uid=0,
-        pid=1,
-        exe=None,
-        client=None,
-        role="admin",
-        method="m",
-        target=None,
-        request_id=None,
-    )
     for _ in range(count):
-        await audit.end(None, asked, Ended(result="ok", message=None, duration_ms=1))
+        await audit.end(None, CHANGE, Ended(result="ok", message=None, duration_ms=1))
 
 
 async def test_who_emits_much_is_trimmed_at_once(
@@ -85,6 +87,26 @@ async def test_who_emits_much_is_trimmed_at_once(
         kept.append(Keep(events=1, events_age=age, audit=1, audit_age=age))
         await trio.sleep(100)
         assert (len(await journal.list(after_seq=0)), len(await audit.list(AuditFilter()))) == (1, 1)
+        nursery.cancel_scope.cancel()
+    await database.aclose()
+
+
+async def test_who_asks_for_many_changes_is_trimmed_at_once(autojump_clock: Any, tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "d.db", clock=SystemClock(), publish=lambda _: None, inline=True)
+    audit, age = AuditLog(database), timedelta(days=7)
+    keep = partial(keep_short, interval_s=1000, growth_entries=10)
+    most = Keep(events=3, events_age=age, audit=5, audit_age=age)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep, Journal(database), RequestLog(database), audit, lambda: most)
+        await trio.testing.wait_all_tasks_blocked()
+        for many, left in ((9, 9), (1, 5), (9, 14), (1, 5)):
+            await ask_for_changes(audit, many)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(await audit.list(AuditFilter())) == left
+        for _ in range(10):  # What has begun counts as what has ended does, and once.
+            await audit.end(await audit.begin(CHANGE), CHANGE, Ended(result="ok", message=None, duration_ms=1))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(await audit.list(AuditFilter())) == 5
         nursery.cancel_scope.cancel()
     await database.aclose()
 

@@ -29,11 +29,17 @@ class Case:
     """Needs no daemon."""
     stops: bool = False
     """The daemon, so it gets one of its own."""
+    on_terminal: bool = False
+    """Nowhere else, so it has tests of its own."""
+    goes_on: bool = False
+    """Until Ctrl-C, so it has tests of its own."""
 
     @property
     def names_something(self) -> bool:
         """That may not be there."""
-        return not self.local and any(name in self.words for name in ("{key}", "{keeper}", "{run}"))
+        return not (self.local or self.on_terminal) and any(
+            name in self.words for name in ("{key}", "{keeper}", "{run}")
+        )
 
 
 def an_object(**properties: str | Schema) -> Schema:
@@ -48,6 +54,7 @@ def an_array(of: Schema) -> Schema:
 
 PLUGIN = an_object(id="string", key="string", version="string", status="string", phase="string", restarts="integer")
 LINE = an_object(time_ms="integer", stream="string", level="string", message="string")
+FINDING = an_object(check="string", state={"enum": ["ok", "warning", "problem"]}, text="string", remedy="string")
 
 COMMANDS: Mapping[str, Case] = {
     "plugins list": Case(words="list", shows="plugins.list"),
@@ -55,12 +62,12 @@ COMMANDS: Mapping[str, Case] = {
     "plugins get": Case(words="plugins get {keeper}", shows="plugins.get"),
     "plugins install": Case(words="install {source} --yes", shows="plugins.install", refused="install {source} --yes"),
     "plugins load": Case(words="load {key}", shows="plugins.load", state="installed", refused="load {key}"),
-    "plugins enable": Case(words="enable {key}", shows="plugins.enable", state="disabled", refused="enable {key}"),
+    "plugins enable": Case(words="enable {key}", shows="plugins.enable", state="disabled"),
     "plugins disable": Case(
         words="disable {key} --reason later",
         shows="plugins.disable",
         state="ready",
-        refused="disable {key}",
+        refused="disable {key} --reason another",
         refused_state="disabled",
     ),
     "plugins start": Case(
@@ -116,7 +123,7 @@ COMMANDS: Mapping[str, Case] = {
     "plugins wait": Case(words="wait {keeper} --phase running --timeout 0.2", shows="plugins.wait"),
     "plugins health": Case(words="health {keeper}", shows="plugins.health"),
     "plugins can-transition": Case(words="plugins can-transition {keeper} disabled", shows="plugins.can_transition"),
-    "plugins call": Case(words="call {keeper} echo [5]", shows={"const": 5}, refused="call {key} nothing"),
+    "plugins call": Case(words="call {keeper} echo [5]", shows={"const": 5}),
     "plugins metrics": Case(words="metrics {keeper}", shows="plugins.metrics"),
     "plugins state-list": Case(words="state list {keeper}", shows="plugins.state_list"),
     "plugins state-get": Case(words="state get {keeper} city", shows="plugins.state_get"),
@@ -129,7 +136,9 @@ COMMANDS: Mapping[str, Case] = {
     ),
     "plugins config-unset": Case(words="config unset {key} city", shows="plugins.config_set", state="configured"),
     "plugins config-test": Case(words="config test {key} city=Rome", shows="plugins.config_test", state="configured"),
-    "plugins config-edit": Case(words="config edit {key}", shows={"type": "null"}, state="configured"),
+    "plugins config-edit": Case(
+        words="config edit {key}", shows={"type": "null"}, state="configured", on_terminal=True
+    ),
     "plugins config-history": Case(words="config history {key}", shows="plugins.config_history", state="configured"),
     "plugins config-restore": Case(words="config restore {key} 1", shows="plugins.config_restore", state="configured"),
     "jobs list": Case(words="jobs list --plugin {keeper}", shows="jobs.list"),
@@ -164,11 +173,14 @@ COMMANDS: Mapping[str, Case] = {
     "daemon stop": Case(words="daemon stop --yes", shows="daemon.stop", stops=True),
     "daemon backup": Case(words="backup {new}", shows=an_object(ok={"const": True}, path="string")),
     "daemon describe": Case(words="describe", shows="rpc.describe"),
+    "daemon doctor": Case(words="doctor --socket {new}", shows=an_array(FINDING), code=1, local=True),
+    "daemon completion": Case(words="completion bash", shows=an_object(shell="string", script="string"), local=True),
     "develop new": Case(
         words="new test.new {new}", shows=an_object(key="string", directory="string", files="array"), local=True
     ),
     "develop check": Case(words="check {source}", shows=an_object(key="string", version="string"), local=True),
     "develop cron": Case(words="cron @daily", shows={"type": "object"}, local=True),
+    "develop dev": Case(words="dev {source}", shows={"type": "object"}, local=True, goes_on=True),
 }
 """By noun and verb; short forms and first words lead to these."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from tests.cgroups import delegated_group
 from tests.e2e.conftest import PATIENCE_S, Daemon, Rpc
 
 Copy = Callable[[str], Path]
+RLIMIT_LOCKS = 10
 INTO = """
 import os, sys
 with open({procs!r}, "w") as procs: procs.write(str(os.getpid()))
@@ -150,7 +152,8 @@ def test_in_a_cgroup_of_its_own(daemon: Daemon, hides: Path, delegated: Path) ->
         daemon.kill()
     assert all(map(alive, left))
     os.kill(left[0], signal.SIGKILL)
-    # No environment, no session, no parent tells whose the grandchild is: only the group does.
+    # No environment, no session, no parent, no limit tells whose the grandchild is: only the group does.
+    resource.prlimit(left[1], RLIMIT_LOCKS, (7, 7))
     with start_in(daemon, delegated) as rpc:
         assert not any(map(alive, left))
         [killed] = logged(daemon, "leftover.killed_in_cgroup")

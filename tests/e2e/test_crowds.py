@@ -17,6 +17,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from client import Client
 from tests.e2e.conftest import Daemon, Rpc
 
 CONNECTIONS = int(os.environ.get("PLUGIND_TEST_CONNECTIONS", "1000"))
@@ -25,6 +26,8 @@ HALF = b"\x94\x00\x01\xabplugins.call\x91\xdb\x00\x0f\x00\x00" + b"x" * 2000
 """Of a request with nearly a megabyte of text."""
 ANSWERED_S = 1.0
 """For a new connection, hello and a ping together, on a machine that runs other tests as well."""
+FLOODED_S = 2.0
+"""As that, behind all that the kernel's queue holds."""
 CROWD = """
 import os, socket, sys
 path, count, data, uid = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3]), int(sys.argv[4])
@@ -44,6 +47,30 @@ for _ in range(count):
     held.append(one)
 print("there", flush=True)
 sys.stdin.read()
+"""
+
+
+FLOOD = """
+import os, select, socket, sys
+path, uid, depth = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+os.chdir(os.path.dirname(path))
+path = os.path.basename(path)
+os.setgroups([]); os.setgid(uid); os.setuid(uid)
+for _ in range(depth):
+    child = os.fork()
+    if child:
+        os.close(0); os.close(1)
+        os.waitpid(child, 0)
+        os._exit(0)
+print("there", flush=True)
+tried = 0
+while not select.select([0], [], [], 0)[0]:
+    for _ in range(20):
+        one = socket.socket(socket.AF_UNIX)
+        one.connect(path)
+        one.close()
+    tried += 20
+print(tried, flush=True)
 """
 
 
@@ -90,6 +117,14 @@ def new_admins(daemon: Daemon, count: int) -> list[float]:
     return sorted(waits)
 
 
+def patient_admin(daemon: Daemon) -> float:
+    """As `new_admins`, by a client that waits in the kernel's queue."""
+    began = time.perf_counter()
+    with Client(str(daemon.socket), timeout_s=10) as client:
+        client.daemon.ping()
+    return time.perf_counter() - began
+
+
 def pings_of_a_new_one(daemon: Daemon, count: int) -> list[float]:
     waits = []
     with Rpc(daemon.socket) as rpc:
@@ -128,6 +163,30 @@ def test_an_admin_is_answered_under_a_crowd(daemon: Daemon, uid: int) -> None:
             assert more <= (34 if uid else 514), "one or two may be on their way out"
             assert grown < 64 * 1024
         wait_for(lambda: open_files(daemon) <= files + 2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("depth", [0, 200], ids=["at once", "from deep below"])
+def test_who_comes_and_goes_all_the_time_keeps_no_admin_out(daemon: Daemon, depth: int) -> None:
+    with daemon.start() as inside:
+        daemon.socket.parent.chmod(0o755)
+        daemon.socket.chmod(0o666)
+        command = [sys.executable, "-S", "-c", FLOOD, str(daemon.socket), "1001", str(depth)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as flood:
+            assert flood.stdout is not None
+            assert flood.stdout.readline() == b"there\n"
+            began = time.perf_counter()
+            waits = [patient_admin(daemon) for _ in range(20)]
+            while time.perf_counter() - began < 0.5:
+                inside.call("daemon.ping")
+                waits.append(patient_admin(daemon))
+            took = time.perf_counter() - began
+            tried, _ = flood.communicate(b"!", timeout=20)
+        print(f"{int(tried) / took:.0f} connections/s beside; {len(waits)} new admins: {told(sorted(waits))}")
+        assert int(tried) > 100
+        assert max(waits) < FLOODED_S
+        [refused] = [line for line in inside.call("daemon.metrics")["text"].splitlines() if 'reason="rate"' in line]
+        assert float(refused.split()[-1]) > 0
 
 
 def wait_for(condition: Any) -> None:

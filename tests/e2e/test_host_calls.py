@@ -155,7 +155,7 @@ def test_other_plugins(rpc: Rpc, plugin: Callable[[str], Path]) -> None:
     assert ask(rpc, "plugins.call", **echo) == {"result": {"a": [1]}}
     own = ask(rpc, "plugins.call", plugin=KEY, method="ask", params={"method": "state.get", "params": {"key": "k"}})
     assert own["result"]["result"] == {"found": False, "value": None, "revision": 0}
-    assert refused(rpc, "plugins.call", plugin="test.good", method="nothing") == "INVALID_PARAMS"
+    assert refused(rpc, "plugins.call", plugin="test.good", method="nothing") == "NOT_FOUND"
     slow = {"plugin": "test.good", "method": "sleep", "params": {"s": 60}}
     assert refused(rpc, "plugins.call", **slow, timeout_s=0.05) == "DEADLINE_EXCEEDED"
     crash = call(rpc, "ask", method="plugins.call", params={"plugin": "test.good", "method": "crash"})

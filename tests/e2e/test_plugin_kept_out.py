@@ -14,7 +14,7 @@ import pytest
 
 from tests.cgroups import delegated_group
 from tests.e2e.conftest import PATIENCE_S, Daemon, Refused, Rpc
-from tests.e2e.test_containment import start_in
+from tests.e2e.test_containment import alive, start_in
 
 KEY = "test.knocks"
 MANIFEST = f"""
@@ -71,6 +71,37 @@ if os.fork() == 0:
 os.wait()
 time.sleep(1000)
 """
+WAITING = """
+import os, sys, time
+from knock import knock
+if len(sys.argv) == 1:
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            # At once: nobody has seen it below the worker.
+            os.closerange(3, 100)
+            command = [sys.executable, os.path.join({source!r}, "worker.py"), "orphan"]
+            os.execve(sys.executable, command, {{}})
+        os._exit(0)
+    os.wait()
+    time.sleep(1000)
+while os.getppid() != {daemon}:
+    time.sleep(0.001)
+{shed}
+with open("orphan.new", "w") as file:
+    file.write(str(os.getpid()))
+os.rename("orphan.new", "orphan")
+while os.getppid() == {daemon}:
+    time.sleep(0.001)
+until = time.monotonic() + 20
+while time.monotonic() < until:
+    try:
+        knock("waited")
+        break
+    except (ConnectionRefusedError, FileNotFoundError):
+        time.sleep(0.001)
+"""
+"""Its orphan hides from every look, and knocks when another daemon is there."""
 STOP = msgpack.packb([0, 1, "daemon.stop", []])
 
 
@@ -86,13 +117,15 @@ def start(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[Callable[[
             daemon.stop()
 
 
-def source(directory: Path, daemon: Daemon, job: str = '["python", "knock.py", "job"]') -> Path:
+def source(
+    directory: Path, daemon: Daemon, job: str = '["python", "knock.py", "job"]', worker: str = WORKER, shed: str = ""
+) -> Path:
     made = directory / "sources/knocks"
     made.mkdir(parents=True, mode=0o755)
     files = {
         "plugin.toml": f"{MANIFEST}command = {job}\n",
         "knock.py": KNOCK.format(path=str(daemon.socket), request=STOP),
-        "worker.py": WORKER.format(daemon=daemon.pid),
+        "worker.py": worker.format(daemon=daemon.pid, source=str(made), shed=shed),
     }
     for name, text in files.items():
         (made / name).write_text(text)
@@ -124,6 +157,41 @@ def test_however_it_comes(daemon: Daemon, start: Callable[[], Rpc], tmp_path: Pa
         # It is nobody's request, and so not in the audit.
         assert rpc.call("audit.list", methods=["daemon.*"]) == []
     assert daemon.log.read_text().count('"connection.refused"') == 3
+
+
+def hidden(rpc: Rpc) -> tuple[int, Path]:
+    """The orphan's pid, once it waits, and where it writes what it hears."""
+    data = Path(rpc.call("plugins.get", plugin=KEY)["data_dir"])
+    deadline = time.monotonic() + PATIENCE_S
+    while not (data / "orphan").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return int((data / "orphan").read_text()), data / "waited"
+
+
+def test_an_orphan_that_hid_and_outlived_the_daemon_is_ended(daemon: Daemon, tmp_path: Path) -> None:
+    with daemon.start() as rpc:
+        rpc.load(source(tmp_path, daemon, worker=WAITING))
+        pid, answer = hidden(rpc)
+        assert alive(pid)
+        daemon.kill()
+    with daemon.start():
+        assert not alive(pid)
+        assert not answer.exists()
+
+
+def test_one_that_cannot_be_told_for_ours_is_kept_out(daemon: Daemon, tmp_path: Path) -> None:
+    """It has changed what it is known by, as far as the kernel lets it."""
+    shed = "import resource; resource.setrlimit(10, (77, 77))"
+    with daemon.start() as rpc:
+        rpc.load(source(tmp_path, daemon, worker=WAITING, shed=shed))
+        pid, answer = hidden(rpc)
+        daemon.kill()
+    with daemon.start() as rpc:
+        [[kind, method, [error]]] = heard(answer)
+        assert (kind, method, error["name"]) == (2, "rpc.error", "PERMISSION_DENIED")
+        assert f"process {pid} has a lower limit of file locks" in error["message"]
+        assert not rpc.call("daemon.status")["stopping"]
 
 
 def config(daemon: Daemon, text: str) -> None:

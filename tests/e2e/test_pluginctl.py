@@ -115,7 +115,9 @@ def schemas(operated: Operated) -> dict[str, Any]:
     return {name: method["result"] for name, method in operated.rpc.call("rpc.describe")["methods"].items()}
 
 
-@pytest.mark.parametrize("command", [name for name, case in COMMANDS.items() if not case.stops])
+@pytest.mark.parametrize(
+    "command", [name for name, case in COMMANDS.items() if not (case.stops or case.goes_on or case.on_terminal)]
+)
 def test_answer(ctl: Ctl, operated: Operated, schemas: dict[str, Any], command: str) -> None:
     check_answer(ctl, operated, schemas, COMMANDS[command])
 
@@ -129,6 +131,20 @@ def test_further_answer(ctl: Ctl, operated: Operated, schemas: dict[str, Any], c
 def test_answer_that_ends_the_daemon(ctl: Ctl, its_own: Operated, schemas: dict[str, Any], command: str) -> None:
     words = [*prepared(its_own, COMMANDS[command]), "--json"]
     check_json(ctl(words), COMMANDS[command], schemas)
+
+
+def test_doctor_finds_what_is_wrong(ctl: Ctl, its_own: Operated) -> None:
+    words = ["--socket", str(its_own.socket), "doctor"]
+    told = ctl(words)
+    assert (told.code, told.err) == (0, ""), told.out
+    assert "problem  " not in told.out
+    key = its_own.bring("ready")
+    its_own.rpc.call("plugins.mark_error", plugin=key, error="broken")
+    told = ctl([*words, "--json"])
+    assert (told.code, told.err) == (1, "")
+    [problem] = [finding for finding in json.loads(told.out) if finding["state"] == "problem"]
+    assert (problem["check"], problem["text"].partition(":")[0]) == ("plugins", key)
+    assert f"`pluginctl enable {key}`" in problem["remedy"]
 
 
 def check_answer(ctl: Ctl, operated: Operated, schemas: dict[str, Any], case: Case) -> None:
@@ -178,7 +194,7 @@ def test_refused(ctl: Ctl, operated: Operated, command: str) -> None:
     check_failure(ctl, prepared(operated, refused), 3, *REFUSED)
 
 
-@pytest.mark.parametrize("command", [name for name, case in COMMANDS.items() if not case.local])
+@pytest.mark.parametrize("command", [name for name, case in COMMANDS.items() if not (case.local or case.on_terminal)])
 def test_unavailable(ctl: Ctl, operated: Operated, command: str) -> None:
     words = prepared(operated, Case(words=COMMANDS[command].words, shows={}))
     words[1] = str(operated.new_path("nobody.sock"))
@@ -190,6 +206,7 @@ def test_unavailable(ctl: Ctl, operated: Operated, command: str) -> None:
     [
         ("list --json", 0),
         ("status test.nobody", 4),
+        (f"call {KEEPER} nothing", 4),
         ("list --no-such-option", 2),
         (f"load {KEEPER}", 3),
         ("ping --socket nothing.sock", 5),

@@ -6,13 +6,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import trio
 
 from supervisor.clock import to_ms
 from supervisor.core.errors import InvalidParams
 from supervisor.core.event import PluginEmitted, Recorded, RunStarted
 from supervisor.core.plugin import PluginId, PluginKey
 from supervisor.store.database import Database
-from supervisor.store.journal import Filters, Journal, Span
+from supervisor.store.event_filters import Filters
+from supervisor.store.journal import Journal
+from supervisor.store.journal_look import Span
 from supervisor.store.tables import pack
 
 
@@ -270,3 +273,96 @@ async def test_long_looks_back_need_no_index(journal: Journal, database: Databas
     assert await listed(journal, since_ms=95_001_000) == list(range(95_001, 95_101))
     assert await listed(journal, until_ms=5_000_001) == list(range(4_901, 5_001))
     assert time.perf_counter() - began < 2
+
+
+async def many(database: Database, count: int) -> None:
+    sql = (
+        "WITH RECURSIVE n(seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM n WHERE seq < ?)"
+        " INSERT INTO event (seq, at_ms, type, plugin_id, plugin_key, data) "
+        "SELECT seq, seq * 1000, 'emitted.' || (seq % 7), 'p', 'k', ? FROM n"
+    )
+    await database.transact(lambda tx: tx.execute(sql, (count, pack({}))) and None)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_in_pieces_it_is_the_same(
+    journal: Journal, database: Database, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    await many(database, 200)
+    await journal.trim(max_events=150)
+    chance = random.Random(seed)
+    for _ in range(20):
+        names = chance.sample(["after_seq", "before_seq", "since_ms", "until_ms"], chance.randint(0, 3))
+        span = Span(**{name: chance.randint(0, 220) * (1000 if name.endswith("ms") else 1) for name in names})
+        filters = Filters([f"emitted.[{chance.randint(0, 9)}{chance.randint(0, 9)}]"])
+        limit = chance.choice([1, 5, 1000])
+        monkeypatch.setattr("supervisor.store.journal_look._LOOK_AT", 20_000)
+        whole = await journal.page(filters, span, limit)
+        monkeypatch.setattr("supervisor.store.journal_look._LOOK_AT", chance.randint(1, 60))
+        assert await journal.page(filters, span, limit) == whole, (filters, span, limit)
+
+
+async def test_what_is_replayed_in_pieces_is_all_of_it(
+    journal: Journal, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await many(database, 200)
+    for looked_at in (1, 7, 199, 200, 1000):
+        monkeypatch.setattr("supervisor.store.journal_look._LOOK_AT", looked_at)
+        for limit in (1, 3, 1000):
+            found, place, is_last = list[int](), 3, False
+            while not is_last:
+                page = await journal.after(place, Filters(["*.[01]"]), limit=limit, max_bytes=50, owner="x")
+                assert page.through_seq >= place
+                found += seqs(list(page.events))
+                place, is_last = page.through_seq, page.is_last
+            assert (found, place) == ([n for n in range(4, 201) if n % 7 in {0, 1}], 200)
+
+
+async def test_others_come_in_between_and_what_they_record_is_not_in_the_page(
+    journal: Journal, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page and its last_seq are of one instant: who subscribes after that one misses nothing."""
+    await many(database, 20)
+    monkeypatch.setattr("supervisor.store.journal_look._LOOK_AT", 5)
+    read, owners = database.read, list[Any]()
+
+    async def recording(work: Any, *, owner: str | None = None, size: int = 0) -> Any:
+        owners.append(owner)
+        answer = await read(work, owner=owner, size=size)
+        await emit(database, "1")
+        return answer
+
+    monkeypatch.setattr(database, "read", recording)
+    for span in (Span(after_seq=0), Span()):
+        owners.clear()
+        last = 20 if span.has_beginning else 24
+        page, told = await journal.page(Filters(["emitted.1"]), span, 1000, owner="uid:7")
+        assert (told, owners) == (last, ["uid:7"] * (4 if span.has_beginning else 5))
+        assert seqs(page) == [n for n in range(1, last + 1) if n > 20 or n % 7 == 1]
+
+
+async def test_nobody_looks_on_for_who_has_gone(
+    journal: Journal, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await many(database, 50)
+    monkeypatch.setattr("supervisor.store.journal_look._LOOK_AT", 1)
+    read, reads, scope = database.read, 0, trio.CancelScope()
+
+    async def counted(work: Any, **named: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        if reads == 3:
+            scope.cancel()
+        return await read(work, **named)
+
+    monkeypatch.setattr(database, "read", counted)
+    with scope:
+        await journal.page(Filters(["nothing"]), Span(0))
+    assert (scope.cancelled_caught, reads) == (True, 3)
+
+
+async def test_many_globs_make_small_pieces(journal: Journal, database: Database) -> None:
+    await many(database, 5000)
+    before = database.statistics()["reader"].transactions
+    assert await journal.page(Filters([f"*x{n}*" for n in range(100)]), Span(0)) == ([], 5000)
+    assert database.statistics()["reader"].transactions - before == 5

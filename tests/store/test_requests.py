@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import trio
 
+from supervisor.clock import to_ms
 from supervisor.core.errors import InvalidParams
-from supervisor.store.database import Database
+from supervisor.store.database import Database, Transaction
 from supervisor.store.requests import Outcome, RequestLog
+from supervisor.store.tables import pack
 
 DIGEST = b"of the params"
 
@@ -93,3 +95,26 @@ async def test_they_are_kept_for_a_day_and_over_restarts(open_database: Any, clo
         assert await log.trim() == 1
         assert await log.begin(0, "new", "m", DIGEST) == Outcome(False, None)
         assert await log.begin(0, "old", "m", DIGEST) is None
+
+
+async def test_of_each_user_the_newest_are_kept(open_database: Any, clock: Any) -> None:
+    now_ms = to_ms(clock.now())
+
+    def ask_for_many(transaction: Transaction) -> None:
+        for number in range(2500):
+            transaction.execute(
+                "INSERT INTO client_request (uid, request_id, method, digest, state, outcome, created_at_ms) "
+                "VALUES (0, ?, 'm', ?, ?, ?, ?)",
+                (f"r{number}", DIGEST, "begun" if number == 7 else "done", pack(number), now_ms - 2500 + number),
+            )
+
+    async with open_database() as database:
+        await database.transact(ask_for_many)
+        log = RequestLog(database)
+        await log.begin(1, "r0", "m", DIGEST)
+        await log.finish(1, "r0", "of another")
+        assert await log.trim(most_of_one=10) == 2489
+        assert await log.begin(0, "r2490", "m", DIGEST) == Outcome(True, 2490)
+        assert await log.begin(1, "r0", "m", DIGEST) == Outcome(True, "of another")
+        assert await log.begin(0, "r7", "m", DIGEST) == Outcome(False, None), "it may be under way"
+        assert await log.begin(0, "r2489", "m", DIGEST) is None

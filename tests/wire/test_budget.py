@@ -14,6 +14,26 @@ from supervisor.wire.message import Request
 from supervisor.wire.peer import Peer, Refused
 
 
+def test_what_is_held_moves_in_and_out() -> None:
+    budget = Budget(1000, 1000)
+    share = Share(None, 1)
+    share.add(600)
+    share.count_in(budget)
+    assert budget.held_bytes == 600
+    share.count_in(budget)
+    share.add(-200)
+    assert budget.held_bytes == 400
+    share.count_in(None)
+    share.add(50)
+    assert budget.held_bytes == 0
+    share.count_in(budget)
+    assert budget.held_bytes == 450
+    share.close()
+    share.add(-50)
+    share.count_in(budget)
+    assert budget.held_bytes == 0
+
+
 def asked(id_: int, size: int) -> bytes:
     frame: bytes = msgpack.packb([0, id_, "m", ["x" * size]])
     return frame
@@ -75,8 +95,11 @@ def test_a_frame_that_outgrows_what_is_left_ends_the_connection() -> None:
     assert list(peer.events()) == []
     assert budget.held_bytes == 100 * KIB
     other = Peer(SERVER, share=Share(budget, 2))
-    other.receive(frame[: SMALL_BYTES // 2])
+    other.receive(frame[:SMALL_BYTES])
     assert list(other.events()) == [], "a small beginning is held always"
+    other.receive(frame[SMALL_BYTES : SMALL_BYTES + 1])
+    with pytest.raises(ResourceExhausted):
+        list(other.events())
     peer.receive(frame[50 * KIB : 51 * KIB])
     with pytest.raises(ResourceExhausted):
         list(peer.events())

@@ -66,6 +66,7 @@ ZOO: Final = {
     "declares_4_gb": Expected(reasons=VIOLATION, cause="a frame is longer than 4194304 bytes"),
     "dies_after_handshake": Expected(reasons=(R.EXITED,), cause="exited with code 5"),
     "dies_on_fifth_job": Expected(reasons=(R.EXITED,), cause="exited with code 9", asks=True),
+    "emits": Expected(stage="drain"),
     "exits_at_once": Expected(reasons=(R.EXITED,), cause="exited with code 0", up=False),
     "exits_before_handshake": Expected(reasons=(R.EXITED,), cause="exited with code 3", up=False),
     "floods_notifications": Expected(stage="drain"),
