@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 
 from client.cli.exits import FAILED, INTERRUPTED, USAGE, exit_code
-from client.cli.output import Context, Declined
+from client.cli.output import Context, Declined, make_streams_safe
 from supervisor.core.errors import SupervisorError
 
 TYPE_CHECKING = False  # type checkers know the name; `typing` itself is not needed here
@@ -96,7 +96,7 @@ _GLOBAL = ("--json", "--socket", "--help", "--version")
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code tells apart failed 1, usage 2, refused 3, not found 4 and unavailable 5."""
-    _make_streams_safe()
+    make_streams_safe()
     context = Context(json=False, socket=None)
     try:
         code = _main(context, list(sys.argv[1:] if argv is None else argv))
@@ -111,16 +111,6 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         context.close()
     return code
-
-
-def _make_streams_safe() -> None:
-    """What cannot be encoded is escaped; what was closed before we began leads nowhere."""
-    for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
-            reconfigure(errors="backslashreplace")
 
 
 def _main(context: Context, words: list[str]) -> int:

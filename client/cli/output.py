@@ -18,6 +18,16 @@ class Declined(Exception):
     """The operator said no; nothing was done."""
 
 
+def make_streams_safe() -> None:
+    """What cannot be encoded is escaped; what was closed before we began leads nowhere."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+            reconfigure(errors="backslashreplace")
+
+
 class Context:
     """One run of pluginctl. The client is made at its first use, so `new` and `check` need no daemon."""
 

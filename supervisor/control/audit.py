@@ -75,10 +75,13 @@ class AuditTrail:
     async def end(self, record: Record, outcome: Any, *, aborted: bool) -> None:
         """`outcome` is the result or the SupervisorError; noted before either is told."""
         failure = outcome if isinstance(outcome, SupervisorError) else None
+        found = _found(record.asked, outcome)
+        message = failure.message if failure else f"from {record.asked.target}" if found else None
         ended = Ended(
             result=failure.code if failure else "ok",
-            message=_cut(mask_credentials(failure.message), _MESSAGE_CHARS) if failure else None,
+            message=None if message is None else _cut(mask_credentials(message), _MESSAGE_CHARS),
             duration_ms=round((trio.current_time() - record.began) * 1000),
+            target=found,
         )
         self._tell(record, ended.result, aborted=aborted)
         if record.is_repeat:
@@ -114,6 +117,13 @@ def _target(request: Request) -> str | None:
     targets = (given.get(name) for name in _TARGETS)
     target = next((t for t in targets if t), request.params[0] if request.params else None)
     return _cut(mask_credentials(target), _TARGET_CHARS) if isinstance(target, str) else None
+
+
+def _found(asked: Asked, outcome: Any) -> str | None:
+    """What an install or a run turned out to be: whoever asks for a plugin's or job's changes knows its name alone."""
+    name = {"plugins.install": "key", "jobs.cancel": "job", "jobs.retry": "job"}.get(asked.method)
+    found = outcome.get(name) if name and isinstance(outcome, dict) else None
+    return found if isinstance(found, str) and found != asked.target else None
 
 
 def _cut(text: str, most: int) -> str:

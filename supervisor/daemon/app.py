@@ -69,7 +69,7 @@ class App:
         self._badge = pin_badge(given.state_dir.state_id)
         self._foreign = ForeignChildren(given.state_dir.state_id, self._badge)
         self._server: ControlServer | None = None
-        self._live = LiveSettings(given.settings, given.reread)
+        self._live = LiveSettings(given.settings, given.reread, binds=given.listener is None)
         self._upkeep: Upkeep | None = None
         self.warnings: list[str] = []
         """Beside those of the settings."""

@@ -57,12 +57,16 @@ def reloaded(former: Settings, read: Settings) -> Reloaded:
 
 
 class LiveSettings:
-    """Those in force, and the rules of the gate that they lead to. `reread` may block, and raises SettingsError."""
+    """Those in force, and the rules of the gate that they lead to. `reread` may block, and raises SettingsError.
 
-    def __init__(self, settings: Settings, reread: Callable[[], Settings]) -> None:
+    `binds`: the daemon makes the socket itself, so that its settings say who can connect.
+    """
+
+    def __init__(self, settings: Settings, reread: Callable[[], Settings], *, binds: bool = True) -> None:
         self.settings = settings
         self.warnings: list[str] = list(settings.warnings)
         self._reread = reread
+        self._binds = binds
         self._gate: Gate | None = None
         self._one_at_a_time = trio.Lock()
 
@@ -72,7 +76,7 @@ class LiveSettings:
             rules = await trio.to_thread.run_sync(_rules, self.settings)
             self._gate = gate
             self._take(self.settings, rules)
-        for warning in rules.warnings:
+        for warning in self.warnings[len(self.settings.warnings) :]:
             get_logger().warning("settings.warning", warning=warning)
 
     async def reload(self, put_in_force: Callable[[Settings], None]) -> ReloadInfo:
@@ -104,11 +108,20 @@ class LiveSettings:
 
     def _take(self, settings: Settings, rules: Rules) -> None:
         self.settings = settings
-        self.warnings = [*settings.warnings, *rules.warnings]
+        self.warnings = [*settings.warnings, *rules.warnings, *(_closed_door(settings) if self._binds else ())]
         if self._gate is not None:
             self._gate.rules = rules
             # Users may have been renamed for the same reason.
             self._gate.names.forget()
+
+
+def _closed_door(settings: Settings) -> list[str]:
+    """A role is of no use to who cannot connect."""
+    named = [name for name in ("observers", "operators", "admins") if getattr(settings, name)]
+    if not named or settings.socket_group:
+        return []
+    why = "only root and the user that runs plugind can connect until socket_group names a group"
+    return [f"{', '.join(named)}: {why}, and plugind is restarted"]
 
 
 def _rules(settings: Settings) -> Rules:

@@ -158,9 +158,8 @@ class Memory:
             raise NotFound(f"there is no plugin {request.plugin!r}", plugin=request.plugin)
         function = methods.get(request.method)
         if function is None:
-            raise NotFound(
-                f"plugin {request.plugin!r} has no method {request.method!r}", plugin=request.plugin, method=request.method
-            )
+            message = f"plugin {request.plugin!r} has no method {request.method!r}"
+            raise NotFound(message, plugin=request.plugin, method=request.method)
         match request.params:
             case None:
                 return function

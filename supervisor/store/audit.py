@@ -45,6 +45,8 @@ class Ended:
     result: str
     message: str | None
     duration_ms: int
+    target: str | None = None
+    """What it turned out to be about; None: what was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,13 +126,14 @@ class AuditLog:
         return total
 
     def _insert(self, transaction: Transaction, asked: Asked, ended: Ended | None) -> int:
-        row = {name: getattr(asked, name) for name in Asked.__dataclass_fields__}
+        row = {name: getattr(asked, name) for name in Asked.__dataclass_fields__} | (_of(ended) if ended else {})
         transaction.after_commit(partial(self.written.add, 1))
-        return int(AuditRow.insert(**row, **(_of(ended) if ended else {})).execute())
+        return int(AuditRow.insert(**row).execute())
 
 
 def _of(ended: Ended) -> dict[str, Any]:
-    return {"result": ended.result, "message": ended.message, "duration_ms": ended.duration_ms}
+    found = {} if ended.target is None else {"target": ended.target}
+    return {"result": ended.result, "message": ended.message, "duration_ms": ended.duration_ms, **found}
 
 
 def _matching(only: AuditFilter) -> tuple[list[str], list[Any]]:

@@ -107,6 +107,31 @@ async def test_what_is_told_of_it(database: Database, log: AuditLog) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("asked", "outcome", "target", "message"),
+    [
+        (
+            Request(1, "plugins.install", [{"source": "https://me:word@x/y.whl"}]),
+            {"key": "acme.one"},
+            "acme.one",
+            "from https://***@x/y.whl",
+        ),
+        (Request(1, "jobs.cancel", [{"run": "4f1c"}]), {"job": "acme.one/beat"}, "acme.one/beat", "from 4f1c"),
+        (request(), {"key": "acme.other"}, "acme.one", None),
+    ],
+)
+async def test_what_it_turned_out_to_be_about(
+    database: Database, log: AuditLog, asked: Request, outcome: Any, target: str, message: str | None
+) -> None:
+    async def work() -> Any:
+        await trio.lowlevel.checkpoint()
+        return outcome
+
+    assert await make(database, log, asked, work) == outcome
+    (entry,) = await log.list(AuditFilter(targets=["acme.one"]))
+    assert (entry["target"], entry["message"]) == (target, message)
+
+
 async def test_what_is_asked_again_is_there_once(database: Database, log: AuditLog) -> None:
     async def work() -> None:
         await trio.lowlevel.checkpoint()

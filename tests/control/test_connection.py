@@ -12,6 +12,7 @@ import trio.testing
 
 from supervisor.control.describe import describe
 from supervisor.core.lifecycle import Status
+from supervisor.core.plugin import PluginId
 from supervisor.wire.limits import SERVER
 from supervisor.worker.phase import Phase
 from tests.control.world import ControlWorld, Wire, open_control_world

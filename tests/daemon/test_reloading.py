@@ -43,6 +43,22 @@ def test_every_live_setting_is_one() -> None:
     assert set(NAMES) > LIVE
 
 
+@pytest.mark.parametrize(
+    ("text", "binds", "warned"),
+    [
+        ("", True, False),
+        ('admins = ["*"]', False, False),
+        ('operators = ["1001"]\nsocket_group = "0"', True, False),
+        ('operators = ["1001"]', True, True),
+    ],
+)
+async def test_roles_for_people_who_cannot_connect(file: File, text: str, binds: bool, warned: bool) -> None:
+    file.write(text)
+    live = LiveSettings(file.load(), file.load, binds=binds)
+    await live.watch_over(Gate(0))
+    assert ["until socket_group names a group" in warning for warning in live.warnings].count(True) == warned
+
+
 def test_what_needs_a_restart_stays_as_it_was(file: File) -> None:
     file.write('index_url = "https://me:one@index.example/simple"\ndrain_s = 3')
     before = file.load()
@@ -66,7 +82,7 @@ async def test_rules_are_in_force_at_once(file: File, configured: list[tuple[str
     with trio.fail_after(10):
         await live.watch_over(gate)
         assert gate.renewed(inside).role is Role.OBSERVER
-        assert ["no-such-user-here" in warning for warning in live.warnings] == [True]
+        assert ["no-such-user-here" in warning for warning in live.warnings] == [True, False]
         file.write('operators = ["@7"]\nlog_level = "error"\ntimezone = "Europe/Berlin"')
         assert await live.reload(seen.append) == {
             "changed": ["log_level", "observers", "operators", "admins"],

@@ -416,3 +416,15 @@ def test_entering_twice_says_what_to_do(plugin: Plugin) -> None:
         pass
     with pytest.raises(RuntimeError, match=r"entered only once: make a new Harness\(plugin\)"), h:
         pass
+
+
+def test_what_another_plugin_does_not_offer_is_not_found_as_by_plugind(plugin: Plugin) -> None:
+    @plugin.method("ask")
+    def ask(ctx: Context, key: str, method: str) -> Any:
+        with pytest.raises(NotFound) as refused:
+            ctx.call(key, method)
+        return refused.value.details
+
+    with Harness(plugin, plugins={"acme.db": {"query": list}}) as h:
+        assert h.call("ask", "acme.db", "nothing") == {"plugin": "acme.db", "method": "nothing"}
+        assert h.call("ask", "acme.no", "query") == {"plugin": "acme.no"}
