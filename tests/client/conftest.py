@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from client.cli import main as cli
 from tests.client.fake_daemon import FakeDaemon
 from tests.client.samples import answers
 from tests.client.terminal import Terminal
@@ -24,6 +26,14 @@ def typed_ahead(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
     with FakeDaemon(str(tmp_path / "control.sock"), answers()) as fake:
         yield fake
+
+
+@pytest.fixture
+def ctl(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
+    """pluginctl with these words, before the fake daemon and without a terminal: its exit code."""
+    monkeypatch.setenv("PLUGIND_SOCKET", daemon.path)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    return lambda words: cli.main(words.split())
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from client.cli import main as cli
 from client.cli.schema_text import properties, type_text
 from client.errors import NotFound
 from supervisor.control.describe import describe
@@ -22,12 +21,6 @@ NESTED: dict[str, Any] = {
     "$ref": "#/$defs/A",
     "$defs": {"A": {"title": "A", "type": "object", "properties": {"self": {"$ref": "#/$defs/A"}}}},
 }
-
-
-@pytest.fixture
-def ctl(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> Ctl:
-    monkeypatch.setenv("PLUGIND_SOCKET", daemon.path)
-    return lambda words: cli.main(words.split())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from client.cli import main as cli
 from tests.client import samples
 from tests.client.fake_daemon import FakeDaemon
 from tests.client.terminal import Terminal
@@ -23,12 +22,6 @@ class Numbered(Terminal):
 
 
 USAGE = {"cpu_percent": 3.14, "rss_bytes": 24 << 20, "pss_bytes": None, "threads": 5, "processes": 1, "open_files": 9}
-
-
-@pytest.fixture
-def ctl(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> Ctl:
-    monkeypatch.setenv("PLUGIND_SOCKET", daemon.path)
-    return lambda words: cli.main(words.split())
 
 
 @pytest.mark.parametrize(

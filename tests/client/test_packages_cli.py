@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -26,13 +25,6 @@ WANTED = ApprovalRequired(
 )
 PENDING = samples.plugin(status="upgrade_pending", staged_version="2.0", summary="Version 2.0 waits for approval.")
 PENDING_DETAILS = {**samples.details(), **PENDING, "pending_capabilities": ["network.outbound"]}
-
-
-@pytest.fixture
-def ctl(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("PLUGIND_SOCKET", daemon.path)
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    return lambda words: cli.main(words.split())
 
 
 @pytest.mark.parametrize(

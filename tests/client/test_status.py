@@ -8,17 +8,10 @@ from typing import Any
 
 import pytest
 
-from client.cli import main as cli
 from tests.client import samples
 from tests.client.fake_daemon import FakeDaemon
 
 KEY = "acme.weather"
-
-
-@pytest.fixture
-def ctl(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("PLUGIND_SOCKET", daemon.path)
-    return lambda words: cli.main(words.split())
 
 
 WAITING = {"phase": "stopped", "waiting_for": ["acme.db"], "summary": "Waiting for acme.db, which is disabled."}

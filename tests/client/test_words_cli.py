@@ -23,12 +23,6 @@ from tests.client.fake_daemon import FakeDaemon, Turns
 KEY, JOB = "acme.weather", "acme.weather/refresh"
 
 
-@pytest.fixture
-def ctl(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("PLUGIND_SOCKET", daemon.path)
-    return lambda words: cli.main(words.split())
-
-
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
