@@ -88,6 +88,8 @@ class Link:
         self._answers: dict[int, Answer] = {}
         self._posted: set[int] = set()
         """Requests whose answers nobody waits for."""
+        self._taken: list[int] = []
+        """Bytes of the latest frame that the kernel has taken, one number a try."""
         self._last_words: SupervisorError | None = None
         self.notifications: deque[Said] = deque()
         self._heard: tuple[int, OnProgress] | None = None
@@ -163,18 +165,18 @@ class Link:
             Interrupted: Ctrl-C; it says what the daemon answered. A second one is not held up.
         """
         id_, frame = self._frames.request(method, params)
-        self.answered = sent = False
+        self.answered, self._taken = False, []
         if on_progress is not None:
             self._heard = (id_, on_progress)
         try:
             self._send(frame, method, deadline)
-            sent = True
             self._wait(id_, method, deadline)
         except BaseException as stop:
             if isinstance(stop, SupervisorError) and not self._telling:
                 raise  # no answer will come
             # Into half a frame nothing may be said.
-            outcome = self._give_up(id_, method) if sent else Interrupted(self._lost(method))
+            whole = sum(self._taken) == len(frame)
+            outcome = self._give_up(id_, method) if whole else Interrupted(self._lost(method))
             if isinstance(stop, KeyboardInterrupt):
                 raise outcome from stop
             raise
@@ -253,9 +255,13 @@ class Link:
         self._transmit(frame, method, _seconds_left(deadline, method))
 
     def _transmit(self, frame: bytes, method: str, within_s: float | None) -> None:
+        self._taken = taken = list[int]()
+        until = None if within_s is None else time.monotonic() + within_s
         try:
-            self._sock.settimeout(within_s)
-            self._sock.sendall(frame)
+            while (at := sum(taken)) < len(frame):
+                self._sock.settimeout(within_s if not at or until is None else max(until - time.monotonic(), 0.001))
+                # Sent and noted in one call: Ctrl-C comes before or after it, and what the kernel took is known.
+                taken.extend(map(self._sock.send, (memoryview(frame)[at:],)))
         except TimeoutError:
             raise _too_late(method) from None
         except OSError:

@@ -120,7 +120,7 @@ async def test_each_without_its_capability(autojump_clock: Any, host_world: Host
         ("secrets.get", {"name": "city"}, "NOT_FOUND", "it has db.password, token"),
         ("secrets.get", {"name": "x" * 100_000}, "NOT_FOUND", "it has db.password, token"),
         ("plugins.call", {"plugin": "x" * 100_000, "method": "m"}, "NOT_FOUND", "no plugin"),
-        ("plugins.call", {"plugin": "acme.one", "method": "x" * 100_000}, "INVALID_PARAMS", "no method"),
+        ("plugins.call", {"plugin": "acme.one", "method": "x" * 100_000}, "NOT_FOUND", "no method"),
         ("run.progress", {"run_id": "x" * 100_000}, "NOT_FOUND", "is running"),
         ("run.progress", {"run_id": "r", "fraction": 1.1}, "INVALID_PARAMS", "from 0 to 1"),
         ("run.progress", {"run_id": "r", "fraction": math.nan}, "INVALID_PARAMS", "from 0 to 1"),
@@ -326,7 +326,7 @@ async def test_a_plugin_calls_another(autojump_clock: Any, host_world: HostWorld
         assert answer["result"]["caller"] == "acme.one"
         with pytest.raises(InvalidParams, match="zone"):
             await worker.ask("plugins.call", plugin="acme.two", method="now", params={"zone": 1})
-        with pytest.raises(InvalidParams, match="it offers now"):
+        with pytest.raises(NotFound, match="it offers now"):
             await worker.ask("plugins.call", plugin="acme.two", method="then")
         for timeout_s in (0, -1, math.nan):
             with pytest.raises(InvalidParams, match="positive"):

@@ -207,8 +207,9 @@ def test_settings_are_read_anew_over_the_socket(daemon: Daemon) -> None:
         config(daemon, 'log_level = "debug"\ntimezone = "Europe/Berlin"\noperators = ["no-such-user-here"]')
         found = rpc.call("daemon.reload")
         assert (found["changed"], found["need_restart"]) == (["log_level", "operators"], ["timezone"])
-        [warning] = found["warnings"]
+        warning, unreachable = found["warnings"]
         assert "no-such-user-here" in warning
+        assert "until socket_group names a group" in unreachable
         assert warning in rpc.call("daemon.status")["warnings"]
         settings = rpc.call("daemon.settings")
         assert (settings["log_level"], settings["timezone"]) == ("debug", "UTC")
