@@ -81,10 +81,32 @@ def answer(rpc: Rpc) -> Any:
     return rpc.call("plugins.call", plugin=KEY, method="version")["result"]
 
 
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def refusal(rpc: Rpc, method: str, **params: Any) -> Refused:
     with pytest.raises(Refused) as caught:
         rpc.call(method, plugin=KEY, **params)
     return caught.value
+
+
+def test_it_goes_on_to_its_end_though_its_caller_hangs_up(rpc: Rpc, daemon: Daemon, version: Version) -> None:
+    def entry() -> Any:
+        found = rpc.call("audit.list", methods=["plugins.upgrade"])
+        return found[0] if found else None
+
+    before = last_seq(rpc)
+    with Rpc(daemon.socket) as caller:
+        caller.send("plugins.upgrade", plugin=KEY, source=version("2.0"))
+        until(lambda: entry() is not None)
+        assert entry()["result"] == "under_way"
+    until(lambda: entry()["result"] != "under_way")
+    assert (entry()["result"], entry()["target"], get(rpc)["version"], answer(rpc)) == ("ok", KEY, "2.0", "2.0")
+    assert [type_ for type_, _ in told_since(rpc, before)].count("plugin.upgraded") == 1
 
 
 def test_no_call_fails_while_versions_are_exchanged(rpc: Rpc, daemon: Daemon, version: Version) -> None:
