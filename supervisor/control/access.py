@@ -29,10 +29,6 @@ class Caller:
     """What it calls itself."""
 
     @property
-    def is_root(self) -> bool:
-        return self.uid == 0
-
-    @property
     def role_name(self) -> str:
         return self.role.name.lower() if self.role else "none"
 
