@@ -21,6 +21,7 @@ from supervisor.control.names import rules_of
 from supervisor.core.errors import SupervisorError
 from supervisor.daemon.app import App
 from supervisor.daemon.assembly import Surrounding
+from supervisor.daemon.heap import return_large_blocks
 from supervisor.daemon.output import write_out
 from supervisor.daemon.reaper import become_subreaper
 from supervisor.daemon.settings import Settings, SettingsError, describe, load_settings
@@ -83,6 +84,7 @@ def _run(settings: Settings, systemd: SystemdEnvironment, flags: dict[str, Any])
     environ = dict(os.environ)
     with open_state_dir(settings.state_dir) as state_dir:
         make_private_dir(settings.log_dir)
+        return_large_blocks()
         given = Surrounding(
             settings=settings,
             state_dir=state_dir,
