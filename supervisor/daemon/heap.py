@@ -12,8 +12,11 @@ _LARGE_BYTES: Final = 256 * 1024
 
 
 def return_large_blocks() -> None:
-    """Once, at the start. By itself glibc takes a large block that is freed as a sign that more will come, and has them in
-    its heap from then on, where small ones that live longer keep the system from getting any of it back."""
+    """Once, at the start.
+
+    By itself glibc takes a large block that is freed as a sign that more will come, and has them in its heap from then
+    on, where small ones that live longer keep the system from getting any of it back.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     # Another C library may have none, and does not do that.
     if mallopt is not None and not mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES):
