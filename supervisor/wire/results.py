@@ -488,7 +488,7 @@ class AuditEntry(TypedDict):
     result: str
     """`ok`, the name of an error, `cut_short` by the daemon's end, or `under_way`."""
     message: str | None
-    """Of the error."""
+    """Of the error; or `from …`, what was asked for, where `target` is what that turned out to be."""
     request_id: str | None
     duration_ms: int | None
 
